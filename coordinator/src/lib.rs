@@ -1,0 +1,1 @@
+//! The coordinator: decides which chunk is asked for when, and owns the files. It never calls a model.

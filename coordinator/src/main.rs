@@ -1,0 +1,3 @@
+//! The program `qa-coordinator`.
+
+fn main() {}

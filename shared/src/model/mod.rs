@@ -1,0 +1,25 @@
+//! The words of design and code: ids, tasks, results, pairs, failures.
+//!
+//! Pure data with serde; no I/O, no clock, no async. Everything here is understood by both programs.
+
+mod failure;
+mod ids;
+mod job;
+mod pair;
+mod provider;
+mod result;
+mod settings;
+mod task;
+mod worker;
+
+pub use failure::{Failure, FailureReason};
+pub use ids::{
+    DocumentName, DocumentToken, InstanceId, InvalidId, JobId, PoolName, TaskKey, TextHash, TraceId,
+};
+pub use job::{JobEntry, JobState};
+pub use pair::Pair;
+pub use provider::{Provider, UnknownProvider, normalised_model};
+pub use result::{Outcome, TaskResult, UnusableAnswer, Usage};
+pub use settings::{GenerationSettings, OllamaOptions, PromptSettings};
+pub use task::Task;
+pub use worker::{ServedModel, ServerPresence, WorkerPresence};

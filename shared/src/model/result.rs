@@ -1,0 +1,101 @@
+//! What a worker publishes for a task.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Failure, InstanceId, Pair, Provider, TaskKey, TextHash};
+
+/// The answer to a task: pairs or a failure, with how it came about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// The task's key.
+    pub key: TaskKey,
+    /// The hash of the text that was asked about; absent where the task could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_hash: Option<TextHash>,
+    /// Pairs or failure.
+    pub outcome: Outcome,
+    /// Pairs asked for.
+    pub asked: u32,
+    /// The worker process.
+    pub worker: InstanceId,
+    /// The worker's host.
+    pub host: String,
+    /// The LLM server that answered, without credentials; absent where none was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The kind of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+    /// The model that answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Model calls made, the unusable ones included.
+    pub attempts: u32,
+    /// Tokens and time of all attempts together.
+    pub usage: Usage,
+    /// When the worker began, in milliseconds since 1970 UTC.
+    pub started_at_ms: u64,
+    /// From begin to end on the worker, in milliseconds.
+    pub duration_ms: u64,
+    /// Answers that held nothing usable, each bounded, the last few only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unusable: Vec<UnusableAnswer>,
+}
+
+/// Pairs or a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum Outcome {
+    /// At least one valid pair; perhaps fewer than asked for.
+    Completed {
+        /// The pairs, in the order the model gave them.
+        pairs: Vec<Pair>,
+    },
+    /// No pair.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// Tokens and time of model calls. A count that the server did not report is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Prompt tokens, cached ones included.
+    #[serde(default)]
+    pub input_tokens: u64,
+    /// Generated tokens, reasoning included.
+    #[serde(default)]
+    pub output_tokens: u64,
+    /// Time the server spent loading the model, in milliseconds.
+    #[serde(default)]
+    pub load_ms: u64,
+    /// Time the server spent on the prompt, in milliseconds.
+    #[serde(default)]
+    pub prompt_ms: u64,
+    /// Time the server spent generating, in milliseconds.
+    #[serde(default)]
+    pub generation_ms: u64,
+}
+
+impl Usage {
+    /// Adds another call's figures.
+    pub fn add(&mut self, other: Usage) {
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.load_ms = self.load_ms.saturating_add(other.load_ms);
+        self.prompt_ms = self.prompt_ms.saturating_add(other.prompt_ms);
+        self.generation_ms = self.generation_ms.saturating_add(other.generation_ms);
+    }
+}
+
+/// An answer that could not be used, kept for the failure log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnusableAnswer {
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// What was wrong with it, in words.
+    pub reason: String,
+    /// The answer itself, cut to a few kilobytes.
+    pub answer: String,
+}

@@ -1,0 +1,24 @@
+//! "Generate the pairs of this chunk, round n", as it travels through the queue.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DocumentName, GenerationSettings, PoolName, TaskKey, TextHash};
+
+/// One unit of work for a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// What the task and its result are known by.
+    pub key: TaskKey,
+    /// The document's name, for people.
+    pub document: DocumentName,
+    /// The pool that it was published to.
+    pub pool: PoolName,
+    /// The chunk's text: data, never instructions.
+    pub text: String,
+    /// The hash of `text`; comes back in the result.
+    pub text_hash: TextHash,
+    /// How to generate.
+    pub settings: GenerationSettings,
+    /// When the coordinator published it, in milliseconds since 1970 UTC.
+    pub published_at_ms: u64,
+}

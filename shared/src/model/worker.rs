@@ -1,0 +1,69 @@
+//! What a worker tells about itself while it lives.
+
+use serde::{Deserialize, Serialize};
+
+use super::{InstanceId, PoolName, Provider};
+
+/// A worker's heartbeat.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerPresence {
+    /// The process.
+    pub instance: InstanceId,
+    /// Its host.
+    pub host: String,
+    /// Its process id.
+    pub pid: u32,
+    /// The program's version.
+    pub version: String,
+    /// The LLM servers that it works for.
+    pub servers: Vec<ServerPresence>,
+    /// Pools whose tasks it takes at the moment.
+    pub pools: Vec<PoolName>,
+    /// Pool names given by `--pool`; such a worker takes tasks of these pools only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub named_pools: Vec<PoolName>,
+    /// Whether it is finishing its tasks and takes no more.
+    #[serde(default)]
+    pub draining: bool,
+}
+
+/// One LLM server as its worker sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerPresence {
+    /// Its address without credentials.
+    pub url: String,
+    /// The kind of service.
+    pub provider: Provider,
+    /// Its version, where it tells one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Whether it answered last time.
+    pub reachable: bool,
+    /// What is wrong with it, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Models that it has.
+    pub models: Vec<ServedModel>,
+    /// Requests that the worker keeps in flight at most.
+    pub slots: u32,
+    /// Requests in flight.
+    pub busy: u32,
+    /// Chunks finished since the worker started.
+    pub finished: u64,
+    /// Generated tokens per second over the last minutes, over all slots; 0 before the first answer.
+    #[serde(default)]
+    pub tokens_per_second: f64,
+}
+
+/// A model on a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedModel {
+    /// Its normalised name.
+    pub name: String,
+    /// The digest of its weights, where the server tells one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The share of a loaded model that lies in GPU memory in percent; absent when not loaded or not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_percent: Option<u8>,
+}

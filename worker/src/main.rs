@@ -1,0 +1,3 @@
+//! The program `qa-worker`.
+
+fn main() {}
