@@ -43,7 +43,8 @@ pub fn start_logging(
     format: LogFormat,
     writer: Option<BoxMakeWriter>,
 ) -> Result<(), InvalidFilter> {
-    let parsed = EnvFilter::try_new(filter)
+    // The client announces every connection; what matters of that is told by the queue module.
+    let parsed = EnvFilter::try_new(format!("async_nats=warn,{filter}"))
         .map_err(|error| InvalidFilter { filter: filter.to_owned(), reason: error.to_string() })?;
     let writer = writer.unwrap_or_else(|| BoxMakeWriter::new(std::io::stderr));
     let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(writer);

@@ -1,1 +1,48 @@
 //! The only code that names async-nats.
+//!
+//! [`Queue`] is a connection; [`topology`] shows streams, consumers, buckets and their settings on one screen.
+//! On it stand [`Tasks`] and [`Results`] (what is published), [`TaskSource`] and [`ResultsConsumer`] (what is
+//! received and acknowledged), and the buckets: [`Jobs`], [`Presence`], [`Lease`], [`PoisonNotes`].
+//!
+//! Nothing here decides what a result means, when to publish or when to give up, and no type of async-nats
+//! leaves this module. Every operation may be repeated: a timeout means "unknown", never "not done".
+
+mod ack;
+mod address;
+mod api;
+mod bucket;
+mod connect;
+mod deliveries;
+mod error;
+mod jobs;
+mod lease;
+mod migrate;
+mod poison;
+mod presence;
+mod results;
+mod results_consumer;
+mod subjects;
+mod tasks;
+mod timing;
+pub mod topology;
+mod trace;
+mod version;
+mod watched;
+
+pub use ack::AckError;
+pub use connect::{ConnectError, ConnectOptions, Queue};
+pub use deliveries::{BeatGuard, Delivery, SourceError, TaskSource};
+pub use error::{PublishError, QueueError};
+pub use jobs::{Jobs, JobsError};
+pub use lease::{AcquireError, Acquired, Lease, LeaseHolder, RenewError};
+pub use migrate::{TopologyError, TopologyNote, ensure};
+pub use poison::PoisonNotes;
+pub use presence::Presence;
+pub use results::Results;
+pub use results_consumer::{Receipt, ReceivedResult, ResultsConsumer, ResultsError};
+pub use subjects::InvalidSubject;
+pub use tasks::{PoolDepth, Stored, StoredTask, TakenBack, Tasks};
+pub use timing::Timing;
+pub use trace::Traceparent;
+pub use version::ServerVersion;
+pub use watched::Watched;

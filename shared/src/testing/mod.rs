@@ -1,1 +1,5 @@
 //! What tests of both programs start: a real nats-server, a fake Ollama server, builders.
+
+mod nats_server;
+
+pub use nats_server::{TestNats, TestNatsOptions};

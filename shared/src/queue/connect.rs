@@ -1,0 +1,344 @@
+//! The connection to the queue server: made with one clear error per cause, then kept for ever.
+//!
+//! It must not know what travels over it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{Context, ContextBuilder};
+use async_nats::{Client, ConnectErrorKind, Event};
+use tokio::sync::watch;
+
+use super::address::{Embedded, addresses, shown_servers};
+use super::error::chain;
+use super::topology::MIN_SERVER_VERSION;
+use super::{QueueError, ServerVersion, Timing};
+use crate::secret::Secret;
+
+/// How long connecting and the first questions may take together.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// A dead peer is noticed after two unanswered pings.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Publications that wait for their acknowledgement at the same time.
+const MAX_ACK_INFLIGHT: usize = 512;
+
+/// Where the queue server is and how to identify oneself to it.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectOptions {
+    /// One address or several with commas between them; they may hold credentials.
+    pub url: String,
+    /// The name under which the server lists this connection.
+    pub name: String,
+    /// A token; beats credentials in the address, as everything below does.
+    pub token: Option<Secret>,
+    /// A user, with `password`.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<Secret>,
+    /// A file with a JWT and its key.
+    pub credentials_file: Option<PathBuf>,
+    /// The seed of an nkey.
+    pub nkey_seed: Option<Secret>,
+    /// A file with certificates of authorities to trust besides the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// A file with this client's certificate, with `tls_key`.
+    pub tls_cert: Option<PathBuf>,
+    /// A file with the certificate's key.
+    pub tls_key: Option<PathBuf>,
+}
+
+/// Why there is no connection. Addresses are shown without credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address cannot be read.
+    #[error("NATS address `{address}` is not readable: {reason}; expected nats://HOST:PORT")]
+    Address {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that identifies this client or its authorities cannot be used.
+    #[error("{what} `{path}` for NATS cannot be used: {reason}")]
+    File {
+        /// What it is for.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A certificate without key, or a key without certificate.
+    #[error("a NATS client certificate needs its key and the key its certificate: give both or none")]
+    HalfCertificate,
+    /// Nobody answers.
+    #[error("NATS server at {servers} is not reachable: {reason}; is it running, and is the address right?")]
+    Unreachable {
+        /// The addresses that were tried.
+        servers: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// The server does not accept who we say we are.
+    #[error(
+        "NATS server at {servers} refused authentication: {reason}; check token, user and password, or credentials"
+    )]
+    Authentication {
+        /// The addresses that were tried.
+        servers: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// No encrypted connection could be agreed on.
+    #[error("NATS server at {servers}: TLS failed: {reason}")]
+    Tls {
+        /// The addresses that were tried.
+        servers: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// The server is too old.
+    #[error("NATS server at {servers} has version {found}, expected {expected} or newer: update it")]
+    OldServer {
+        /// The addresses that were tried.
+        servers: String,
+        /// Its version.
+        found: String,
+        /// The oldest that works.
+        expected: ServerVersion,
+    },
+    /// JetStream is switched off, for the server or for this account.
+    #[error(
+        "NATS server at {servers} has no JetStream for this account: {reason}; start it with --jetstream --store_dir DIR"
+    )]
+    NoJetStream {
+        /// The addresses that were tried.
+        servers: String,
+        /// What was seen.
+        reason: String,
+    },
+}
+
+/// A connection to the queue server. Cheap to clone; reconnects by itself for ever.
+#[derive(Clone)]
+pub struct Queue {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: Context,
+    timing: Timing,
+    connected: watch::Receiver<bool>,
+    reconnects: watch::Receiver<u64>,
+    servers: String,
+}
+
+impl Queue {
+    /// Connects, and checks that the server can do what is needed. Takes at most 10 s.
+    pub async fn connect(options: &ConnectOptions, timing: Timing) -> Result<Self, ConnectError> {
+        let servers = shown_servers(&options.url);
+        // The client's part of this future takes kilobytes.
+        let connecting = Box::pin(Self::connect_unbounded(options, timing, &servers));
+        tokio::time::timeout(CONNECT_LIMIT, connecting).await.unwrap_or_else(|_| {
+            Err(ConnectError::Unreachable {
+                servers: servers.clone(),
+                reason: "no answer in time".to_owned(),
+            })
+        })
+    }
+
+    async fn connect_unbounded(
+        options: &ConnectOptions,
+        timing: Timing,
+        servers: &str,
+    ) -> Result<Self, ConnectError> {
+        let (addresses, embedded) = addresses(&options.url)?;
+        let (up, connected) = watch::channel(true);
+        let (count, reconnects) = watch::channel(0);
+        let place = servers.to_owned();
+        let client = client_options(options, embedded)
+            .await?
+            .connection_timeout(CONNECT_LIMIT / 2)
+            .ping_interval(PING_INTERVAL)
+            .request_timeout(Some(timing.request))
+            .event_callback(move |event| {
+                note_event(&event, &place, &up, &count);
+                async {}
+            })
+            .connect(addresses)
+            .await
+            .map_err(|error| connect_error(&error, servers))?;
+        let found = client.server_info().version;
+        if ServerVersion::parse(&found).is_none_or(|version| version < MIN_SERVER_VERSION) {
+            let servers = servers.to_owned();
+            return Err(ConnectError::OldServer { servers, found, expected: MIN_SERVER_VERSION });
+        }
+        let context = ContextBuilder::new()
+            .timeout(timing.request)
+            .ack_timeout(timing.request)
+            .max_ack_inflight(MAX_ACK_INFLIGHT)
+            .build(client);
+        if let Err(error) = context.query_account().await {
+            return Err(ConnectError::NoJetStream { servers: servers.to_owned(), reason: chain(&error) });
+        }
+        let servers = servers.to_owned();
+        Ok(Self { inner: Arc::new(Inner { context, timing, connected, reconnects, servers }) })
+    }
+
+    /// The server's version, as it told when the connection was made last.
+    pub fn server_version(&self) -> String {
+        self.client().server_info().version
+    }
+
+    /// The largest message that the server takes, in bytes, headers included.
+    pub fn max_payload(&self) -> usize {
+        self.client().max_payload()
+    }
+
+    /// The addresses that were given, without credentials.
+    pub fn servers(&self) -> &str {
+        &self.inner.servers
+    }
+
+    /// The durations that this process works with.
+    pub fn timing(&self) -> &Timing {
+        &self.inner.timing
+    }
+
+    /// Whether the connection stands, now and as it changes.
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.inner.connected.clone()
+    }
+
+    /// Changes with each reconnect from now on.
+    pub(super) fn reconnects(&self) -> watch::Receiver<u64> {
+        let mut reconnects = self.inner.reconnects.clone();
+        reconnects.mark_unchanged();
+        reconnects
+    }
+
+    /// Waits until everything that was sent has left this process; call it before the process ends.
+    pub async fn flush(&self) -> Result<(), QueueError> {
+        const DOING: &str = "flushing the connection";
+        match tokio::time::timeout(self.inner.timing.request, self.client().flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(QueueError::unavailable(DOING, chain(&error))),
+            Err(_) => Err(QueueError::unavailable(DOING, "no answer in time")),
+        }
+    }
+
+    /// Sends what is waiting and ends the connection; other handles of it are of no use then.
+    pub async fn close(&self) {
+        let client = self.client();
+        let drained = tokio::time::timeout(self.inner.timing.request, client.drain());
+        if !matches!(drained.await, Ok(Ok(()))) {
+            tracing::debug!("the connection to NATS did not end in good order");
+        }
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.inner.context
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.inner.context.client()
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("servers", &self.inner.servers).finish_non_exhaustive()
+    }
+}
+
+fn note_event(event: &Event, servers: &str, up: &watch::Sender<bool>, connections: &watch::Sender<u64>) {
+    match event {
+        Event::Connected => {
+            // The first connection is announced late, when pulls may wait already.
+            let is_reconnect = connections.send_if_modified(|count| {
+                *count += 1;
+                *count > 1
+            });
+            up.send_replace(true);
+            if is_reconnect {
+                tracing::info!(servers, "connected to NATS again");
+            }
+        }
+        Event::Disconnected => {
+            up.send_replace(false);
+            tracing::warn!(servers, "connection to NATS lost, reconnecting");
+        }
+        Event::LameDuckMode => tracing::info!(servers, "NATS server is about to shut down"),
+        // Failed attempts to reconnect come as client errors, every few seconds.
+        Event::ClientError(error) => tracing::debug!(servers, %error, "NATS client error"),
+        Event::ServerError(error) => tracing::warn!(servers, %error, "NATS server reports an error"),
+        Event::SlowConsumer(_) | Event::Draining | Event::Closed => tracing::debug!(servers, %event, "NATS"),
+    }
+}
+
+async fn client_options(
+    options: &ConnectOptions,
+    embedded: Embedded,
+) -> Result<async_nats::ConnectOptions, ConnectError> {
+    let mut client = async_nats::ConnectOptions::new().name(&options.name);
+    if let Some(path) = &options.credentials_file {
+        client = client.credentials_file(path).await.map_err(|error| ConnectError::File {
+            what: "credentials file",
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+    } else if let Some(seed) = &options.nkey_seed {
+        client = client.nkey(seed.expose().to_owned());
+    } else if let Some(token) = &options.token {
+        client = client.token(token.expose().to_owned());
+    } else if let Some(user) = &options.user {
+        let password = options.password.as_ref().map_or("", Secret::expose);
+        client = client.user_and_password(user.clone(), password.to_owned());
+    } else {
+        client = match embedded {
+            Embedded::None => client,
+            Embedded::Token(token) => client.token(token),
+            Embedded::User(user, password) => client.user_and_password(user, password),
+        };
+    }
+    if let Some(path) = &options.tls_ca {
+        readable("CA certificates file", path).await?;
+        client = client.add_root_certificates(path.clone());
+    }
+    match (&options.tls_cert, &options.tls_key) {
+        (None, None) => {}
+        (Some(cert), Some(key)) => {
+            readable("client certificate file", cert).await?;
+            readable("client key file", key).await?;
+            client = client.add_client_certificate(cert.clone(), key.clone());
+        }
+        (Some(_), None) | (None, Some(_)) => return Err(ConnectError::HalfCertificate),
+    }
+    Ok(client)
+}
+
+/// The client would report an unreadable file as a failed connection.
+async fn readable(what: &'static str, path: &Path) -> Result<(), ConnectError> {
+    match tokio::fs::read(path).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ConnectError::File { what, path: path.to_owned(), reason: error.to_string() }),
+    }
+}
+
+fn connect_error(error: &async_nats::ConnectError, servers: &str) -> ConnectError {
+    let servers = servers.to_owned();
+    let reason = chain(error);
+    match error.kind() {
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+            ConnectError::Authentication { servers, reason }
+        }
+        ConnectErrorKind::Tls => ConnectError::Tls { servers, reason },
+        ConnectErrorKind::ServerParse => ConnectError::Address { address: servers, reason },
+        ConnectErrorKind::Dns
+        | ConnectErrorKind::TimedOut
+        | ConnectErrorKind::Io
+        | ConnectErrorKind::MaxReconnects => ConnectError::Unreachable { servers, reason },
+    }
+}

@@ -1,0 +1,94 @@
+//! Results as workers publish them and as both sides look for them.
+//!
+//! It must not know what a result means. Receiving them is in `results_consumer`.
+
+use std::time::Duration;
+
+use super::api::Written;
+use super::topology::RESULTS;
+use super::{PublishError, Queue, QueueError, Traceparent, subjects};
+use crate::backoff::{Backoff, jittered};
+use crate::model::{JobId, TaskKey, TaskResult};
+use crate::wire::{self, WireError};
+
+/// The result stream.
+#[derive(Debug, Clone)]
+pub struct Results {
+    queue: Queue,
+}
+
+impl Results {
+    /// The stream of this queue; [`super::ensure`] creates it.
+    pub fn new(queue: &Queue) -> Self {
+        Self { queue: queue.clone() }
+    }
+
+    /// Publishes a result and waits until it is stored. Where one is stored for this task already, that one
+    /// stays, which is as good.
+    pub async fn publish(
+        &self,
+        result: &TaskResult,
+        context: Option<&Traceparent>,
+    ) -> Result<(), PublishError> {
+        let payload = wire::encode(result)?.into();
+        let subject = subjects::result(&result.key);
+        let headers = Traceparent::headers(context);
+        match self.queue.store("publishing a result", subject, payload, headers, Some(0)).await? {
+            Written::At(_) | Written::OtherSequence => Ok(()),
+        }
+    }
+
+    /// Publishes a result again and again until it is stored, is known never to be, or `give_up` completes;
+    /// in the last two cases the last error is returned.
+    pub async fn publish_until_stored(
+        &self,
+        result: &TaskResult,
+        context: Option<&Traceparent>,
+        give_up: impl Future<Output = ()>,
+    ) -> Result<(), PublishError> {
+        tokio::pin!(give_up);
+        let mut is_last = false;
+        for wait in Backoff::new(Duration::from_millis(200), Duration::from_secs(5)) {
+            let error = match self.publish(result, context).await {
+                Err(PublishError::Unavailable(error)) => error,
+                finished => return finished,
+            };
+            if is_last {
+                return Err(error.into());
+            }
+            tracing::warn!(task = %result.key, %error, "result is not stored yet, trying again");
+            tokio::select! {
+                () = tokio::time::sleep(jittered(wait)) => {}
+                () = &mut give_up => is_last = true,
+            }
+        }
+        Err(QueueError::unavailable("publishing a result", "gave up").into())
+    }
+
+    /// The result that is stored for a task, if one is; it may be unreadable.
+    pub async fn stored(&self, key: &TaskKey) -> Result<Option<Result<TaskResult, WireError>>, QueueError> {
+        let subject = subjects::result(key);
+        let message = self.queue.last_message("looking for a result", RESULTS, &subject).await?;
+        Ok(message.map(|message| wire::decode(&message.payload)))
+    }
+
+    /// The tasks of a job for which a result is stored.
+    pub async fn stored_keys(&self, job: &JobId) -> Result<Vec<TaskKey>, QueueError> {
+        let filter = subjects::results_of_job(job);
+        let listing = self.queue.listing("listing results", RESULTS, &filter).await?;
+        let read = |subject: &String| match subjects::parse_result(subject) {
+            Ok(key) => Some(key),
+            Err(error) => {
+                tracing::warn!(%error, "a message that is no result is ignored");
+                None
+            }
+        };
+        Ok(listing.subjects.iter().filter_map(read).collect())
+    }
+
+    /// Removes all results of a job; how many it were.
+    pub async fn purge_job(&self, job: &JobId) -> Result<u64, QueueError> {
+        let filter = subjects::results_of_job(job);
+        self.queue.purge("removing a job's results", RESULTS, &filter, None).await
+    }
+}

@@ -1,0 +1,158 @@
+//! A real nats-server for a test: on a random port, with a store of its own, to be killed and started again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::nats_server::{ServerConfig, find_nats_server, wait_until_listening};
+use crate::queue::{ConnectOptions, Queue, Timing, ensure};
+use crate::secret::Secret;
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// How a test's server differs from a plain one.
+#[derive(Debug, Clone)]
+pub struct TestNatsOptions {
+    /// What clients must present.
+    pub token: Option<String>,
+    /// Whether it has JetStream.
+    pub jetstream: bool,
+    /// The largest message, in bytes.
+    pub max_payload: u64,
+}
+
+impl Default for TestNatsOptions {
+    fn default() -> Self {
+        Self { token: None, jetstream: true, max_payload: 1024 * 1024 }
+    }
+}
+
+/// A real nats-server. Dropping it kills it and removes its files.
+#[derive(Debug)]
+pub struct TestNats {
+    program: PathBuf,
+    directory: TempDir,
+    config: ServerConfig,
+    child: Child,
+    port: u16,
+}
+
+impl TestNats {
+    /// Starts a server with JetStream.
+    ///
+    /// # Panics
+    ///
+    /// When there is no usable nats-server; the message says how to get one.
+    pub async fn start() -> Self {
+        Self::start_with(TestNatsOptions::default()).await
+    }
+
+    /// Starts a server.
+    ///
+    /// # Panics
+    ///
+    /// When there is no usable nats-server; the message says how to get one.
+    pub async fn start_with(options: TestNatsOptions) -> Self {
+        let program = program().await;
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let mut config = ServerConfig::private(directory.path());
+        config.token = options.token.map(Secret::new);
+        config.max_payload = options.max_payload;
+        if !options.jetstream {
+            config.store = None;
+        }
+        let (child, port) = spawn(&program, directory.path(), &config).await;
+        config.listen.port = Some(port);
+        Self { program, directory, config, child, port }
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it: no file is closed, nobody is told.
+    pub fn kill(&mut self) {
+        // An error means that it is dead already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// Kills it if it runs, and starts it again on the same port and store.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let (child, port) = spawn(&self.program, self.directory.path(), &self.config).await;
+        assert_eq!(port, self.port, "nats-server came back on another port");
+        self.child = child;
+    }
+
+    /// Kills it, removes everything it stored, and starts it again on the same port.
+    pub async fn wipe_and_restart(&mut self) {
+        self.kill();
+        if let Some(store) = &self.config.store {
+            std::fs::remove_dir_all(store).expect("the store of a dead server can be removed");
+        }
+        self.restart().await;
+    }
+
+    /// Connects to it, with these durations.
+    pub async fn connect(&self, timing: Timing) -> Queue {
+        let token = self.config.token.clone();
+        let options =
+            ConnectOptions { url: self.url(), name: "test".to_owned(), token, ..Default::default() };
+        Queue::connect(&options, timing).await.expect("the test's nats-server takes connections")
+    }
+
+    /// Connects to it and makes streams and buckets.
+    pub async fn queue(&self, timing: Timing) -> Queue {
+        let queue = self.connect(timing).await;
+        ensure(&queue, None).await.expect("streams can be made on an empty server");
+        queue
+    }
+}
+
+impl Drop for TestNats {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no settings object")]
+async fn program() -> PathBuf {
+    let setting = std::env::var_os("QA_NATS_SERVER").map(PathBuf::from);
+    let path = std::env::var_os("PATH");
+    match find_nats_server(setting.as_deref(), path.as_deref()).await {
+        Ok(found) => found.path,
+        Err(error) => panic!("this test needs a real nats-server, deploy/test.sh gets one: {error}"),
+    }
+}
+
+async fn spawn(program: &Path, directory: &Path, config: &ServerConfig) -> (Child, u16) {
+    // A killed server leaves its ports file behind.
+    if config.ports.exists() {
+        std::fs::remove_dir_all(&config.ports).expect("the directory of ports files can be removed");
+    }
+    std::fs::create_dir_all(&config.ports).expect("the directory of ports files can be made");
+    let file = directory.join("nats-server.conf");
+    config.write(&file).expect("the configuration can be written");
+    let child = Command::new(program)
+        .arg("--config")
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nats-server starts");
+    let Some(port) = wait_until_listening(&config.ports, START_LIMIT).await else {
+        let log = std::fs::read_to_string(directory.join("nats-server.log")).unwrap_or_default();
+        panic!("nats-server does not listen after {START_LIMIT:?}:\n{log}");
+    };
+    (child, port)
+}

@@ -1,0 +1,137 @@
+//! The private nats-server of local mode: found, supervised, ended with its parent.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use qa_shared::nats_server::{Listen, PrivateServer, ServerConfig, StartError, find_nats_server, supervise};
+use qa_shared::queue::{ConnectOptions, Queue, Timing};
+use qa_shared::secret::Secret;
+use tokio::process::Command;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[expect(clippy::disallowed_methods, reason = "a test has no settings object")]
+async fn nats_server() -> PathBuf {
+    let setting = std::env::var_os("QA_NATS_SERVER").map(PathBuf::from);
+    let found = find_nats_server(setting.as_deref(), std::env::var_os("PATH").as_deref()).await;
+    found.expect("this test needs a real nats-server, deploy/test.sh gets one").path
+}
+
+/// This test program again, as the process that [`supervisor_process`] is.
+fn supervisor(program: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    // A backtrace would push the message out of the last words.
+    command.env("RUST_BACKTRACE", "0");
+    command.args(["supervisor_process", "--exact", "--ignored", "--nocapture"]).arg(program);
+    command
+}
+
+/// Not a test: what the other tests run as a process of its own.
+#[tokio::test]
+#[ignore = "runs as a child of the other tests"]
+async fn supervisor_process() {
+    let arguments: Vec<PathBuf> = std::env::args_os().map(PathBuf::from).collect();
+    let [.., program, config, lock] = &arguments[..] else { panic!("three files are needed") };
+    if let Err(error) = supervise(program, config, lock).await {
+        panic!("{error}");
+    }
+}
+
+fn config(directory: &Path) -> ServerConfig {
+    ServerConfig { token: Some(Secret::new("t0ken")), ..ServerConfig::private(directory) }
+}
+
+async fn connect(server: &PrivateServer) -> Queue {
+    let token = Some(Secret::new("t0ken"));
+    let options = ConnectOptions { url: server.url(), token, ..ConnectOptions::default() };
+    Queue::connect(&options, Timing::default()).await.expect("the private server takes connections")
+}
+
+async fn nobody_listens(port: u16) {
+    let gone = async {
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the server ends");
+}
+
+#[tokio::test]
+async fn a_private_server_serves_stops_and_starts_again_on_its_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().join("with space");
+    let program = nats_server().await;
+    for _ in 0..2 {
+        let server =
+            PrivateServer::start(&directory, config(&directory), supervisor(&program)).await.unwrap();
+        let queue = connect(&server).await;
+        assert_eq!(queue.max_payload(), 8 * 1024 * 1024);
+        qa_shared::queue::ensure(&queue, None).await.unwrap();
+        let port = server.port();
+        server.stop().await.unwrap();
+        nobody_listens(port).await;
+    }
+    let log = std::fs::read_to_string(directory.join("nats-server.log")).unwrap();
+    assert!(log.contains("Server Exiting"), "it was not ended in good order: {log}");
+}
+
+#[tokio::test]
+async fn a_server_ends_when_its_holder_is_gone_and_the_next_one_waits_for_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = nats_server().await;
+    let path = directory.path();
+    let first = PrivateServer::start(path, config(path), supervisor(&program)).await.unwrap();
+    let port = first.port();
+    // Closes the leash as the death of this process would.
+    drop(first);
+    let second = PrivateServer::start(path, config(path), supervisor(&program)).await.unwrap();
+    nobody_listens(port).await;
+    connect(&second).await;
+    second.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_whose_supervisor_was_killed_is_ended_by_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = nats_server().await;
+    let path = directory.path();
+    let mut orphaned = PrivateServer::start(path, config(path), supervisor(&program)).await.unwrap();
+    let port = orphaned.port();
+    let pid = orphaned.supervisor_pid().unwrap().to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().await.unwrap().success());
+    orphaned.died().await;
+    let next = PrivateServer::start(path, config(path), supervisor(&program)).await.unwrap();
+    nobody_listens(port).await;
+    connect(&next).await;
+    next.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_death_of_the_server_is_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = nats_server().await;
+    let path = directory.path();
+    let mut server = PrivateServer::start(path, config(path), supervisor(&program)).await.unwrap();
+    let ports = std::fs::read_dir(path.join("ports")).unwrap().next().unwrap().unwrap().file_name();
+    let ports = ports.to_str().unwrap().trim_end_matches(".ports").to_owned();
+    let (_, pid) = ports.rsplit_once('_').unwrap();
+    let kill = format!("stop={pid}");
+    let status =
+        Command::new(&program).args(["--signal", &kill]).stderr(Stdio::null()).status().await.unwrap();
+    assert!(status.success());
+    let words = tokio::time::timeout(PATIENCE, server.died()).await.unwrap();
+    assert!(words.contains("nats-server ended unexpectedly"), "{words}");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_listen_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(directory.path());
+    config.listen = Listen { port: Some(taken.local_addr().unwrap().port()), ..Listen::LOOPBACK };
+    let program = nats_server().await;
+    let error = PrivateServer::start(directory.path(), config, supervisor(&program)).await.unwrap_err();
+    assert!(matches!(error, StartError::Ended { .. }), "{error}");
+    assert!(error.to_string().contains("address already in use"), "{error}");
+}

@@ -1,0 +1,12 @@
+//! The queue module against real nats-servers, one for each test.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that fails fails its test")]
+
+mod buckets;
+mod connect;
+mod deliveries;
+mod fixtures;
+mod lease;
+mod results;
+mod tasks;
+mod topology;
