@@ -9,7 +9,9 @@
 //! model (that is the worker's `llm`).
 
 pub mod backoff;
+pub mod base_url;
 pub mod clock;
+pub mod connecting;
 pub mod host;
 pub mod model;
 pub mod nats_server;
@@ -18,6 +20,8 @@ pub mod secret;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+pub mod template;
+pub mod tokens;
 pub mod wire;
 
 #[cfg(feature = "testing")]

@@ -1,1 +1,31 @@
 //! Settings from flags, environment and env files; the only code that reads the environment.
+//!
+//! [`variables`] is the table of every variable, [`Environment`] what was found at start, [`Reader`] takes
+//! typed values from flags, environment, env file and defaults, in this order, and collects every mistake,
+//! so that a user sees all of them at once. Which settings a program has, and which go together, is the
+//! business of the programs' own `config` modules.
+
+pub mod args;
+pub mod values;
+pub mod variables;
+
+mod address;
+mod env_file;
+mod env_syntax;
+mod errors;
+mod logs;
+mod nats;
+mod reader;
+mod setting;
+mod source;
+mod timing;
+
+pub use address::Address;
+pub use env_file::EnvFile;
+pub use errors::{Mistake, Mistakes};
+pub use logs::LogSettings;
+pub use nats::{NatsAuth, NatsSettings, NatsTls};
+pub use reader::{Note, Reader, Source};
+pub use setting::Setting;
+pub use source::{Environment, Found, Origin};
+pub use timing::read_timing;

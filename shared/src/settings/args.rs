@@ -1,0 +1,36 @@
+//! Flags that both programs have. Syntax only: values are texts here and are checked by the readers, so that
+//! all mistakes are reported at once and in our words.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+
+/// Flags of every command. No `Debug`: flags may hold secrets.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "General")]
+pub struct CommonArgs {
+    /// Read settings from this file [default: the first found of ./config.env, ./.env]
+    #[arg(long, value_name = "PATH")]
+    pub env_file: Option<PathBuf>,
+    /// How log lines look: human or json [env: QA_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Log more; twice: much more
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Show problems and the result only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// How the queue is reached. No `Debug`: flags may hold secrets.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Queue")]
+pub struct NatsArgs {
+    /// Address of the NATS server, or several separated by commas [env: QA_NATS_URL]
+    #[arg(long, value_name = "URL")]
+    pub nats_url: Option<String>,
+    /// Token for the NATS server; other processes can see flags, so prefer [env: QA_NATS_TOKEN]
+    #[arg(long, value_name = "TOKEN")]
+    pub nats_token: Option<String>,
+}

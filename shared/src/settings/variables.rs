@@ -1,0 +1,256 @@
+//! The one table of every environment variable that either program reads.
+//!
+//! It drives reading (a variable that is not here cannot be named), the list at the end of `--help` and
+//! `config.env.example`. It must not know flags or rules.
+
+use std::fmt::Write as _;
+
+/// One of the two programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// `qa-coordinator`
+    Coordinator,
+    /// `qa-worker`
+    Worker,
+}
+
+/// Who reads a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    Coordinator,
+    Worker,
+    Both,
+}
+
+use Readers::{Both, Coordinator, Worker};
+
+/// An environment variable of ours. Only this table makes them.
+#[derive(Debug)]
+pub struct Variable {
+    name: &'static str,
+    group: &'static str,
+    readers: Readers,
+    default: Option<&'static str>,
+    example: &'static str,
+    secret: bool,
+    doc: &'static str,
+}
+
+impl Variable {
+    /// The name in the environment.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What holds when it is set nowhere, in the notation of the variable.
+    pub const fn default(&self) -> Option<&'static str> {
+        self.default
+    }
+
+    /// A value as a user could write it.
+    pub fn example(&self) -> &'static str {
+        self.default.unwrap_or(self.example)
+    }
+
+    /// Whether its value must never be shown.
+    pub fn is_secret(&self) -> bool {
+        self.secret
+    }
+
+    /// What it is for, in one line.
+    pub fn doc(&self) -> &'static str {
+        self.doc
+    }
+
+    /// Whether this program reads it.
+    pub fn is_read_by(&self, program: Program) -> bool {
+        match self.readers {
+            Both => true,
+            Coordinator => program == Program::Coordinator,
+            Worker => program == Program::Worker,
+        }
+    }
+}
+
+macro_rules! variables {
+    ($($group:literal { $($name:ident, $readers:ident, $default:expr, $example:literal, $secret:literal, $doc:literal;)+ })+) => {
+        $($(
+            #[doc = $doc]
+            pub static $name: Variable = Variable {
+                name: stringify!($name),
+                group: $group,
+                readers: $readers,
+                default: $default,
+                example: $example,
+                secret: $secret,
+                doc: $doc,
+            };
+        )+)+
+
+        /// Every variable, in the order in which they are shown.
+        pub static ALL: &[&Variable] = &[$($(&$name),+),+];
+    };
+}
+
+variables! {
+    "The main job" {
+        GENERATOR_PROVIDER, Coordinator, Some("openai"), "", false,
+            "Who generates: openai, claude, gemini or local (Ollama); this version generates with local only";
+        GENERATOR_MODEL, Coordinator, None, "qwen3:14b", false,
+            "The model's name";
+        GENERATOR_PROCESS_DIR, Coordinator, Some("/data/chunks"), "", false,
+            "Directory of the chunk files (NAME_chunks.json)";
+        GENERATOR_OUTPUT_DIR, Coordinator, Some("/data/qa_results"), "", false,
+            "Directory of the Q&A files (NAME_qa.json)";
+        GENERATOR_OUTPUT_FILE, Coordinator, Some("/data/results/training_data.json"), "", false,
+            "The combined file";
+        GENERATOR_QUESTIONS_PER_CHUNK, Coordinator, Some("3"), "", false,
+            "Pairs asked for per chunk, 1 to 50";
+        GENERATOR_TEMPERATURE, Coordinator, Some("0.7"), "", false,
+            "Sampling temperature, 0 to 2";
+        GENERATOR_MAX_TOKENS, Coordinator, Some("2000"), "", false,
+            "Ceiling of one answer in tokens; allow about 150 per pair";
+        GENERATOR_RESUME, Coordinator, Some("false"), "", false,
+            "Go on with what is in the output directory (--no-resume and --restart beat it)";
+        GENERATOR_BATCH_PROCESSING, Coordinator, Some("false"), "", false,
+            "Accepted for the Python program's sake; changes nothing";
+        QA_SYSTEM_MESSAGE, Coordinator, None, "You write exam questions for engineers.", false,
+            "Replaces the built-in system message";
+        QA_EXTRA_INSTRUCTIONS, Coordinator, None, "Don't ask about prices.", false,
+            "Added to the instructions of the prompt";
+        QA_PROMPT_TEMPLATE_FILE, Coordinator, None, "prompt.txt", false,
+            "File with a prompt of your own: {text}, {num_questions}, {extra_instructions}; {{ and }} are braces";
+        QA_LOG_DIR, Coordinator, None, "/data/logs", false,
+            "Also write the log of unusable answers into this directory";
+    }
+    "Ollama" {
+        OLLAMA_BASE_URL, Both, Some("http://127.0.0.1:11434"), "", false,
+            "Address of the Ollama server, or several separated by commas; on a fleet the workers read it";
+        OLLAMA_TOP_K, Coordinator, None, "40", false,
+            "Sampling: only the K most likely tokens (40 if unset)";
+        OLLAMA_TOP_P, Coordinator, None, "0.9", false,
+            "Sampling: only the most likely tokens that sum up to P, 0 to 1 (0.9 if unset)";
+        OLLAMA_REPEAT_PENALTY, Coordinator, None, "1.1", false,
+            "Penalty on repetition, above 0 (1.0, none, if unset)";
+        OLLAMA_NUM_PREDICT, Coordinator, None, "2000", false,
+            "Ceiling of one answer in tokens; wins over GENERATOR_MAX_TOKENS";
+        OLLAMA_STOP, Coordinator, None, "[\"<|im_end|>\"]", false,
+            "Texts that end an answer: a JSON list, or one text";
+    }
+    "API keys" {
+        OPENAI_API_KEY, Coordinator, None, "your_openai_api_key_here", true,
+            "Key of provider openai";
+        ANTHROPIC_API_KEY, Coordinator, None, "your_anthropic_api_key_here", true,
+            "Key of provider claude";
+        CLAUDE_API_KEY, Coordinator, None, "your_claude_api_key_here", true,
+            "Another name of ANTHROPIC_API_KEY, which wins";
+        GEMINI_API_KEY, Coordinator, None, "your_gemini_api_key_here", true,
+            "Key of provider gemini";
+        GOOGLE_API_KEY, Coordinator, None, "your_google_api_key_here", true,
+            "Another name of GEMINI_API_KEY, which wins";
+    }
+    "The queue (NATS JetStream)" {
+        QA_NATS_URL, Both, None, "nats://10.0.0.5:4222", false,
+            "Address of the NATS server, or several separated by commas; unset: the coordinator runs on this machine alone and a worker tries nats://127.0.0.1:4222";
+        QA_NATS_TOKEN, Both, None, "your_nats_token_here", true,
+            "Token for the NATS server";
+        QA_NATS_TOKEN_FILE, Both, None, "/run/secrets/nats-token", false,
+            "File that holds the token";
+        QA_NATS_USER, Both, None, "qa-fleet", false,
+            "User name for the NATS server";
+        QA_NATS_PASSWORD, Both, None, "your_nats_password_here", true,
+            "Password of QA_NATS_USER";
+        QA_NATS_PASSWORD_FILE, Both, None, "/run/secrets/nats-password", false,
+            "File that holds the password";
+        QA_NATS_CREDS, Both, None, "/etc/qa-fleet/nats.creds", false,
+            "Credentials file (JWT and seed)";
+        QA_NATS_NKEY_SEED_FILE, Both, None, "/etc/qa-fleet/nats.nk", false,
+            "File that holds an NKey seed";
+        QA_NATS_CA, Both, None, "/etc/qa-fleet/ca.pem", false,
+            "Certificates that the server's certificate is checked against (PEM)";
+        QA_NATS_CERT, Both, None, "/etc/qa-fleet/client.pem", false,
+            "Client certificate (PEM)";
+        QA_NATS_KEY, Both, None, "/etc/qa-fleet/client.key", false,
+            "Key of the client certificate (PEM)";
+        QA_NATS_SERVER, Coordinator, None, "/usr/local/bin/nats-server", false,
+            "The nats-server program for local mode; unset: found on PATH";
+        QA_ACK_WAIT, Both, Some("60s"), "", false,
+            "How long a task may go without a sign of life before another worker gets it";
+        QA_PRESENCE_AGE, Both, Some("30s"), "", false,
+            "How long a silent worker counts as present, and a silent coordinator as running; the same for all processes";
+    }
+    "The fleet" {
+        QA_POOL, Both, None, "night-shift", false,
+            "Pool of the tasks instead of the model's own; a worker may name several, separated by commas";
+        QA_MAX_FAILURE_RATE, Coordinator, Some("20"), "", false,
+            "Stop when more than this percentage of the last 100 chunks failed, or `off`";
+        QA_CONCURRENCY, Both, Some("2"), "", false,
+            "Requests in flight per Ollama server, 1 to 256: one number, or one per server separated by commas";
+        QA_MODELS, Worker, None, "qwen3:14b,llama3=llama3.1:8b", false,
+            "Serve these models only; NAME=SERVED serves NAME with the server's model SERVED";
+        QA_DRAIN_TIMEOUT, Both, Some("30s"), "", false,
+            "How long a stopping worker may finish its tasks";
+        QA_TASK_TIMEOUT, Both, Some("30m"), "", false,
+            "How long a task may take with all its attempts";
+        QA_REQUEST_TIMEOUT, Both, Some("10m"), "", false,
+            "How long one model call may take";
+        QA_IDLE_TIMEOUT, Both, Some("2m"), "", false,
+            "How long a model call may stall between two tokens";
+        QA_ATTEMPTS, Both, Some("3"), "", false,
+            "Model calls per task at most, 1 to 20";
+    }
+    "Logs" {
+        QA_LOG_FORMAT, Both, Some("human"), "", false,
+            "human or json";
+        RUST_LOG, Both, Some("info"), "", false,
+            "What is logged, for example debug or info,qa_worker=debug";
+    }
+}
+
+/// The list of a program's variables at the end of its `--help`.
+pub fn help(program: Program) -> String {
+    let mut text = String::from(
+        "Environment variables (also read from the env file; a flag beats the environment, the environment beats \
+         the file):\n",
+    );
+    let mut group = "";
+    for variable in ALL.iter().filter(|variable| variable.is_read_by(program)) {
+        if variable.group != group {
+            group = variable.group;
+            write!(text, "\n  {group}\n").expect("a String takes every text");
+        }
+        let default = variable.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+        // The description has a line of its own, since a line that is wrapped keeps its indent.
+        writeln!(text, "    {}\n          {}{default}", variable.name, variable.doc)
+            .expect("a String takes every text");
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+/// The text of `config.env.example`: every variable, commented out, with its default or an example.
+pub fn example_file() -> String {
+    let mut text = String::from(
+        "# Settings of qa-coordinator and qa-worker. Copy this file to config.env and uncomment what you change.\n\
+         #\n\
+         # A flag beats the process environment, the environment beats this file. The first file found is read:\n\
+         # the one given by --env-file, ./config.env, ./.env. A config.env of the Python program works as it is.\n\
+         # Text after ` #` is a comment here. Docker's --env-file and systemd do NOT strip such comments.\n\
+         # Empty values and placeholders such as your_openai_api_key_here count as unset.\n",
+    );
+    let mut group = "";
+    for variable in ALL {
+        if variable.group != group {
+            group = variable.group;
+            write!(text, "\n\n# ---- {group} ----\n").expect("a String takes every text");
+        }
+        let readers = match variable.readers {
+            Coordinator => "coordinator",
+            Worker => "worker",
+            Both => "coordinator, worker",
+        };
+        write!(text, "\n# {} ({readers})\n#{}={}\n", variable.doc, variable.name, variable.example())
+            .expect("a String takes every text");
+    }
+    text
+}
