@@ -1,0 +1,246 @@
+//! The one HTTP client for LLM servers, what its failures mean, and reading an answer line by line.
+//!
+//! It must not know any provider's format.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use qa_shared::base_url::is_loopback;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{LlmError, LlmErrorKind};
+
+/// A line longer than this is no answer, in bytes.
+const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+/// Of an error reply this much is read, in bytes.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// Idle connections are closed before common proxies and servers close them.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To open a connection.
+    pub connect: Duration,
+    /// A whole model call: waiting at the server, loading the model, the prompt and the answer.
+    pub request: Duration,
+    /// Between two pieces of an answer that has begun.
+    pub idle: Duration,
+    /// A warm-up: loading a large model from a slow disk takes many minutes.
+    pub load: Duration,
+    /// A question about the server itself, such as its version.
+    pub info: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            request: Duration::from_secs(600),
+            idle: Duration::from_secs(120),
+            load: Duration::from_secs(1800),
+            info: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why no client can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The extra certificate authority is not readable.
+    #[error("the extra CA certificate is not readable: {0}; expected PEM")]
+    RootCertificate(String),
+    /// The rest of the TLS set-up.
+    #[error("no HTTPS client can be made: {0}; are CA certificates installed?")]
+    Client(String),
+}
+
+/// Makes the client for one server. `root_ca_pem` is an extra certificate authority (PEM).
+///
+/// Proxies are taken from the environment, except for a server on this machine.
+pub fn client(
+    base_url: &str,
+    timeouts: &Timeouts,
+    root_ca_pem: Option<&[u8]>,
+) -> Result<reqwest::Client, HttpError> {
+    // A provider that is already installed is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("qa-fleet/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(timeouts.connect)
+        .pool_idle_timeout(POOL_IDLE)
+        .tcp_nodelay(true)
+        // A redirected POST becomes a GET: better an error that names the status.
+        .redirect(reqwest::redirect::Policy::none());
+    if is_loopback(base_url) {
+        builder = builder.no_proxy();
+    }
+    let roots = match root_ca_pem {
+        Some(pem) => reqwest::Certificate::from_pem_bundle(pem)
+            .map_err(|error| HttpError::RootCertificate(chain(&error)))?,
+        None => Vec::new(),
+    };
+    if roots.is_empty() && root_ca_pem.is_some() {
+        return Err(HttpError::RootCertificate("it holds no certificate".to_owned()));
+    }
+    builder = if base_url.starts_with("https://") {
+        builder.tls_certs_merge(roots)
+    } else {
+        // Bare containers have no CA certificates, and plain HTTP needs none.
+        builder.tls_certs_only(roots)
+    };
+    builder.build().map_err(|error| HttpError::Client(chain(&error)))
+}
+
+/// Classifies a failure of the transport. `began` says whether an answer had begun.
+pub(crate) fn transport_error(server: &str, error: reqwest::Error, began: bool) -> LlmError {
+    let error = error.without_url();
+    let kind = if error.is_builder() {
+        LlmErrorKind::Rejected
+    } else if began {
+        LlmErrorKind::ServerFault
+    } else {
+        LlmErrorKind::Unreachable
+    };
+    let what = if began { "broke off its answer" } else { "does not answer" };
+    LlmError::new(kind, format!("{server} {what}: {}", chain(&error)))
+}
+
+/// Sends a request and waits for the reply's head, at most until `deadline`.
+pub(crate) async fn send(
+    server: &str,
+    request: reqwest::RequestBuilder,
+    deadline: Instant,
+) -> Result<reqwest::Response, LlmError> {
+    match timeout_at(deadline, request.send()).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) => Err(transport_error(server, error, false)),
+        Err(_) => Err(too_slow(server)),
+    }
+}
+
+/// The text of an error reply, as far as it comes.
+pub(crate) async fn error_body(mut response: reqwest::Response, deadline: Instant) -> String {
+    let mut body = Vec::new();
+    while body.len() < MAX_ERROR_BYTES {
+        match timeout_at(deadline, response.chunk()).await {
+            Ok(Ok(Some(bytes))) => body.extend_from_slice(&bytes),
+            Ok(Ok(None) | Err(_)) | Err(_) => break,
+        }
+    }
+    body.truncate(MAX_ERROR_BYTES);
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// How long a reply asks to wait: the seconds of its Retry-After.
+pub(crate) fn retry_after(response: &reqwest::Response) -> Option<Duration> {
+    let header = response.headers().get(reqwest::header::RETRY_AFTER)?;
+    header.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+pub(crate) fn too_slow(server: &str) -> LlmError {
+    LlmError::new(
+        LlmErrorKind::Timeout,
+        format!("{server} gave no complete answer in time; raise --request-timeout if it is just slow"),
+    )
+}
+
+/// The lines of a reply as they arrive.
+pub(crate) struct Lines<'a> {
+    server: &'a str,
+    response: reqwest::Response,
+    buffer: BytesMut,
+    /// The buffer's beginning that holds no line end.
+    searched: usize,
+    idle: Duration,
+    deadline: Instant,
+}
+
+impl<'a> Lines<'a> {
+    pub(crate) fn new(
+        server: &'a str,
+        response: reqwest::Response,
+        idle: Duration,
+        deadline: Instant,
+    ) -> Self {
+        Self { server, response, buffer: BytesMut::new(), searched: 0, idle, deadline }
+    }
+
+    /// The next line that is not blank; nothing at the end. The last one needs no line end.
+    pub(crate) async fn next(&mut self) -> Result<Option<BytesMut>, LlmError> {
+        loop {
+            if let Some(at) = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n') {
+                let line = self.buffer.split_to(self.searched + at);
+                self.buffer.advance(1);
+                self.searched = 0;
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                return Ok(Some(line));
+            }
+            self.searched = self.buffer.len();
+            if self.buffer.len() > MAX_LINE_BYTES {
+                return Err(LlmError::new(
+                    LlmErrorKind::Malformed,
+                    format!("{} sent a line of more than {MAX_LINE_BYTES} bytes", self.server),
+                ));
+            }
+            match self.piece().await? {
+                Some(bytes) => self.buffer.extend_from_slice(&bytes),
+                None if self.buffer.trim_ascii().is_empty() => return Ok(None),
+                None => {
+                    self.searched = 0;
+                    return Ok(Some(self.buffer.split()));
+                }
+            }
+        }
+    }
+
+    async fn piece(&mut self) -> Result<Option<bytes::Bytes>, LlmError> {
+        match timeout_at(self.deadline, timeout(self.idle, self.response.chunk())).await {
+            Ok(Ok(Ok(piece))) => Ok(piece),
+            Ok(Ok(Err(error))) => Err(transport_error(self.server, error, true)),
+            Ok(Err(_)) => Err(LlmError::new(
+                LlmErrorKind::IdleTimeout,
+                format!(
+                    "{} began an answer and then sent nothing for {} s",
+                    self.server,
+                    self.idle.as_secs_f64()
+                ),
+            )),
+            Err(_) => Err(too_slow(self.server)),
+        }
+    }
+}
+
+/// An error with its causes on one line: the outermost alone says only "error sending request".
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_file_without_a_certificate_is_refused() {
+        for pem in ["", "not PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            for url in ["http://gpu1:11434", "https://gpu1"] {
+                let made = client(url, &Timeouts::default(), Some(pem.as_bytes()));
+                assert!(made.is_err(), "{url} {pem:?}");
+            }
+        }
+        assert!(client("http://gpu1:11434", &Timeouts::default(), None).is_ok());
+    }
+}

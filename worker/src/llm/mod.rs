@@ -1,0 +1,185 @@
+//! The words in which the worker talks with any kind of LLM server, and the trait that servers implement.
+//!
+//! Provider wire types stay private to their provider's file. This module must not know about tasks, the
+//! queue or what an answer is good for.
+
+use std::fmt;
+use std::time::Duration;
+
+use qa_shared::model::{OllamaOptions, ServedModel, Usage};
+use serde_json::Value;
+
+pub mod http;
+pub mod ollama;
+mod ollama_errors;
+mod ollama_memory;
+pub mod ollama_models;
+mod ollama_version;
+mod ollama_wire;
+mod truncation;
+
+/// A server that continues conversations.
+pub trait LlmServer: Sync {
+    /// Asks for the next message. Dropping the future cancels the request at the server.
+    fn chat(&self, request: &ChatRequest) -> impl Future<Output = Result<ChatReply, LlmError>> + Send;
+}
+
+/// Who says a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The rules of the conversation.
+    System,
+    /// We.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who says it.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A message.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self { role, content: content.into() }
+    }
+}
+
+/// A model call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatRequest {
+    /// The model's name at this server.
+    pub model: String,
+    /// The conversation so far.
+    pub messages: Vec<Message>,
+    /// The JSON schema that the answer has to follow.
+    pub schema: Option<Value>,
+    /// Sampling temperature.
+    pub temperature: f64,
+    /// Output ceiling in tokens, reasoning included.
+    pub max_output: u32,
+    /// Context of the loaded model in tokens, prompt and output together; one constant per server and model.
+    pub num_ctx: u32,
+    /// Ollama's sampling options; its `num_predict` is not read here, `max_output` is what counts.
+    pub sampling: OllamaOptions,
+    /// Makes sampling repeatable where the server supports it.
+    pub seed: Option<i64>,
+}
+
+/// Why a server stopped generating.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// The model was done.
+    Stop,
+    /// The output ceiling or the end of the context was reached.
+    Length,
+    /// What else the server calls it.
+    Other(String),
+}
+
+/// A model's message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatReply {
+    /// Its text; perhaps empty.
+    pub content: String,
+    /// Its reasoning where the server tells it apart.
+    pub thinking: Option<String>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens and time.
+    pub usage: Usage,
+    /// Prompt tokens that the server reports.
+    pub prompt_tokens: Option<u32>,
+}
+
+/// A model call without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct LlmError {
+    /// What to do about it depends on this.
+    pub kind: LlmErrorKind,
+    /// For people; holds no credentials.
+    pub message: String,
+}
+
+impl LlmError {
+    pub(crate) fn new(kind: LlmErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+/// What an error says about server and request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LlmErrorKind {
+    /// The server has more requests than it takes.
+    Overloaded {
+        /// How long it asks to wait, where it says so.
+        retry_after: Option<Duration>,
+    },
+    /// No connection, or it broke before an answer began.
+    Unreachable,
+    /// The server is loading the model and takes no requests meanwhile.
+    ModelLoading,
+    /// The server does not have the model.
+    ModelNotFound,
+    /// The prompt does not fit, or the server cut it.
+    PromptTooLong,
+    /// The server refuses requests like this one; the same again is pointless.
+    Rejected,
+    /// The model does not fit into the server's memory.
+    OutOfMemory,
+    /// The server failed; the same again may work.
+    ServerFault,
+    /// The server's reply breaks its own protocol.
+    Malformed,
+    /// No complete answer within the time that a request may take.
+    Timeout,
+    /// The answer began and then stood still.
+    IdleTimeout,
+}
+
+impl fmt::Display for LlmErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Overloaded { .. } => "overloaded",
+            Self::Unreachable => "unreachable",
+            Self::ModelLoading => "model_loading",
+            Self::ModelNotFound => "model_not_found",
+            Self::PromptTooLong => "prompt_too_long",
+            Self::Rejected => "rejected",
+            Self::OutOfMemory => "out_of_memory",
+            Self::ServerFault => "server_fault",
+            Self::Malformed => "malformed",
+            Self::Timeout => "timeout",
+            Self::IdleTimeout => "idle_timeout",
+        })
+    }
+}
+
+/// What a server says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// Its version, where it tells one.
+    pub version: Option<String>,
+    /// Models that it has, by normalised name, with digest, and the share in GPU memory where loaded.
+    pub models: Vec<ServedModel>,
+}
+
+/// What a server says about a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The largest context that the model was made for, in tokens.
+    pub context_length: Option<u32>,
+    /// Whether it reasons before it answers.
+    pub thinking: bool,
+    /// Whether it generates text at all.
+    pub completion: bool,
+    /// The digest of its weights.
+    pub digest: Option<String>,
+}

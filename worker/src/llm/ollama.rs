@@ -1,0 +1,244 @@
+//! A server that speaks Ollama's native API.
+//!
+//! Every option that decides about speed, cost or silent loss is sent explicitly, because servers' defaults
+//! differ by version, by model and by memory. It must not know about tasks, nor decide what an error means
+//! for one.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use qa_shared::model::{Provider, normalised_model};
+use qa_shared::secret::{Secret, without_credentials};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use super::http::{self, HttpError, Lines, Timeouts};
+use super::ollama_errors::{Context, classify, error_text, is_about_schema, shortened};
+use super::ollama_memory::Known;
+use super::ollama_version::Version;
+use super::ollama_wire::{ChatLine, VersionReply, chat_body, reply, text_of};
+use super::truncation::{PromptSize, looks_cut};
+use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer};
+
+/// An answer beyond this is a run-away, in bytes; the output ceiling ends normal ones long before.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// How long the end of a finished answer is waited for, so that its connection can be used again.
+const END_WAIT: Duration = Duration::from_secs(1);
+
+/// One Ollama server.
+#[derive(Debug)]
+pub struct OllamaServer {
+    base: Secret,
+    pub(super) shown: String,
+    pub(super) client: reqwest::Client,
+    pub(super) timeouts: Timeouts,
+    known: Mutex<Known>,
+}
+
+impl OllamaServer {
+    /// A server at an address in the form of [`qa_shared::base_url::normalise_base_url`]; nothing is asked
+    /// yet. `root_ca_pem` is an extra certificate authority.
+    pub fn new(base_url: &str, timeouts: Timeouts, root_ca_pem: Option<&[u8]>) -> Result<Self, HttpError> {
+        Ok(Self {
+            base: Secret::new(base_url.trim_end_matches('/')),
+            shown: without_credentials(base_url.trim_end_matches('/')),
+            client: http::client(base_url, &timeouts, root_ca_pem)?,
+            timeouts,
+            known: Mutex::default(),
+        })
+    }
+
+    /// Its address without credentials.
+    pub fn url(&self) -> &str {
+        &self.shown
+    }
+
+    pub(super) async fn ask_version(&self) -> Result<Option<String>, LlmError> {
+        let reply: VersionReply = self.get("/api/version").await?;
+        self.known().version = Some(Version::parse(reply.version.as_deref()));
+        Ok(reply.version)
+    }
+
+    async fn known_version(&self) -> Result<Version, LlmError> {
+        if let Some(version) = self.known().version {
+            return Ok(version);
+        }
+        let version = self.ask_version().await?;
+        Ok(Version::parse(version.as_deref()))
+    }
+
+    /// The value of `think` for a model that would reason otherwise.
+    async fn think(&self, model: &str) -> Result<Option<Value>, LlmError> {
+        let name = normalised_model(Provider::Local, model);
+        let remembered = |known: &Known| known.models.get(&name).and_then(|memory| memory.info.clone());
+        if let Some((_, think)) = remembered(&self.known()) {
+            return Ok(think);
+        }
+        self.show(model).await?;
+        Ok(remembered(&self.known()).and_then(|(_, think)| think))
+    }
+
+    fn format(&self, request: &ChatRequest, version: Version) -> Option<Value> {
+        let schema = request.schema.as_ref()?;
+        let name = normalised_model(Provider::Local, &request.model);
+        let refused = self.known().models.get(&name).is_some_and(|memory| memory.schema_refused);
+        Some(if refused || !version.knows_schemas() { json!("json") } else { schema.clone() })
+    }
+
+    async fn call(
+        &self,
+        request: &ChatRequest,
+        think: Option<Value>,
+        format: Option<Value>,
+        version: Version,
+        deadline: Instant,
+    ) -> Result<ChatReply, LlmError> {
+        let body = chat_body(request, think, format);
+        let mut lines =
+            self.post_lines("/api/chat", &body, &request.model, self.timeouts.idle, deadline).await?;
+        let (mut content, mut thinking) = (String::new(), String::new());
+        while let Some(line) = lines.next().await? {
+            let line: ChatLine = self.parse(&line)?;
+            if let Some(error) = line.error {
+                return Err(self.error_line(&error, &request.model));
+            }
+            if let Some(message) = &line.message {
+                content.push_str(message.content.as_deref().unwrap_or_default());
+                thinking.push_str(message.thinking.as_deref().unwrap_or_default());
+            }
+            if content.len() + thinking.len() > MAX_ANSWER_BYTES {
+                return Err(self.malformed("the answer does not end"));
+            }
+            if line.done {
+                // Whatever comes after the end changes nothing.
+                drop(timeout(END_WAIT, lines.next()).await);
+                return Ok(reply(&line, content, thinking, version));
+            }
+        }
+        Err(self.malformed("the answer ended without `done`"))
+    }
+
+    /// Refuses answers to prompts that the server cut, and learns from the others.
+    fn check_prompt(
+        &self,
+        request: &ChatRequest,
+        reply: &ChatReply,
+        version: Version,
+    ) -> Result<(), LlmError> {
+        let Some(prompt_tokens) = reply.prompt_tokens.filter(|_| version.counts_whole_prompts()) else {
+            return Ok(());
+        };
+        let size = PromptSize::of(request.messages.iter().map(|message| message.content.as_str()));
+        let name = normalised_model(Provider::Local, &request.model);
+        let mut known = self.known();
+        let calibration = &mut known.models.entry(name).or_default().calibration;
+        if let Some(reason) = looks_cut(&size, prompt_tokens, request.num_ctx, calibration) {
+            return Err(LlmError::new(
+                LlmErrorKind::PromptTooLong,
+                format!("{} cut the prompt: {reason}", self.shown),
+            ));
+        }
+        calibration.learn(&size, prompt_tokens);
+        Ok(())
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, LlmError> {
+        self.info(self.client.get(self.path(path)), "").await
+    }
+
+    pub(super) async fn info<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+        model: &str,
+    ) -> Result<T, LlmError> {
+        let deadline = Instant::now() + self.timeouts.info;
+        let response = self.send(request, model, deadline).await?;
+        let mut lines = Lines::new(&self.shown, response, self.timeouts.info, deadline);
+        let mut body = Vec::new();
+        while let Some(line) = lines.next().await? {
+            body.extend_from_slice(&line);
+            body.push(b'\n');
+        }
+        self.parse(&body)
+    }
+
+    pub(super) async fn post_lines(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+        model: &str,
+        idle: Duration,
+        deadline: Instant,
+    ) -> Result<Lines<'_>, LlmError> {
+        let request = self.client.post(self.path(path)).json(body);
+        let response = self.send(request, model, deadline).await?;
+        Ok(Lines::new(&self.shown, response, idle, deadline))
+    }
+
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        model: &str,
+        deadline: Instant,
+    ) -> Result<reqwest::Response, LlmError> {
+        let response = http::send(&self.shown, request, deadline).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let retry_after = http::retry_after(&response);
+        let text = error_text(&http::error_body(response, deadline).await);
+        Err(classify(status.as_u16(), &text, retry_after, self.context(model)))
+    }
+
+    pub(super) fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, LlmError> {
+        serde_json::from_slice(bytes).map_err(|error| {
+            let start = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]);
+            self.malformed(&format!("{error} in `{}`", shortened(&start)))
+        })
+    }
+
+    pub(super) fn malformed(&self, what: &str) -> LlmError {
+        LlmError::new(LlmErrorKind::Malformed, format!("{} broke its protocol: {what}", self.shown))
+    }
+
+    pub(super) fn error_line(&self, error: &Value, model: &str) -> LlmError {
+        classify(200, &text_of(error), None, self.context(model))
+    }
+
+    fn context<'a>(&'a self, model: &'a str) -> Context<'a> {
+        Context { server: &self.shown, model }
+    }
+
+    pub(super) fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.base.expose())
+    }
+
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        // It holds hints only: one that a panic left behind does no harm.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LlmServer for OllamaServer {
+    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
+        let version = self.known_version().await?;
+        let think = self.think(&request.model).await?;
+        let deadline = Instant::now() + self.timeouts.request;
+        let format = self.format(request, version);
+        let schema_sent = format.as_ref().is_some_and(Value::is_object);
+        let answer = match self.call(request, think.clone(), format, version, deadline).await {
+            Err(error) if schema_sent && is_about_schema(&error) => {
+                tracing::warn!(server = %self.shown, model = %request.model, error = %error,
+                    "the server refuses the answer's schema, asking for plain JSON from now on");
+                let name = normalised_model(Provider::Local, &request.model);
+                self.known().models.entry(name).or_default().schema_refused = true;
+                self.call(request, think, Some(json!("json")), version, deadline).await
+            }
+            answer => answer,
+        }?;
+        self.check_prompt(request, &answer, version)?;
+        Ok(answer)
+    }
+}

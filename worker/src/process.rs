@@ -1,0 +1,250 @@
+//! One task from its text to pairs or a failure: asks the model, judges the answer, asks again.
+//!
+//! The decisions are `disposition`'s, the words `prompt`'s and `answer`'s; this file only carries them out.
+//! It must not know how tasks arrive or where results go, nor the provider. The caller enforces the task's
+//! deadline and stops by dropping the future.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use qa_shared::model::{Failure, FailureReason, Outcome, Pair, Task, UnusableAnswer, Usage};
+
+use crate::answer::{Parsed, describe, parse};
+use crate::disposition::{CallOutcome, HandBackCause, Limits, Next, Tally, decide};
+use crate::llm::{ChatReply, ChatRequest, Finish, LlmServer, Message, Role};
+use crate::prompt::{self, Prompt, answer_schema, estimate_conversation};
+
+/// Unusable answers that travel with a result at most.
+const MAX_UNUSABLE: usize = 3;
+/// Of an unusable answer this much is kept, in characters.
+const MAX_UNUSABLE_CHARS: usize = 2_000;
+/// Of an answer this much is shown to the model again, in characters.
+const MAX_ECHO_CHARS: usize = 4_000;
+
+/// What processing needs beside the task.
+#[derive(Debug, Clone)]
+pub struct Processing {
+    /// The model's name at this server, which an alias may change.
+    pub model: String,
+    /// The context that the server loads the model with, in tokens.
+    pub num_ctx: u32,
+    /// What may be spent.
+    pub limits: Limits,
+    /// When the task must have an end: pairs that are there by then are its result.
+    pub deadline: Option<Instant>,
+}
+
+/// What became of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a task that is neither answered nor handed back is lost"]
+pub enum Processed {
+    /// A result to publish.
+    Result {
+        /// Pairs or a failure.
+        outcome: Outcome,
+        /// What it took.
+        spent: Spent,
+        /// Answers that held nothing usable, each bounded, the last few only.
+        unusable: Vec<UnusableAnswer>,
+    },
+    /// This server cannot work on the task now: it goes back to the queue.
+    HandBack {
+        /// Why.
+        cause: HandBackCause,
+        /// The same for people.
+        message: String,
+        /// How long the server should be left alone.
+        after: Duration,
+        /// What was spent in vain, for the metrics.
+        spent: Spent,
+    },
+}
+
+/// What a task took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Model calls that count.
+    pub attempts: u32,
+    /// Tokens and time of the calls that were answered.
+    pub usage: Usage,
+}
+
+/// Works on a task until there is a result or the server cannot go on.
+pub async fn process<S: LlmServer>(task: &Task, server: &S, processing: &Processing) -> Processed {
+    let settings = &task.settings;
+    let asked = settings.questions_per_chunk;
+    if task.text.trim().is_empty() {
+        return not_asked(FailureReason::EmptyChunk, "the chunk has no text".to_owned());
+    }
+    let prompt = match prompt::build(settings, &task.text, asked) {
+        Ok(prompt) => prompt,
+        Err(error) => {
+            return not_asked(FailureReason::Rejected, format!("the prompt template is unusable: {error}"));
+        }
+    };
+    if let Some(message) = surely_too_long(&prompt, processing.num_ctx) {
+        return not_asked(FailureReason::PromptTooLong, message);
+    }
+    let mut session = Session {
+        request: ChatRequest {
+            model: processing.model.clone(),
+            messages: opening(&prompt),
+            schema: Some(answer_schema(asked)),
+            temperature: settings.temperature,
+            max_output: settings.output_ceiling(),
+            num_ctx: processing.num_ctx,
+            sampling: settings.ollama.clone(),
+            seed: None,
+        },
+        prompt,
+        pairs: Vec::new(),
+        tally: Tally { asked, ..Tally::default() },
+        usage: Usage::default(),
+        unusable: VecDeque::new(),
+        last_answer: String::new(),
+    };
+    loop {
+        let call = session.call(server);
+        let outcome = match processing.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, call).await,
+            None => Ok(call.await),
+        };
+        let Ok(outcome) = outcome else { return session.out_of_time() };
+        let next = decide(&outcome, &mut session.tally, &processing.limits);
+        tracing::debug!(task = %task.key, tally = ?session.tally, ?next, "model call finished");
+        match next {
+            Next::Accept => {
+                let pairs = std::mem::take(&mut session.pairs);
+                return session.result(Outcome::Completed { pairs });
+            }
+            Next::Fail(failure) => return session.result(Outcome::Failed { failure }),
+            Next::HandBack { cause, message, after } => {
+                return Processed::HandBack { cause, message, after, spent: session.spent() };
+            }
+            Next::Hold { after } => tokio::time::sleep(after).await,
+            Next::AskAgain { reason, missing, shorter } => session.ask_again(&reason, missing, shorter),
+        }
+    }
+}
+
+/// The work on one task.
+struct Session {
+    request: ChatRequest,
+    prompt: Prompt,
+    pairs: Vec<Pair>,
+    tally: Tally,
+    usage: Usage,
+    unusable: VecDeque<UnusableAnswer>,
+    last_answer: String,
+}
+
+impl Session {
+    async fn call<S: LlmServer>(&mut self, server: &S) -> CallOutcome {
+        match server.chat(&self.request).await {
+            Ok(reply) => self.judge(reply),
+            Err(error) => CallOutcome::Error(error),
+        }
+    }
+
+    fn judge(&mut self, reply: ChatReply) -> CallOutcome {
+        self.usage.add(reply.usage);
+        let missing = usize::try_from(self.tally.asked.saturating_sub(self.tally.have)).unwrap_or(usize::MAX);
+        let Parsed { pairs, problems, truncated } = parse(&reply.content, missing, &self.pairs);
+        let new_pairs = u32::try_from(pairs.len()).unwrap_or(u32::MAX);
+        if pairs.is_empty() {
+            let mut reason = describe(&problems);
+            if reply.finish == Finish::Length {
+                reason.push_str("; the output limit was reached");
+            }
+            // An empty answer has often been thought about at length: that is what helps to understand it.
+            let kept = if reply.content.trim().is_empty() {
+                reply.thinking.as_deref().unwrap_or_default()
+            } else {
+                reply.content.as_str()
+            };
+            let answer = beginning(kept, MAX_UNUSABLE_CHARS);
+            self.unusable.push_back(UnusableAnswer { attempt: self.tally.attempts + 1, reason, answer });
+            if self.unusable.len() > MAX_UNUSABLE {
+                self.unusable.pop_front();
+            }
+        }
+        self.pairs.extend(pairs);
+        self.last_answer = reply.content;
+        CallOutcome::Answered { finish: reply.finish, new_pairs, problems, truncated }
+    }
+
+    /// The conversation goes on after the model's last answer. What came before that is left out: the pairs
+    /// that were good are named in the follow-up.
+    fn ask_again(&mut self, reason: &str, missing: u32, shorter: bool) {
+        let mut follow_up = prompt::reask(reason, &self.pairs, missing);
+        if shorter {
+            follow_up.push_str("\nKeep questions and answers short: the last reply ran out of room.");
+        }
+        let mut messages = opening(&self.prompt);
+        let echo = beginning(self.last_answer.trim(), MAX_ECHO_CHARS);
+        let room = self.request.num_ctx.saturating_sub(self.request.max_output);
+        let with_echo = estimate_conversation(
+            messages.iter().map(|message| message.content.as_str()).chain([echo.as_str(), &follow_up]),
+        );
+        if echo.is_empty() || with_echo > room {
+            // Some chat templates refuse two user messages in a row.
+            if let Some(last) = messages.last_mut() {
+                last.content.push_str("\n\n");
+                last.content.push_str(&follow_up);
+            }
+        } else {
+            messages.push(Message::new(Role::Assistant, echo));
+            messages.push(Message::new(Role::User, follow_up));
+        }
+        self.request.messages = messages;
+        self.request.schema = Some(answer_schema(missing));
+    }
+
+    fn spent(&self) -> Spent {
+        Spent { attempts: self.tally.attempts, usage: self.usage }
+    }
+
+    /// The call that the deadline ended counts too.
+    fn out_of_time(mut self) -> Processed {
+        self.tally.attempts += 1;
+        let pairs = std::mem::take(&mut self.pairs);
+        if !pairs.is_empty() {
+            return self.result(Outcome::Completed { pairs });
+        }
+        let message = "no answer within the time that a task may take (--task-timeout)".to_owned();
+        self.result(Outcome::Failed { failure: Failure { reason: FailureReason::Deadline, message } })
+    }
+
+    fn result(self, outcome: Outcome) -> Processed {
+        Processed::Result { outcome, spent: self.spent(), unusable: self.unusable.into() }
+    }
+}
+
+fn not_asked(reason: FailureReason, message: String) -> Processed {
+    let outcome = Outcome::Failed { failure: Failure { reason, message } };
+    Processed::Result { outcome, spent: Spent::default(), unusable: Vec::new() }
+}
+
+fn opening(prompt: &Prompt) -> Vec<Message> {
+    let mut messages = Vec::with_capacity(4);
+    if !prompt.system.is_empty() {
+        messages.push(Message::new(Role::System, prompt.system.clone()));
+    }
+    messages.push(Message::new(Role::User, prompt.user.clone()));
+    messages
+}
+
+/// Whether the prompt alone exceeds the context even by a generous estimate. A careful one would refuse
+/// prompts that fit; between the two the server and its count of tokens decide.
+fn surely_too_long(prompt: &Prompt, num_ctx: u32) -> Option<String> {
+    let careful = estimate_conversation([prompt.system.as_str(), prompt.user.as_str()]);
+    let generous = careful / 2;
+    (generous >= num_ctx)
+        .then(|| format!("the prompt takes about {careful} tokens, the model's context is {num_ctx} tokens"))
+}
+
+fn beginning(text: &str, chars: usize) -> String {
+    text.chars().take(chars).collect()
+}
