@@ -1,12 +1,24 @@
 //! The worker: pulls tasks, generates pairs with an LLM, publishes results. Stateless; any number may run.
 //!
-//! [`process`] turns one task into pairs;
-//! [`prompt`], [`answer`] and [`disposition`] are pure. HTTP is spoken in [`llm`] only.
+//! [`driver`] runs it. `attend` takes one delivery from begin to end, [`process`] turns one task into pairs;
+//! [`prompt`], [`answer`], [`disposition`], [`pools`] and [`context`] are pure. HTTP is spoken in [`llm`] only.
 
 pub mod answer;
+pub mod assigner;
+mod attend;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod context;
 pub mod disposition;
+pub mod driver;
+pub mod exit;
+mod heartbeat;
 mod json_salvage;
 pub mod llm;
 mod pair_check;
+pub mod pools;
 pub mod process;
 pub mod prompt;
+pub mod server;
+pub mod setup;

@@ -1,3 +1,37 @@
-//! The program `qa-worker`.
+//! The program `qa-worker`: command line and configuration in, exit code out. What it does is in the library.
 
-fn main() {}
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::{CommandFactory, Parser};
+use qa_shared::settings::Environment;
+use qa_worker::cli::{Cli, Command};
+use qa_worker::commands;
+use qa_worker::config::WorkerConfig;
+use qa_worker::exit::ExitCode;
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    run(&cli).unwrap_or_else(|error| complain(&error.to_string(), ExitCode::Internal)).into()
+}
+
+fn run(cli: &Cli) -> io::Result<ExitCode> {
+    if let Some(Command::Completions { shell }) = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "qa-worker", &mut script);
+        io::stdout().write_all(&script)?;
+        return Ok(ExitCode::Success);
+    }
+    let environment = Environment::capture().with_env_file(cli.common.env_file.as_deref(), Path::new(""));
+    let config = match WorkerConfig::read(cli, &environment) {
+        Ok(config) => config,
+        Err(mistakes) => return Ok(complain(&mistakes.to_string(), ExitCode::Configuration)),
+    };
+    tokio::runtime::Runtime::new()?.block_on(commands::work(config))
+}
+
+fn complain(error: &str, code: ExitCode) -> ExitCode {
+    // Nobody is left to tell when standard error is closed.
+    drop(writeln!(io::stderr(), "error: {error}"));
+    code
+}

@@ -1,0 +1,292 @@
+//! One delivery from begin to end: read, process, store the result, ack.
+//!
+//! Order of effects: result stored → task acked. A crash between any two steps costs a repeated step, and
+//! every step is idempotent by the task's key.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use qa_shared::model::{
+    Failure, FailureReason, JobEntry, JobId, JobState, Outcome, Provider, Task, TaskKey, TaskResult, Usage,
+};
+use qa_shared::queue::{Delivery, PoisonNotes, Presence, Results};
+use qa_shared::shutdown::Shutdown;
+use qa_shared::{clock, wire};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::assigner::Assignment;
+use crate::driver::WorkerSetup;
+use crate::process::{self, Processed, Processing};
+use crate::server::Server;
+
+/// Notes left by this many vanished workers make a task poison.
+const POISON_AT: usize = 5;
+/// How long the result of a task that overran its deadline may still take to be stored.
+const STORE_GRACE: Duration = Duration::from_secs(120);
+
+/// A task that this many servers failed at is the task's own fault.
+const FAULTY_SERVERS: u64 = 4;
+
+fn is_server_fault(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { failure } if failure.reason == FailureReason::ServerError)
+}
+
+/// What it takes to attend to deliveries.
+#[derive(Debug)]
+pub(crate) struct Attendant {
+    pub(crate) setup: Arc<WorkerSetup>,
+    pub(crate) results: Results,
+    pub(crate) poison: PoisonNotes,
+    pub(crate) presence: Presence,
+    pub(crate) jobs: watch::Receiver<Arc<BTreeMap<JobId, JobEntry>>>,
+    pub(crate) shutdown: Shutdown,
+}
+
+enum End {
+    Store(Box<TaskResult>),
+    HandBack(Option<Duration>),
+    Discard,
+}
+
+/// Takes care of one delivery.
+pub(crate) async fn attend(attendant: &Attendant, server: &Server, work: &Assignment, delivery: Delivery) {
+    let key = match &delivery.key {
+        Ok(key) => key.clone(),
+        Err(error) => {
+            tracing::warn!(%error, "set a message aside that is no task");
+            settled(delivery.discard().await);
+            return;
+        }
+    };
+    if attendant.shutdown.is_stopping() {
+        settled(delivery.hand_back(None).await);
+        return;
+    }
+    let deadline = Instant::now() + attendant.setup.task_timeout;
+    let _beats = delivery.start_beats(deadline + STORE_GRACE);
+    let is_suspicious = delivery.deliveries > 1;
+    if is_suspicious && matches!(attendant.results.stored(&key).await, Ok(Some(_))) {
+        settled(delivery.ack().await);
+        return;
+    }
+    let end = if let Some(failure) = attendant.poisoned(&key, is_suspicious).await {
+        End::Store(Box::new(attendant.failed(&key, server, failure)))
+    } else {
+        let working = attendant.work(&key, server, work, &delivery, deadline);
+        // A defect of ours must not take the slot, and then the next one, with it.
+        AssertUnwindSafe(working).catch_unwind().await.unwrap_or_else(|_| {
+            let message = "the worker panicked over this chunk: please report it".to_owned();
+            let failure = Failure { reason: FailureReason::Other, message };
+            End::Store(Box::new(attendant.failed(&key, server, failure)))
+        })
+    };
+    attendant.conclude(end, &key, &delivery).await;
+    if is_suspicious && let Err(error) = attendant.poison.clear(&key, &attendant.setup.instance).await {
+        tracing::debug!(%error, "note could not be taken back");
+    }
+}
+
+fn settled<E: std::fmt::Display>(outcome: Result<(), E>) {
+    if let Err(error) = outcome {
+        // It is delivered again, and then found to be done.
+        tracing::debug!(%error, "delivery could not be settled");
+    }
+}
+
+impl Attendant {
+    /// Counts the workers that vanished over this task; leaves a note of this one's try.
+    async fn poisoned(&self, key: &TaskKey, is_suspicious: bool) -> Option<Failure> {
+        if !is_suspicious {
+            return None;
+        }
+        let mut live: BTreeSet<_> = match self.presence.workers().await {
+            Ok(workers) => workers.into_keys().collect(),
+            Err(_) => return None,
+        };
+        live.insert(self.setup.instance.clone());
+        let vanished = self.poison.vanished(key, &live).await.unwrap_or(0);
+        if vanished >= POISON_AT {
+            tracing::warn!(task = %key, vanished, "task ended its worker again and again, giving it up");
+            return Some(Failure {
+                reason: FailureReason::Poison,
+                message: format!("{vanished} workers vanished while they worked on this chunk"),
+            });
+        }
+        if let Err(error) = self.poison.note(key, &self.setup.instance).await {
+            tracing::debug!(%error, "note about a suspicious task could not be left");
+        }
+        None
+    }
+
+    async fn work(
+        &self,
+        key: &TaskKey,
+        server: &Server,
+        work: &Assignment,
+        delivery: &Delivery,
+        deadline: Instant,
+    ) -> End {
+        let task: Task = match wire::decode(&delivery.payload) {
+            Ok(task) => task,
+            Err(error) => {
+                let failure = Failure { reason: FailureReason::UnreadableTask, message: error.to_string() };
+                return End::Store(Box::new(self.failed(key, server, failure)));
+            }
+        };
+        if task.key != *key {
+            let message = format!("the message is about task {}", task.key);
+            let failure = Failure { reason: FailureReason::UnreadableTask, message };
+            return End::Store(Box::new(self.failed(key, server, failure)));
+        }
+        let started_at_ms = clock::unix_millis();
+        let started = Instant::now();
+        let processing = Processing {
+            model: work.model.clone(),
+            num_ctx: work.num_ctx,
+            limits: self.setup.limits,
+            deadline: Some(deadline),
+        };
+        let processed = tokio::select! {
+            processed = process::process(&task, &server.client, &processing) => processed,
+            () = self.cancelled(&key.job) => return End::Discard,
+            () = self.drained() => return End::HandBack(None),
+        };
+        match processed {
+            Processed::Result { outcome, spent, unusable } => {
+                if is_server_fault(&outcome) {
+                    server.close_for_a_while(None);
+                    server.doubt();
+                    // The server may be broken, not the chunk: let others try before the chunk counts as failed.
+                    if delivery.deliveries < FAULTY_SERVERS {
+                        tracing::warn!(server = %server.url, task = %key, "LLM server failed, handing the task back");
+                        return End::HandBack(Some(Duration::from_millis(500)));
+                    }
+                } else {
+                    server.finished(spent.usage.output_tokens);
+                }
+                End::Store(Box::new(TaskResult {
+                    key: key.clone(),
+                    text_hash: Some(task.text_hash),
+                    outcome,
+                    asked: task.settings.questions_per_chunk,
+                    worker: self.setup.instance.clone(),
+                    host: self.setup.host.clone(),
+                    server: Some(server.url.clone()),
+                    provider: Some(Provider::Local),
+                    model: Some(work.model.clone()),
+                    attempts: spent.attempts,
+                    usage: spent.usage,
+                    started_at_ms,
+                    duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    unusable,
+                }))
+            }
+            Processed::HandBack { message, after, .. } => {
+                // The other slots meet the same trouble; it is told once.
+                if let Some(wait) = server.close_for_a_while(Some(after)) {
+                    tracing::warn!(
+                        server = %server.url,
+                        reason = message,
+                        wait_s = wait.as_secs_f64().round(),
+                        "LLM server cannot take tasks at the moment, handing them back"
+                    );
+                }
+                server.doubt();
+                // At once: another server may be free. This one asks for nothing meanwhile.
+                End::HandBack(Some(Duration::from_millis(500)))
+            }
+        }
+    }
+
+    async fn conclude(&self, end: End, key: &TaskKey, delivery: &Delivery) {
+        match end {
+            End::Store(result) => {
+                let give_up = async {
+                    self.shutdown.stopping().await;
+                    tokio::select! {
+                        () = tokio::time::sleep(self.setup.drain_timeout) => {}
+                        () = self.shutdown.leaving_now() => {}
+                    }
+                };
+                match self.results.publish_until_stored(&result, delivery.context.as_ref(), give_up).await {
+                    Ok(()) => settled(delivery.ack().await),
+                    Err(qa_shared::queue::PublishError::TooLarge { bytes, limit }) => {
+                        self.store_smaller(*result, bytes, limit, delivery).await;
+                    }
+                    Err(error) => {
+                        tracing::error!(task = %key, %error, "result could not be stored, the task will be done again");
+                        settled(delivery.hand_back(None).await);
+                    }
+                }
+            }
+            End::HandBack(after) => settled(delivery.hand_back(after).await),
+            End::Discard => settled(delivery.discard().await),
+        }
+    }
+
+    /// A result over the server's limit: first without the unusable answers, then as a failure.
+    async fn store_smaller(&self, mut result: TaskResult, bytes: usize, limit: usize, delivery: &Delivery) {
+        result.unusable.clear();
+        let context = delivery.context.as_ref();
+        let mut stored = self.results.publish_until_stored(&result, context, self.drained()).await;
+        if matches!(stored, Err(qa_shared::queue::PublishError::TooLarge { .. })) {
+            result.outcome = Outcome::Failed {
+                failure: Failure {
+                    reason: FailureReason::TaskTooLarge,
+                    message: format!("the result has {bytes} bytes, the queue server takes {limit}"),
+                },
+            };
+            stored = self.results.publish_until_stored(&result, context, self.drained()).await;
+        }
+        match stored {
+            Ok(()) => settled(delivery.ack().await),
+            Err(error) => {
+                tracing::error!(task = %result.key, %error, "result could not be stored, the task will be done again");
+                settled(delivery.hand_back(None).await);
+            }
+        }
+    }
+
+    fn failed(&self, key: &TaskKey, server: &Server, failure: Failure) -> TaskResult {
+        TaskResult {
+            key: key.clone(),
+            text_hash: None,
+            outcome: Outcome::Failed { failure },
+            asked: 0,
+            worker: self.setup.instance.clone(),
+            host: self.setup.host.clone(),
+            server: Some(server.url.clone()),
+            provider: None,
+            model: None,
+            attempts: 0,
+            usage: Usage::default(),
+            started_at_ms: clock::unix_millis(),
+            duration_ms: 0,
+            unusable: Vec::new(),
+        }
+    }
+
+    /// Completes when the task's job is cancelled.
+    async fn cancelled(&self, job: &JobId) {
+        let mut jobs = self.jobs.clone();
+        let is_cancelled = |jobs: &Arc<BTreeMap<JobId, JobEntry>>| {
+            jobs.get(job).is_some_and(|entry| entry.state == JobState::Cancelled)
+        };
+        if jobs.wait_for(is_cancelled).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Completes when running tasks must be given up.
+    async fn drained(&self) {
+        self.shutdown.stopping().await;
+        tokio::select! {
+            () = tokio::time::sleep(self.setup.drain_timeout) => {}
+            () = self.shutdown.leaving_now() => {}
+        }
+    }
+}

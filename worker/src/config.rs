@@ -1,0 +1,244 @@
+//! The checked configuration of a worker: what it serves, for whom, and within which limits.
+//!
+//! [`Serving`] is also what the coordinator's local mode hands to its in-process worker. It must not connect
+//! to anything.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use qa_shared::base_url::normalise_base_url;
+use qa_shared::model::PoolName;
+use qa_shared::queue::Timing;
+use qa_shared::settings::{
+    Address, Environment, LogSettings, Mistake, Mistakes, NatsSettings, Note, Reader, Setting, Source,
+    read_timing, values, variables,
+};
+
+use crate::cli::{Cli, ServingArgs};
+
+static OLLAMA_BASE_URL: Setting = Setting::new("--ollama-base-url", &[&variables::OLLAMA_BASE_URL]);
+static CONCURRENCY: Setting = Setting::new("--concurrency", &[&variables::QA_CONCURRENCY]);
+static PULL: Setting = Setting::flag("--pull", None);
+static DRAIN_TIMEOUT: Setting = Setting::new("--drain-timeout", &[&variables::QA_DRAIN_TIMEOUT]);
+static TASK_TIMEOUT: Setting = Setting::new("--task-timeout", &[&variables::QA_TASK_TIMEOUT]);
+static REQUEST_TIMEOUT: Setting = Setting::new("--request-timeout", &[&variables::QA_REQUEST_TIMEOUT]);
+static IDLE_TIMEOUT: Setting = Setting::new("--idle-timeout", &[&variables::QA_IDLE_TIMEOUT]);
+static ATTEMPTS: Setting = Setting::new("--attempts", &[&variables::QA_ATTEMPTS]);
+static MODELS: Setting = Setting::new("--models", &[&variables::QA_MODELS]);
+static POOL: Setting = Setting::new("--pool", &[&variables::QA_POOL]);
+
+/// Slots that one server may have at most.
+const MOST_SLOTS: u32 = 256;
+
+/// What a worker needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerConfig {
+    /// How the queue is reached.
+    pub nats: NatsSettings,
+    /// Which servers, within which limits.
+    pub serving: Serving,
+    /// The only models that are served; all that the servers have when empty.
+    pub models: Vec<ModelChoice>,
+    /// The only pools whose tasks are taken; those of the models when empty.
+    pub pools: Vec<PoolName>,
+    /// What is logged, and how.
+    pub logs: LogSettings,
+    /// How patient the queue is.
+    pub timing: Timing,
+    /// The env file that was read.
+    pub env_file: Option<PathBuf>,
+    /// What is worth telling before the work starts.
+    pub notes: Vec<Note>,
+    /// Which value came from where.
+    pub sources: Vec<Source>,
+}
+
+/// Which LLM servers are worked for, and within which limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// At least one server, none twice.
+    pub servers: Vec<ServerSettings>,
+    /// Whether models that are wanted and missing are pulled.
+    pub pull: bool,
+    /// How long running tasks may finish after a stop; may be zero.
+    pub drain_timeout: Duration,
+    /// How long a task may take with all its attempts.
+    pub task_timeout: Duration,
+    /// How long one model call may take.
+    pub request_timeout: Duration,
+    /// How long a model call may stall between two tokens.
+    pub idle_timeout: Duration,
+    /// Model calls per task at most.
+    pub attempts: u32,
+}
+
+/// One LLM server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Its address in the form of [`normalise_base_url`].
+    pub url: Address,
+    /// Requests in flight at most, 1 to 256.
+    pub slots: u32,
+}
+
+/// A model that is served, perhaps under another name than the server knows it by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelChoice {
+    /// The name that jobs ask for.
+    pub name: String,
+    /// The name that the server knows.
+    pub served: String,
+}
+
+impl WorkerConfig {
+    /// Checks everything at once.
+    pub fn read(cli: &Cli, environment: &Environment) -> Result<Self, Mistakes> {
+        let mut reader = Reader::new(environment);
+        let logs = LogSettings::read(&mut reader, &cli.common);
+        let config = Self {
+            nats: NatsSettings::read_or_local(&mut reader, &cli.nats),
+            serving: Serving::read(&mut reader, &cli.serving),
+            models: read_models(&mut reader, &cli.choice.models),
+            pools: read_pools(&mut reader, &cli.choice.pool),
+            logs,
+            timing: read_timing(&mut reader),
+            env_file: environment.env_file().map(PathBuf::from),
+            notes: Vec::new(),
+            sources: Vec::new(),
+        };
+        let (config, notes, sources) = reader.finish(config)?;
+        Ok(Self { notes, sources, ..config })
+    }
+}
+
+impl Serving {
+    /// Reads and checks them.
+    pub fn read(reader: &mut Reader<'_>, args: &ServingArgs) -> Self {
+        let urls = read_base_urls(reader, &args.ollama_base_url);
+        let slots = read_slots(reader, args.concurrency.as_deref(), urls.len());
+        let drain = "a duration, such as 0, 30, 30s or 5m";
+        let attempts = "a whole number from 1 to 20";
+        Self {
+            servers: urls.into_iter().zip(slots).map(|(url, slots)| ServerSettings { url, slots }).collect(),
+            pull: reader.yes_or_no(&PULL, args.pull.then_some(true)),
+            drain_timeout: reader
+                .parsed(&DRAIN_TIMEOUT, args.drain_timeout.as_deref(), drain, values::duration)
+                .unwrap_or_default(),
+            task_timeout: reader.duration(&TASK_TIMEOUT, args.task_timeout.as_deref()),
+            request_timeout: reader.duration(&REQUEST_TIMEOUT, args.request_timeout.as_deref()),
+            idle_timeout: reader.duration(&IDLE_TIMEOUT, args.idle_timeout.as_deref()),
+            attempts: reader
+                .parsed(&ATTEMPTS, args.attempts.as_deref(), attempts, values::within(1..=20))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Makes every flag of these a mistake, where other processes do the serving.
+    pub fn refuse_flags(reader: &mut Reader<'_>, args: &ServingArgs) {
+        let given = [
+            (&OLLAMA_BASE_URL, !args.ollama_base_url.is_empty()),
+            (&CONCURRENCY, args.concurrency.is_some()),
+            (&PULL, args.pull),
+            (&DRAIN_TIMEOUT, args.drain_timeout.is_some()),
+            (&TASK_TIMEOUT, args.task_timeout.is_some()),
+            (&REQUEST_TIMEOUT, args.request_timeout.is_some()),
+            (&IDLE_TIMEOUT, args.idle_timeout.is_some()),
+            (&ATTEMPTS, args.attempts.is_some()),
+        ];
+        for (setting, _) in given.into_iter().filter(|(_, given)| *given) {
+            let mistake = Mistake::new(setting, "with a NATS server the workers talk to the models")
+                .remedy(format!("give {} to qa-worker, or use --local", setting.name()));
+            reader.mistake(mistake);
+        }
+    }
+
+    /// The addresses of the Ollama servers, where only they are wanted (to look for models after a mistake).
+    pub fn base_urls(environment: &Environment, args: &ServingArgs) -> Vec<Address> {
+        read_base_urls(&mut Reader::new(environment), &args.ollama_base_url)
+    }
+}
+
+fn joined(flags: &[String]) -> Option<String> {
+    (!flags.is_empty()).then(|| flags.join(","))
+}
+
+fn read_base_urls(reader: &mut Reader<'_>, flags: &[String]) -> Vec<Address> {
+    let Some(found) = reader.word(&OLLAMA_BASE_URL, joined(flags).as_deref()) else { return Vec::new() };
+    let mut seen = HashSet::new();
+    let mut urls = Vec::new();
+    let written = values::comma_list(&found.value);
+    if written.is_empty() {
+        reader.mistake(Mistake::value(&OLLAMA_BASE_URL, &found, "an address such as http://gpu1:11434"));
+    }
+    for text in written {
+        match normalise_base_url(text) {
+            Ok(url) if seen.insert(url.clone()) => urls.push(Address::new(url)),
+            Ok(url) => {
+                let problem = format!("the server {} is named twice {}", Address::new(url), found.origin);
+                reader.mistake(Mistake::new(&OLLAMA_BASE_URL, problem).remedy("name it once"));
+            }
+            Err(error) => {
+                let problem = format!("{error} (found {})", found.origin);
+                reader.mistake(Mistake::new(&OLLAMA_BASE_URL, problem));
+            }
+        }
+    }
+    urls
+}
+
+/// One number of slots for each server.
+fn read_slots(reader: &mut Reader<'_>, flag: Option<&str>, servers: usize) -> Vec<u32> {
+    let expected = "a whole number from 1 to 256, or one per server separated by commas";
+    let Some(found) = reader.word(&CONCURRENCY, flag) else { return Vec::new() };
+    let parsed: Option<Vec<u32>> =
+        found.value.split(',').map(|part| values::within(1..=MOST_SLOTS)(part)).collect();
+    match parsed {
+        None => reader.mistake(Mistake::value(&CONCURRENCY, &found, expected)),
+        Some(slots) if slots.len() == 1 => return vec![slots[0]; servers],
+        // Without a valid address their number says nothing.
+        Some(slots) if slots.len() == servers || servers == 0 => return slots,
+        Some(slots) => {
+            let problem = format!(
+                "found {} numbers {} for {servers} {}",
+                slots.len(),
+                found.origin,
+                if servers == 1 { "server" } else { "servers" }
+            );
+            let remedy = "give one number for all servers, or one for each";
+            reader.mistake(Mistake::new(&CONCURRENCY, problem).remedy(remedy));
+        }
+    }
+    Vec::new()
+}
+
+fn read_models(reader: &mut Reader<'_>, flags: &[String]) -> Vec<ModelChoice> {
+    let Some(found) = reader.word(&MODELS, joined(flags).as_deref()) else { return Vec::new() };
+    let mut names = HashSet::new();
+    let mut models = Vec::new();
+    for part in values::comma_list(&found.value) {
+        let (name, served) = part.split_once('=').unwrap_or((part, part));
+        let (name, served) = (name.trim(), served.trim());
+        if name.is_empty() || served.is_empty() || served.contains('=') {
+            reader.mistake(Mistake::value(
+                &MODELS,
+                &found,
+                "model names or NAME=SERVED, separated by commas",
+            ));
+        } else if names.insert(name) {
+            models.push(ModelChoice { name: name.to_owned(), served: served.to_owned() });
+        } else {
+            let problem = format!("the model {name} is named twice {}", found.origin);
+            reader.mistake(Mistake::new(&MODELS, problem).remedy("name it once"));
+        }
+    }
+    models
+}
+
+fn read_pools(reader: &mut Reader<'_>, flags: &[String]) -> Vec<PoolName> {
+    let Some(found) = reader.word(&POOL, joined(flags).as_deref()) else { return Vec::new() };
+    let mut pools: Vec<_> = values::comma_list(&found.value).into_iter().map(PoolName::new).collect();
+    let mut seen = HashSet::new();
+    pools.retain(|pool| seen.insert(pool.clone()));
+    pools
+}

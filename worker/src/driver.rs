@@ -1,0 +1,183 @@
+//! Free slots → fetch → process → settle; drain on stop.
+//!
+//! Each slot is a task of its own that asks for one delivery when it is free. Nothing is fetched ahead.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qa_shared::backoff::{Backoff, jittered};
+use qa_shared::model::{InstanceId, JobEntry, JobId};
+use qa_shared::queue::{Jobs, PoisonNotes, Presence, Queue, Results, SourceError};
+use qa_shared::shutdown::Shutdown;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::assigner::{Assigner, Assignment};
+use crate::attend::{self, Attendant};
+use crate::disposition::Limits;
+use crate::heartbeat;
+use crate::pools::Restrictions;
+use crate::server::Server;
+
+/// How long a free slot waits for a task in one request.
+const PATIENT: Duration = Duration::from_secs(5);
+/// The same when other pools want the server too.
+const RESTLESS: Duration = Duration::from_secs(1);
+
+/// What a worker works with.
+#[derive(Debug, Clone)]
+pub struct WorkerSetup {
+    /// This process.
+    pub instance: InstanceId,
+    /// Its host.
+    pub host: String,
+    /// The LLM servers.
+    pub servers: Vec<Arc<Server>>,
+    /// What may be served.
+    pub restrictions: Restrictions,
+    /// Whether missing models are pulled.
+    pub pull: bool,
+    /// Limits of one task.
+    pub limits: Limits,
+    /// How long one task may take, hand-backs not counted.
+    pub task_timeout: Duration,
+    /// How long running tasks may go on after a stop.
+    pub drain_timeout: Duration,
+}
+
+/// Works until a stop is asked for, then drains and says goodbye.
+pub async fn run(setup: WorkerSetup, queue: Queue, shutdown: Shutdown) {
+    let setup = Arc::new(setup);
+    let jobs = Jobs::new(&queue).watch();
+    let mut assignments = Vec::new();
+    let mut assigners = JoinSet::new();
+    let mut slots = JoinSet::new();
+    let attendant = Arc::new(Attendant {
+        setup: Arc::clone(&setup),
+        results: Results::new(&queue),
+        poison: PoisonNotes::new(&queue),
+        presence: Presence::new(&queue),
+        jobs: jobs.receiver(),
+        shutdown: shutdown.clone(),
+    });
+    for server in &setup.servers {
+        let (sender, assignment) = watch::channel(None);
+        assignments.push(assignment.clone());
+        assigners.spawn(
+            Assigner {
+                server: Arc::clone(server),
+                queue: queue.clone(),
+                jobs: jobs.receiver(),
+                restrictions: setup.restrictions.clone(),
+                pull: setup.pull,
+                assignment: sender,
+                shutdown: shutdown.clone(),
+            }
+            .run(),
+        );
+        for _ in 0..server.slots {
+            slots.spawn(slot(
+                Arc::clone(server),
+                assignment.clone(),
+                Arc::clone(&attendant),
+                shutdown.clone(),
+            ));
+        }
+    }
+    let heartbeat = tokio::spawn(heartbeat::run(Arc::clone(&setup), queue, assignments, shutdown.clone()));
+    report_waiting(jobs.receiver(), &shutdown).await;
+    let busy: u32 = setup.servers.iter().map(|server| server.busy()).sum();
+    if busy > 0 {
+        tracing::info!(
+            running = busy,
+            drain_timeout_s = setup.drain_timeout.as_secs(),
+            "stopping: finishing what is running; a second signal leaves at once"
+        );
+    }
+    while let Some(ended) = slots.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a slot ended unexpectedly");
+        }
+    }
+    assigners.shutdown().await;
+    if let Err(error) = heartbeat.await {
+        tracing::error!(%error, "the heartbeat ended unexpectedly");
+    }
+}
+
+/// Says once that there is nothing to do, then waits for the stop.
+async fn report_waiting(mut jobs: watch::Receiver<Arc<BTreeMap<JobId, JobEntry>>>, shutdown: &Shutdown) {
+    let has_job = async {
+        let waited = jobs.wait_for(|jobs| !jobs.is_empty());
+        drop(tokio::time::timeout(Duration::from_secs(5), waited).await);
+    };
+    tokio::select! {
+        () = has_job => {}
+        () = shutdown.stopping() => return,
+    }
+    if jobs.borrow().is_empty() {
+        tracing::info!("no job at the moment: waiting for a coordinator");
+    }
+    shutdown.stopping().await;
+}
+
+async fn slot(
+    server: Arc<Server>,
+    mut assignment: watch::Receiver<Option<Assignment>>,
+    attendant: Arc<Attendant>,
+    shutdown: Shutdown,
+) {
+    let mut trouble = fresh_trouble();
+    loop {
+        let Some(work) = next_assignment(&mut assignment, &shutdown).await else { return };
+        if let Some(until) = server.closed_until() {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => continue,
+                () = shutdown.stopping() => return,
+            }
+        }
+        let patience = if work.has_rivals { RESTLESS } else { PATIENT };
+        let wait = match work.source.next(patience).await {
+            Ok(None) => {
+                trouble = fresh_trouble();
+                continue;
+            }
+            Ok(Some(delivery)) => {
+                trouble = fresh_trouble();
+                let _busy = server.enter();
+                attend::attend(&attendant, &server, &work, delivery).await;
+                continue;
+            }
+            Err(SourceError::Gone { reason }) => {
+                tracing::debug!(pool = %work.pool, reason, "the pool's consumer is gone");
+                server.changed.notify_one();
+                Duration::from_secs(1)
+            }
+            Err(SourceError::Queue(error)) => {
+                let wait = jittered(trouble.next().unwrap_or_default());
+                tracing::debug!(%error, "no task could be asked for");
+                wait
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.stopping() => return,
+        }
+    }
+}
+
+fn fresh_trouble() -> Backoff {
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(10))
+}
+
+async fn next_assignment(
+    assignment: &mut watch::Receiver<Option<Assignment>>,
+    shutdown: &Shutdown,
+) -> Option<Assignment> {
+    tokio::select! {
+        biased;
+        () = shutdown.stopping() => None,
+        found = assignment.wait_for(Option::is_some) => found.ok().and_then(|assignment| assignment.clone()),
+    }
+}

@@ -1,0 +1,165 @@
+//! Which pool a server works for (PURE).
+//!
+//! A server works for one model at a time, since loading another costs minutes: it stays with its pool
+//! until that is empty or another one has waited long, and changes only when nothing is in flight.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use qa_shared::model::{JobEntry, JobId, JobState, PoolName, normalised_model};
+
+/// How long another pool with work waits before a server leaves its own for it.
+pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// A pool that has active jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedPool {
+    /// Its name.
+    pub pool: PoolName,
+    /// The model it needs, normalised.
+    pub model: String,
+    /// The context that its most demanding job needs, in tokens.
+    pub context_tokens: u32,
+}
+
+/// What this worker may serve.
+#[derive(Debug, Clone, Default)]
+pub struct Restrictions {
+    /// Pools given by `--pool`; when there are any, only these.
+    pub pools: Vec<PoolName>,
+    /// Models given by `--models`: the name in jobs and the name on the servers. When there are any, only
+    /// these.
+    pub models: Vec<(String, String)>,
+}
+
+impl Restrictions {
+    /// The name under which a job's model is served here, if it may be served at all.
+    pub fn served_name(&self, model: &str) -> Option<String> {
+        if self.models.is_empty() {
+            return Some(model.to_owned());
+        }
+        self.models.iter().find(|(name, _)| name == model).map(|(_, served)| served.clone())
+    }
+
+    fn allows(&self, pool: &PoolName) -> bool {
+        self.pools.is_empty() || self.pools.contains(pool)
+    }
+}
+
+/// The pools that have active jobs and that the restrictions allow, in name order.
+pub fn wanted(jobs: &BTreeMap<JobId, JobEntry>, restrictions: &Restrictions) -> Vec<WantedPool> {
+    let mut pools: BTreeMap<PoolName, WantedPool> = BTreeMap::new();
+    for job in jobs.values().filter(|job| job.state == JobState::Active && restrictions.allows(&job.pool)) {
+        let entry = pools.entry(job.pool.clone()).or_insert_with(|| WantedPool {
+            pool: job.pool.clone(),
+            model: normalised_model(job.provider, &job.model),
+            context_tokens: 0,
+        });
+        entry.context_tokens = entry.context_tokens.max(job.context_tokens);
+    }
+    pools.into_values().collect()
+}
+
+/// A pool that a server could work for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its name.
+    pub pool: PoolName,
+    /// Tasks that wait in it.
+    pub pending: u64,
+    /// How long tasks have been waiting there with no server working for it.
+    pub waited: Duration,
+}
+
+/// What a server should do about its pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// Go on as it is.
+    Stay,
+    /// Take no more tasks until nothing is in flight, then choose again.
+    Drain,
+    /// Work for this pool from now on.
+    Work(PoolName),
+    /// There is nothing to work for.
+    Rest,
+}
+
+/// Chooses for a server that works for `current` and has `busy` requests in flight.
+pub fn choose(current: Option<&PoolName>, busy: u32, candidates: &[Candidate]) -> Choice {
+    let others = || candidates.iter().filter(|candidate| Some(&candidate.pool) != current);
+    let longest_waiting = others().filter(|other| other.pending > 0).max_by_key(|other| other.waited);
+    let mine = current.and_then(|pool| candidates.iter().find(|candidate| candidate.pool == *pool));
+    match (mine, longest_waiting) {
+        // Whatever it works for next, what is in flight ends first.
+        (None, _) if busy > 0 => Choice::Drain,
+        (None, Some(other)) => Choice::Work(other.pool.clone()),
+        (None, None) => match (candidates.first(), current) {
+            (Some(first), _) => Choice::Work(first.pool.clone()),
+            (None, Some(_) | None) => Choice::Rest,
+        },
+        (Some(mine), Some(other)) if mine.pending == 0 || other.waited >= PATIENCE => {
+            if busy > 0 {
+                Choice::Drain
+            } else {
+                Choice::Work(other.pool.clone())
+            }
+        }
+        (Some(_), _) => Choice::Stay,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(name: &str, pending: u64, waited: u64) -> Candidate {
+        Candidate { pool: PoolName::new(name), pending, waited: Duration::from_secs(waited) }
+    }
+
+    fn choice(current: Option<&str>, busy: u32, candidates: &[Candidate]) -> Choice {
+        choose(current.map(PoolName::new).as_ref(), busy, candidates)
+    }
+
+    #[test]
+    fn a_free_server_takes_the_pool_that_has_work() {
+        let pools = [candidate("a", 0, 0), candidate("b", 3, 0)];
+        assert_eq!(choice(None, 0, &pools), Choice::Work(PoolName::new("b")));
+        assert_eq!(choice(None, 0, &pools[..1]), Choice::Work(PoolName::new("a")));
+        assert_eq!(choice(None, 0, &[]), Choice::Rest);
+    }
+
+    #[test]
+    fn a_server_stays_with_its_loaded_model() {
+        let pools = [candidate("a", 5, 0), candidate("b", 9, 600)];
+        assert_eq!(choice(Some("a"), 1, &pools), Choice::Stay);
+    }
+
+    #[test]
+    fn an_empty_pool_is_left_once_nothing_is_in_flight() {
+        let pools = [candidate("a", 0, 0), candidate("b", 9, 1)];
+        assert_eq!(choice(Some("a"), 1, &pools), Choice::Drain);
+        assert_eq!(choice(Some("a"), 0, &pools), Choice::Work(PoolName::new("b")));
+    }
+
+    #[test]
+    fn a_pool_that_waited_long_gets_its_turn() {
+        let pools = [candidate("a", 5, 0), candidate("b", 1, 900), candidate("c", 1, 1000)];
+        assert_eq!(choice(Some("a"), 2, &pools), Choice::Drain);
+        assert_eq!(choice(Some("a"), 0, &pools), Choice::Work(PoolName::new("c")));
+    }
+
+    #[test]
+    fn a_draining_server_chooses_nothing_before_it_is_idle() {
+        let pools = [candidate("a", 5, 0), candidate("b", 1, 900)];
+        assert_eq!(choice(None, 1, &pools), Choice::Drain);
+        assert_eq!(choice(None, 0, &pools), Choice::Work(PoolName::new("b")));
+    }
+
+    #[test]
+    fn a_pool_that_is_no_longer_wanted_is_left() {
+        assert_eq!(choice(Some("a"), 1, &[]), Choice::Drain);
+        assert_eq!(choice(Some("a"), 0, &[]), Choice::Rest);
+        let pools = [candidate("b", 0, 0)];
+        assert_eq!(choice(Some("a"), 0, &pools), Choice::Work(PoolName::new("b")));
+    }
+}

@@ -1,0 +1,206 @@
+//! One LLM server as this worker sees it: what it has, whether it answers, how fast it is.
+//!
+//! Shared by the server's slots, its assigner and the heartbeat. It must not know about tasks.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use qa_shared::backoff::{Backoff, jittered};
+use qa_shared::model::{Provider, ServedModel, ServerPresence};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::llm::ollama::OllamaServer;
+use crate::llm::{LlmError, ServerInfo};
+
+/// How far back the speed looks.
+const SPEED_WINDOW: Duration = Duration::from_secs(300);
+
+/// An LLM server.
+#[derive(Debug)]
+pub struct Server {
+    /// How to talk with it.
+    pub client: OllamaServer,
+    /// Its address without credentials.
+    pub url: String,
+    /// Requests that are kept in flight at most.
+    pub slots: u32,
+    busy: AtomicU32,
+    finished: AtomicU64,
+    state: Mutex<State>,
+    /// Something changed that the assigner should look at.
+    pub changed: Notify,
+    doubtful: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    info: Option<ServerInfo>,
+    problem: Option<String>,
+    closed_until: Option<Instant>,
+    backoff: Backoff,
+    generated: VecDeque<(Instant, u64)>,
+}
+
+fn fresh_backoff() -> Backoff {
+    Backoff::new(Duration::from_secs(1), Duration::from_secs(60))
+}
+
+impl Server {
+    /// A server that was not asked yet.
+    pub fn new(client: OllamaServer, slots: u32) -> Self {
+        Self {
+            url: client.url().to_owned(),
+            client,
+            slots,
+            busy: AtomicU32::new(0),
+            finished: AtomicU64::new(0),
+            state: Mutex::new(State {
+                info: None,
+                problem: None,
+                closed_until: None,
+                backoff: fresh_backoff(),
+                generated: VecDeque::new(),
+            }),
+            changed: Notify::new(),
+            doubtful: AtomicBool::new(false),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Requests in flight.
+    pub fn busy(&self) -> u32 {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request in flight until the guard is dropped.
+    pub fn enter(&self) -> Busy<'_> {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(self)
+    }
+
+    /// Whether it answered when it was last asked.
+    pub fn is_reachable(&self) -> bool {
+        self.state().info.is_some()
+    }
+
+    /// The model with this normalised name, if the server has it.
+    pub fn model(&self, name: &str) -> Option<ServedModel> {
+        self.state().info.as_ref()?.models.iter().find(|model| model.name == name).cloned()
+    }
+
+    /// Takes what the server said about itself; tells whether it came or went by that.
+    pub fn asked(&self, answer: Result<ServerInfo, LlmError>) -> Option<Reachability> {
+        let mut state = self.state();
+        let was_reachable = state.info.is_some();
+        match answer {
+            Ok(info) => {
+                state.info = Some(info);
+                state.problem = None;
+                (!was_reachable).then_some(Reachability::Came)
+            }
+            Err(error) => {
+                let is_news = was_reachable || state.problem.is_none();
+                state.info = None;
+                state.problem = Some(error.message.clone());
+                is_news.then_some(Reachability::Went(error.message))
+            }
+        }
+    }
+
+    /// What was known may be wrong: has the assigner ask the server anew.
+    pub fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// Whether there was doubt since the last call.
+    pub fn take_doubt(&self) -> bool {
+        self.doubtful.swap(false, Ordering::Relaxed)
+    }
+
+    /// Shows a problem with a model in the heartbeat; none when it is solved.
+    pub fn set_problem(&self, problem: Option<String>) {
+        self.state().problem = problem;
+    }
+
+    /// Takes no tasks for a while: longer each time, until an answer succeeds. Returns how long; nothing if
+    /// it was closed already.
+    pub fn close_for_a_while(&self, asked_for: Option<Duration>) -> Option<Duration> {
+        let mut state = self.state();
+        let now = Instant::now();
+        if let Some(until) = state.closed_until
+            && until > now
+        {
+            return None;
+        }
+        let wait = jittered(state.backoff.next().unwrap_or_default()).max(asked_for.unwrap_or_default());
+        state.closed_until = Some(now + wait);
+        Some(wait)
+    }
+
+    /// Until when it takes no tasks, if so.
+    pub fn closed_until(&self) -> Option<Instant> {
+        self.state().closed_until.filter(|until| *until > Instant::now())
+    }
+
+    /// Takes a finished task's figures.
+    pub fn finished(&self, output_tokens: u64) {
+        self.finished.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state();
+        state.backoff = fresh_backoff();
+        state.closed_until = None;
+        let now = Instant::now();
+        state.generated.push_back((now, output_tokens));
+        while state.generated.front().is_some_and(|(when, _)| now.duration_since(*when) > SPEED_WINDOW) {
+            state.generated.pop_front();
+        }
+    }
+
+    /// The heartbeat's part about this server.
+    pub fn presence(&self) -> ServerPresence {
+        let state = self.state();
+        let tokens: u64 = state.generated.iter().skip(1).map(|(_, tokens)| tokens).sum();
+        let seconds = match (state.generated.front(), state.generated.back()) {
+            (Some((first, _)), Some((last, _))) => last.duration_since(*first).as_secs_f64(),
+            (_, _) => 0.0,
+        };
+        ServerPresence {
+            url: self.url.clone(),
+            provider: Provider::Local,
+            version: state.info.as_ref().and_then(|info| info.version.clone()),
+            reachable: state.info.is_some(),
+            problem: state.problem.clone(),
+            models: state.info.as_ref().map(|info| info.models.clone()).unwrap_or_default(),
+            slots: self.slots,
+            busy: self.busy(),
+            finished: self.finished.load(Ordering::Relaxed),
+            tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
+        }
+    }
+}
+
+/// A server came or went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reachability {
+    /// It answers now.
+    Came,
+    /// It no longer answers, or never did; the text says why.
+    Went(String),
+}
+
+/// One request in flight.
+#[derive(Debug)]
+pub struct Busy<'a>(&'a Server);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        self.0.changed.notify_one();
+    }
+}

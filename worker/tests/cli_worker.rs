@@ -1,0 +1,121 @@
+//! The worker's command line: settings and their mistakes, and the real binary.
+
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Parser;
+use qa_shared::settings::Environment;
+use qa_worker::cli::Cli;
+use qa_worker::config::{ModelChoice, WorkerConfig};
+use qa_worker::exit::ExitCode;
+
+fn read(args: &[&str], environment: &[(&str, &str)]) -> Result<WorkerConfig, Vec<String>> {
+    let cli = Cli::try_parse_from(["qa-worker"].iter().chain(args)).unwrap_or_else(|error| panic!("{error}"));
+    let pairs = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    WorkerConfig::read(&cli, &Environment::from_pairs(pairs))
+        .map_err(|mistakes| mistakes.all().iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn without_any_setting_it_works_for_this_machine() {
+    let config = read(&[], &[]).unwrap();
+    assert_eq!(config.nats.url.expose(), "nats://127.0.0.1:4222");
+    assert_eq!(config.serving.servers.len(), 1);
+    assert_eq!(config.serving.servers[0].url.expose(), "http://127.0.0.1:11434");
+    assert_eq!(config.serving.servers[0].slots, 2);
+    assert_eq!(config.serving.attempts, 3);
+    assert_eq!(config.serving.drain_timeout, Duration::from_secs(30));
+    assert_eq!(config.serving.task_timeout, Duration::from_secs(30 * 60));
+    assert_eq!(config.serving.request_timeout, Duration::from_secs(10 * 60));
+    assert_eq!(config.serving.idle_timeout, Duration::from_secs(120));
+    assert!(config.models.is_empty() && config.pools.is_empty() && !config.serving.pull);
+}
+
+#[test]
+fn servers_slots_models_and_pools_are_lists() {
+    let environment =
+        [("OLLAMA_BASE_URL", "gpu1, gpu2:8080"), ("QA_CONCURRENCY", "4, 8"), ("QA_POOL", "night, day,night")];
+    let config = read(&["--models", "qwen3:14b", "--models", "llama3=llama3.1:8b"], &environment).unwrap();
+    let servers: Vec<_> =
+        config.serving.servers.iter().map(|server| (server.url.expose(), server.slots)).collect();
+    assert_eq!(servers, [("http://gpu1:11434", 4), ("http://gpu2:8080", 8)]);
+    let choice = |name: &str, served: &str| ModelChoice { name: name.to_owned(), served: served.to_owned() };
+    assert_eq!(config.models, [choice("qwen3:14b", "qwen3:14b"), choice("llama3", "llama3.1:8b")]);
+    let pools: Vec<_> = config.pools.iter().map(qa_shared::model::PoolName::as_str).collect();
+    assert_eq!(pools, ["night", "day"]);
+    assert_eq!(read(&["--drain-timeout", "0"], &[]).unwrap().serving.drain_timeout, Duration::ZERO);
+}
+
+#[test]
+fn every_wrong_setting_has_its_message() {
+    let cases: &[(&[&str], &str)] = &[
+        (
+            &["--concurrency", "257"],
+            "--concurrency: found `257` on the command line, expected a whole number from 1 to 256, or one per server separated by commas",
+        ),
+        (
+            &["--ollama-base-url", "a,b", "--concurrency", "1,2,3"],
+            "--concurrency: found 3 numbers on the command line for 2 servers; give one number for all servers, or one for each",
+        ),
+        (
+            &["--models", "a=b=c"],
+            "--models: found `a=b=c` on the command line, expected model names or NAME=SERVED, separated by commas",
+        ),
+        (&["--models", "a,a=b"], "--models: the model a is named twice on the command line; name it once"),
+        (
+            &["--task-timeout", "1 day"],
+            "--task-timeout: found `1 day` on the command line, expected a duration above 0, such as 30, 30s, 5m or 2h",
+        ),
+        (
+            &["--nats-url", "nats://:4222"],
+            "--nats-url: found `nats://:4222` on the command line, expected an address such as nats://host:4222 (also tls://, ws://, wss://)",
+        ),
+    ];
+    for (args, message) in cases {
+        assert_eq!(read(args, &[]).unwrap_err(), [*message], "{args:?}");
+    }
+}
+
+#[test]
+fn a_certificate_needs_its_key() {
+    let mistakes = read(&[], &[("QA_NATS_CERT", "/no/such")]).unwrap_err();
+    assert_eq!(
+        mistakes,
+        [
+            "QA_NATS_CERT: QA_NATS_KEY is not set; set both or none",
+            "QA_NATS_CERT: found `/no/such` in QA_NATS_CERT (environment), but it cannot be read: No such file or directory (os error 2); name a file that exists and that you may read",
+        ]
+    );
+}
+
+#[test]
+fn the_binary_explains_itself_and_ends_with_the_documented_codes() {
+    let run = |args: &[&str]| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qa-worker"));
+        let output = command.args(args).env_clear().current_dir(directory.path()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (code, help, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    assert!(help.contains(ExitCode::table().trim_end()), "{help}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/help.txt");
+    #[expect(clippy::disallowed_methods, reason = "a switch of the test, not a setting")]
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(path, &help).unwrap();
+    }
+    let expected = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(expected == help, "{path} is out of date: run the tests with UPDATE_SNAPSHOTS=1; now:\n{help}");
+
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, _) = run(&["completions", shell]);
+        assert_eq!(code, 0);
+        assert!(script.contains("drain-timeout"), "{shell}");
+    }
+    for args in [&["--attempts", "x"][..], &["--no-such-flag"]] {
+        let (code, stdout, stderr) = run(args);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+        assert!(stderr.contains(args[0]), "{stderr}");
+    }
+}
