@@ -1,0 +1,51 @@
+//! What must always hold, derived anew from the chunks.
+
+use super::{ChunkState, Core, Totals};
+
+impl Core {
+    /// The totals, counted from the chunks.
+    pub(super) fn count_totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for document in &self.documents {
+            totals.documents += 1;
+            totals.documents_settled += u32::from(document.error.is_none() && document.outstanding() == 0);
+            totals.documents_broken += u32::from(document.error.is_some());
+            totals.chunks += u64::from(document.total());
+            totals.completed += u64::from(document.completed);
+            totals.failed += u64::from(document.failed);
+            totals.pairs += document.pairs;
+            let out = document.chunks.iter().filter(|chunk| chunk.state == ChunkState::Published).count();
+            totals.published += out as u64;
+        }
+        totals
+    }
+
+    /// Derives every count anew and compares.
+    ///
+    /// # Errors
+    ///
+    /// The name of the first invariant that does not hold.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        for document in &self.documents {
+            let counted = document.count();
+            if counted != (document.completed, document.failed, document.pairs) {
+                return Err(format!("document {}: counters are off: {counted:?}", document.name));
+            }
+            if document.completed + document.failed + document.outstanding() != document.total() {
+                return Err(format!("document {}: chunks do not add up", document.name));
+            }
+        }
+        let totals = self.count_totals();
+        if totals != self.totals {
+            return Err(format!("totals are off: counted {totals:?}, kept {:?}", self.totals));
+        }
+        if totals.published != u64::from(self.published) {
+            return Err(format!("published is off: {} against {}", totals.published, self.published));
+        }
+        let unflushed: u64 = self.documents.iter().map(|document| u64::from(document.unflushed)).sum();
+        if unflushed != self.undurable.len() as u64 {
+            return Err(format!("unflushed is off: {unflushed} against {}", self.undurable.len()));
+        }
+        Ok(())
+    }
+}

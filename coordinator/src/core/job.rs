@@ -1,0 +1,419 @@
+//! The core itself: every transition of a run.
+
+use std::collections::BTreeMap;
+
+use super::document::{ChunkState, Document, DocumentPlan, FileStatus};
+use super::event::{Applied, Effect, Event, Finish, ReceiptId, ResultFact, StopCause, TaskRef, Verdict};
+use super::failure_gate::{FailureGate, FailureLimits};
+use super::publishing::PublishOrder;
+use super::tally::{Tally, Totals};
+
+/// What the core needs to know beside the plan.
+#[derive(Debug, Clone, Default)]
+pub struct CoreSettings {
+    /// When failures stop the run; `None` never.
+    pub failure_limits: Option<FailureLimits>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    Loading,
+    Running,
+    /// Publishing has ended; waiting for what is out.
+    Stopping(Finish),
+    /// Nothing will come any more; files are brought up to date.
+    Settling(Finish),
+    Finished,
+}
+
+/// The state machine of one run.
+#[derive(Debug, Clone)]
+pub struct Core {
+    pub(super) documents: Vec<Document>,
+    phase: Phase,
+    window: u32,
+    pub(super) published: u32,
+    order: PublishOrder,
+    gate: FailureGate,
+    pub(super) totals: Totals,
+    tally: Tally,
+    /// Messages whose results are being made durable.
+    pub(super) undurable: BTreeMap<ReceiptId, (u32, u32)>,
+    /// Documents whose snapshot may have become due by the event at hand.
+    touched: Vec<u32>,
+}
+
+impl Core {
+    /// Takes a plan whose documents are in the order in which they shall be done.
+    pub fn new(plan: Vec<DocumentPlan>, settings: &CoreSettings) -> Self {
+        let documents: Vec<Document> = plan.into_iter().map(Document::new).collect();
+        let mut core = Self {
+            documents,
+            phase: Phase::Loading,
+            window: 0,
+            published: 0,
+            order: PublishOrder::default(),
+            gate: FailureGate::new(settings.failure_limits),
+            totals: Totals::default(),
+            tally: Tally::default(),
+            undurable: BTreeMap::new(),
+            touched: Vec::new(),
+        };
+        core.totals = core.count_totals();
+        core
+    }
+
+    /// The documents, in order.
+    pub fn documents(&self) -> &[Document] {
+        &self.documents
+    }
+
+    /// Where the job stands.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// What this run did.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Whether [`Effect::Finish`] was emitted.
+    pub fn is_finished(&self) -> bool {
+        self.phase == Phase::Finished
+    }
+
+    /// Whether a stop is under way.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping(_) | Phase::Settling(_))
+    }
+
+    /// Tasks that are out, in order.
+    pub fn published_tasks(&self) -> impl Iterator<Item = TaskRef> + '_ {
+        self.tasks().filter(|(_, state)| *state == ChunkState::Published).map(|(task, _)| task)
+    }
+
+    /// The current task of each waiting chunk, in order.
+    pub fn waiting_tasks(&self) -> impl Iterator<Item = TaskRef> + '_ {
+        self.tasks().filter(|(_, state)| *state == ChunkState::Waiting).map(|(task, _)| task)
+    }
+
+    /// Where the chunk of a task stands and which round is current, if there is such a chunk.
+    pub fn chunk(&self, document: u32, chunk: u32) -> Option<(ChunkState, u32)> {
+        let chunk = self.documents.get(document as usize)?.chunks.get(chunk as usize)?;
+        Some((chunk.state, chunk.round))
+    }
+
+    /// Takes a journalled result while the plan is loaded: the same transition as a live one.
+    pub fn replay(&mut self, fact: &ResultFact) -> Applied {
+        let applied = self.accept(fact);
+        if applied == Applied::Accepted
+            && let Some(document) = self.documents.get_mut(fact.task.document as usize)
+        {
+            document.unsaved += 1;
+        }
+        applied
+    }
+
+    /// Takes an event, tells what is to be done.
+    #[must_use]
+    pub fn apply(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Start => self.on_start(),
+            Event::Result { fact, receipt } => self.on_result(&fact, receipt, &mut effects),
+            Event::Durable { results } => self.on_durable(results, &mut effects),
+            Event::SnapshotWritten { document, status } => self.on_snapshot_written(document, status),
+            Event::DocumentBroken { document, error } => self.on_document_broken(document, error),
+            Event::Window(window) => self.window = window,
+            Event::AlreadyQueued(tasks) => self.on_already_queued(&tasks),
+            Event::Lost(tasks) => self.on_lost(&tasks),
+            Event::Stop(cause) => self.on_stop(Finish::Stopped(cause), &mut effects),
+            Event::Drained { taken_back } => self.on_drained(&taken_back),
+        }
+        self.settle_sample();
+        self.emit_snapshots(&mut effects);
+        self.emit_publishing(&mut effects);
+        self.emit_finish(&mut effects);
+        effects
+    }
+
+    fn on_start(&mut self) {
+        if self.phase == Phase::Loading {
+            self.phase = Phase::Running;
+            self.touch_all();
+        }
+    }
+
+    fn on_result(&mut self, fact: &ResultFact, receipt: ReceiptId, effects: &mut Vec<Effect>) {
+        let applied = self.accept(fact);
+        if applied != Applied::Accepted {
+            self.tally.count_ignored(applied);
+            let place = (fact.task.document, fact.task.chunk);
+            let is_durable = !self.undurable.values().any(|other| *other == place);
+            effects.push(if is_durable { Effect::Ack(receipt) } else { Effect::Leave(receipt) });
+            return;
+        }
+        let document = fact.task.document;
+        if let Some(document) = self.documents.get_mut(document as usize) {
+            document.unflushed += 1;
+        }
+        self.undurable.insert(receipt, (document, fact.task.chunk));
+        effects.push(Effect::Record(receipt));
+        self.count_result(fact, effects);
+    }
+
+    fn count_result(&mut self, fact: &ResultFact, effects: &mut Vec<Effect>) {
+        self.tally.calls += u64::from(fact.attempts);
+        self.tally.usage.add(fact.usage);
+        let failed = match fact.verdict {
+            Verdict::Completed { got } => {
+                self.tally.completed += 1;
+                self.tally.pairs += u64::from(got);
+                self.tally.asked += u64::from(fact.asked);
+                self.tally.short += u64::from(got < fact.asked);
+                false
+            }
+            Verdict::Failed { reason } => {
+                self.tally.failed += 1;
+                *self.tally.reasons.entry(reason).or_default() += 1;
+                true
+            }
+        };
+        if fact.is_of_this_run
+            && let Some(figures) = self.gate.observe(failed)
+            && self.phase == Phase::Running
+        {
+            self.on_stop(Finish::Stopped(StopCause::FailureRate(figures)), effects);
+        }
+    }
+
+    /// The one place where a result changes a chunk: success beats failure, a failure counts only for the
+    /// current round, whatever is for an accounted chunk is a duplicate.
+    fn accept(&mut self, fact: &ResultFact) -> Applied {
+        let TaskRef { document, chunk, round } = fact.task;
+        let Some(document) = self.documents.get_mut(document as usize) else { return Applied::Unknown };
+        let was_settled = document.outstanding() == 0;
+        let Some(chunk) = document.chunks.get_mut(chunk as usize) else { return Applied::Unknown };
+        if fact.text_hash.is_some_and(|hash| hash != chunk.text_hash) {
+            return Applied::OtherText;
+        }
+        let state = match (chunk.state, fact.verdict) {
+            (ChunkState::Completed { .. }, _) | (ChunkState::Failed { .. }, Verdict::Failed { .. }) => {
+                return Applied::Duplicate;
+            }
+            (_, Verdict::Completed { got: 0 }) => return Applied::Unknown,
+            (
+                ChunkState::Waiting | ChunkState::Published | ChunkState::Failed { .. },
+                Verdict::Completed { got },
+            ) => ChunkState::Completed { got },
+            (ChunkState::Waiting | ChunkState::Published, Verdict::Failed { reason }) => {
+                if round != chunk.round {
+                    return Applied::OldRound;
+                }
+                ChunkState::Failed { reason }
+            }
+        };
+        match chunk.state {
+            ChunkState::Published => {
+                self.published -= 1;
+                self.totals.published -= 1;
+            }
+            ChunkState::Failed { .. } => {
+                document.failed -= 1;
+                self.totals.failed -= 1;
+            }
+            ChunkState::Waiting | ChunkState::Completed { .. } => {}
+        }
+        match state {
+            ChunkState::Completed { got } => {
+                document.completed += 1;
+                document.pairs += u64::from(got);
+                self.totals.completed += 1;
+                self.totals.pairs += u64::from(got);
+            }
+            ChunkState::Failed { .. } => {
+                document.failed += 1;
+                self.totals.failed += 1;
+            }
+            ChunkState::Waiting | ChunkState::Published => {}
+        }
+        chunk.state = state;
+        chunk.round = round;
+        if !was_settled && document.outstanding() == 0 && document.error.is_none() {
+            self.totals.documents_settled += 1;
+        }
+        Applied::Accepted
+    }
+
+    fn on_durable(&mut self, results: Vec<(ReceiptId, u32)>, effects: &mut Vec<Effect>) {
+        for (receipt, index) in results {
+            if self.undurable.remove(&receipt).is_none() {
+                continue;
+            }
+            if let Some(document) = self.documents.get_mut(index as usize) {
+                document.unflushed -= 1;
+                document.unsaved += 1;
+            }
+            self.touched.push(index);
+            effects.push(Effect::Ack(receipt));
+        }
+    }
+
+    fn on_snapshot_written(&mut self, index: u32, status: FileStatus) {
+        if let Some(document) = self.documents.get_mut(index as usize)
+            && let Some(results) = document.writing.take()
+        {
+            document.needs_rewrite = false;
+            document.file_status = Some(status);
+            document.unsaved -= results;
+            document.saved += results;
+            self.touched.push(index);
+        }
+    }
+
+    fn on_document_broken(&mut self, index: u32, error: String) {
+        let Some(document) = self.documents.get_mut(index as usize) else { return };
+        document.writing = None;
+        if document.error.is_some() {
+            return;
+        }
+        if document.outstanding() == 0 {
+            self.totals.documents_settled -= 1;
+        }
+        self.totals.documents_broken += 1;
+        document.error = Some(error);
+        // Its file can no longer be written truthfully: a resume, which compares every chunk's text with
+        // its record, takes the journalled results over.
+        document.needs_rewrite = false;
+        document.unsaved = 0;
+        for chunk in &mut document.chunks {
+            if chunk.state == ChunkState::Published {
+                chunk.state = ChunkState::Waiting;
+                self.published -= 1;
+                self.totals.published -= 1;
+            }
+        }
+    }
+
+    fn on_already_queued(&mut self, tasks: &[TaskRef]) {
+        for task in tasks {
+            let Some(chunk) = self.chunk_mut(*task) else { continue };
+            if chunk.state == ChunkState::Waiting && chunk.round == task.round {
+                chunk.state = ChunkState::Published;
+                self.published += 1;
+                self.totals.published += 1;
+            }
+        }
+    }
+
+    fn on_lost(&mut self, tasks: &[TaskRef]) {
+        let before = self.published;
+        self.put_back(tasks);
+        self.tally.republished += u64::from(before - self.published);
+    }
+
+    fn on_stop(&mut self, finish: Finish, effects: &mut Vec<Effect>) {
+        if let (Phase::Loading | Phase::Running, Finish::Stopped(cause)) = (&self.phase, &finish) {
+            effects.push(Effect::TakeBack(cause.clone()));
+            self.phase = Phase::Stopping(finish);
+        }
+    }
+
+    fn on_drained(&mut self, taken_back: &[TaskRef]) {
+        self.put_back(taken_back);
+        if let Phase::Stopping(finish) = &self.phase {
+            self.phase = Phase::Settling(finish.clone());
+            self.touch_all();
+        }
+    }
+
+    fn put_back(&mut self, tasks: &[TaskRef]) {
+        for task in tasks {
+            let Some(chunk) = self.chunk_mut(*task) else { continue };
+            if chunk.state == ChunkState::Published && chunk.round == task.round {
+                chunk.state = ChunkState::Waiting;
+                self.published -= 1;
+                self.totals.published -= 1;
+                self.order.put_back(task.document, task.chunk);
+            }
+        }
+    }
+
+    /// A sample is over when nothing that was selected is waiting or out.
+    fn settle_sample(&mut self) {
+        if self.phase == Phase::Running
+            && self.published == 0
+            && self.totals.outstanding() > 0
+            && self.order.clone().next(&self.documents).is_none()
+            && self.documents.iter().any(|document| !document.is_settled())
+        {
+            self.phase = Phase::Settling(Finish::Sampled);
+            self.touch_all();
+        }
+    }
+
+    fn emit_snapshots(&mut self, effects: &mut Vec<Effect>) {
+        let stopping = match self.phase {
+            Phase::Loading | Phase::Finished => return self.touched.clear(),
+            Phase::Running | Phase::Stopping(_) => false,
+            Phase::Settling(_) => true,
+        };
+        for index in std::mem::take(&mut self.touched) {
+            let Some(document) = self.documents.get_mut(index as usize) else { continue };
+            if document.is_snapshot_due(stopping) {
+                document.writing = Some(document.unsaved);
+                let status = document.deserved_status(stopping);
+                effects.push(Effect::Snapshot { document: index, status });
+            }
+        }
+    }
+
+    fn emit_publishing(&mut self, effects: &mut Vec<Effect>) {
+        while self.phase == Phase::Running && self.published < self.window {
+            let Some((document, chunk)) = self.order.next(&self.documents) else { break };
+            let Some(entry) = self.chunk_mut(TaskRef { document, chunk, round: 0 }) else { break };
+            entry.state = ChunkState::Published;
+            let round = entry.round;
+            self.published += 1;
+            self.totals.published += 1;
+            effects.push(Effect::Publish(TaskRef { document, chunk, round }));
+        }
+    }
+
+    fn emit_finish(&mut self, effects: &mut Vec<Effect>) {
+        let all_settled =
+            self.totals.documents_settled + self.totals.documents_broken == self.totals.documents;
+        let finish = match &self.phase {
+            Phase::Running | Phase::Settling(_) if all_settled => Finish::Complete,
+            Phase::Settling(finish) => finish.clone(),
+            Phase::Loading | Phase::Running | Phase::Stopping(_) | Phase::Finished => return,
+        };
+        let stopping = matches!(self.phase, Phase::Settling(_));
+        let busy = !self.undurable.is_empty()
+            || self
+                .documents
+                .iter()
+                .any(|document| document.writing.is_some() || document.is_snapshot_due(stopping));
+        if !busy {
+            self.phase = Phase::Finished;
+            effects.push(Effect::Finish(finish));
+        }
+    }
+
+    fn chunk_mut(&mut self, task: TaskRef) -> Option<&mut super::document::Chunk> {
+        self.documents.get_mut(task.document as usize)?.chunks.get_mut(task.chunk as usize)
+    }
+
+    fn touch_all(&mut self) {
+        self.touched = (0..u32::try_from(self.documents.len()).unwrap_or(u32::MAX)).collect();
+    }
+
+    fn tasks(&self) -> impl Iterator<Item = (TaskRef, ChunkState)> + '_ {
+        self.documents.iter().zip(0..).flat_map(|(document, index)| {
+            document.chunks.iter().zip(0..).map(move |(chunk, position)| {
+                (TaskRef { document: index, chunk: position, round: chunk.round }, chunk.state)
+            })
+        })
+    }
+}

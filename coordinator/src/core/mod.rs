@@ -1,0 +1,31 @@
+//! The heart: a pure state machine of documents and chunks. Events in, effects out.
+//!
+//! It knows nothing of time, files, queues or threads: [`Core::apply`] takes an [`Event`] and returns the
+//! [`Effect`]s that the driver performs. Live operation, replay of the journal and the tests all go through
+//! the same transitions, so a race is an order of events that can be written down as a test.
+//!
+//! What must always hold is in [`Core::check_invariants`]: above all
+//! `completed + failed + outstanding = total`, per document and for the job.
+
+mod document;
+mod event;
+mod failure_gate;
+mod invariants;
+mod job;
+mod publishing;
+mod rounds;
+mod tally;
+
+pub use document::{ChunkPlan, ChunkState, Document, DocumentPlan, FileStatus};
+pub use event::{Applied, Effect, Event, Finish, ReceiptId, ResultFact, StopCause, TaskRef, Verdict};
+pub use failure_gate::FailureLimits;
+pub use job::{Core, CoreSettings};
+pub use publishing::window;
+pub use tally::{Tally, Totals};
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod test_run;

@@ -1,0 +1,178 @@
+//! A core with a make-believe queue, journal and files around it, for tests: performs effects and fails on
+//! any that are not allowed at that moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use qa_shared::model::{DocumentName, FailureReason, TextHash, Usage};
+
+use super::{
+    ChunkPlan, ChunkState, Core, CoreSettings, DocumentPlan, Effect, Event, FailureLimits, FileStatus,
+    Finish, ReceiptId, ResultFact, TaskRef, Verdict,
+};
+
+/// The world around a core.
+pub(super) struct TestRun {
+    pub(super) core: Core,
+    pub(super) queue: BTreeSet<TaskRef>,
+    pub(super) journal: Vec<ResultFact>,
+    pub(super) acked: BTreeSet<ReceiptId>,
+    pub(super) files: BTreeMap<u32, FileStatus>,
+    pub(super) finished: Vec<Finish>,
+    pub(super) take_back_asked: bool,
+    received: BTreeMap<ReceiptId, ResultFact>,
+    unflushed: Vec<(ReceiptId, u32)>,
+    pub(super) snapshots: Vec<(u32, FileStatus)>,
+    next_receipt: u64,
+}
+
+pub(super) fn hash(document: u32, chunk: u32) -> TextHash {
+    TextHash::of(&format!("text {document} {chunk}"))
+}
+
+pub(super) fn plan(sizes: &[u32]) -> Vec<DocumentPlan> {
+    sizes
+        .iter()
+        .zip(0..)
+        .map(|(size, document)| DocumentPlan {
+            name: DocumentName::new(format!("document {document}")),
+            chunks: (0..*size)
+                .map(|chunk| ChunkPlan {
+                    text_hash: hash(document, chunk),
+                    state: ChunkState::Waiting,
+                    round: 1,
+                })
+                .collect(),
+            file_status: None,
+            is_complete: false,
+            needs_rewrite: false,
+            error: None,
+        })
+        .collect()
+}
+
+pub(super) fn success(task: TaskRef) -> ResultFact {
+    fact(task, Verdict::Completed { got: 3 })
+}
+
+pub(super) fn failure(task: TaskRef) -> ResultFact {
+    fact(task, Verdict::Failed { reason: FailureReason::NoUsableAnswer })
+}
+
+pub(super) fn fact(task: TaskRef, verdict: Verdict) -> ResultFact {
+    ResultFact {
+        task,
+        text_hash: Some(hash(task.document, task.chunk)),
+        verdict,
+        asked: 3,
+        attempts: 1,
+        usage: Usage::default(),
+        is_of_this_run: true,
+    }
+}
+
+impl TestRun {
+    pub(super) fn new(plan: Vec<DocumentPlan>) -> Self {
+        Self::with_limits(plan, None)
+    }
+
+    pub(super) fn with_limits(plan: Vec<DocumentPlan>, failure_limits: Option<FailureLimits>) -> Self {
+        Self {
+            core: Core::new(plan, &CoreSettings { failure_limits }),
+            queue: BTreeSet::new(),
+            journal: Vec::new(),
+            acked: BTreeSet::new(),
+            files: BTreeMap::new(),
+            finished: Vec::new(),
+            take_back_asked: false,
+            received: BTreeMap::new(),
+            unflushed: Vec::new(),
+            snapshots: Vec::new(),
+            next_receipt: 0,
+        }
+    }
+
+    /// Applies an event and performs everything but the slow effects (flush and snapshot).
+    pub(super) fn send(&mut self, event: Event) {
+        let effects = self.core.apply(event);
+        self.core.check_invariants().unwrap();
+        for effect in effects {
+            assert!(
+                self.finished.is_empty() || matches!(effect, Effect::Ack(_) | Effect::Leave(_)),
+                "{effect:?} after the end"
+            );
+            match effect {
+                Effect::Publish(task) => assert!(self.queue.insert(task), "{task:?} published twice"),
+                Effect::Record(receipt) => {
+                    let fact = self.received[&receipt];
+                    self.journal.push(fact);
+                    self.unflushed.push((receipt, fact.task.document));
+                }
+                Effect::Ack(receipt) => assert!(self.acked.insert(receipt), "{receipt:?} acked twice"),
+                Effect::Snapshot { document, status } => self.snapshots.push((document, status)),
+                Effect::TakeBack(_) => self.take_back_asked = true,
+                Effect::Leave(receipt) => assert!(!self.acked.contains(&receipt)),
+                Effect::Finish(finish) => self.finished.push(finish),
+            }
+        }
+    }
+
+    pub(super) fn start(&mut self, window: u32) {
+        self.send(Event::Start);
+        self.send(Event::Window(window));
+    }
+
+    /// A result arrives; its task leaves the queue.
+    pub(super) fn receive(&mut self, fact: ResultFact) -> ReceiptId {
+        self.queue.remove(&fact.task);
+        self.receive_copy(fact)
+    }
+
+    /// A result arrives whose task stays queued (late, doubled, or invented).
+    pub(super) fn receive_copy(&mut self, fact: ResultFact) -> ReceiptId {
+        self.next_receipt += 1;
+        let receipt = ReceiptId(self.next_receipt);
+        self.received.insert(receipt, fact);
+        self.send(Event::Result { fact, receipt });
+        receipt
+    }
+
+    pub(super) fn flush(&mut self) {
+        let results = std::mem::take(&mut self.unflushed);
+        if !results.is_empty() {
+            self.send(Event::Durable { results });
+        }
+    }
+
+    pub(super) fn write_next_snapshot(&mut self) -> bool {
+        if self.snapshots.is_empty() {
+            return false;
+        }
+        let (document, status) = self.snapshots.remove(0);
+        self.files.insert(document, status);
+        self.send(Event::SnapshotWritten { document, status });
+        true
+    }
+
+    /// Performs the slow effects until there are none.
+    pub(super) fn settle(&mut self) {
+        loop {
+            self.flush();
+            if !self.write_next_snapshot() {
+                return;
+            }
+        }
+    }
+
+    /// Answers whatever is queued, with success, until the end.
+    pub(super) fn run_to_the_end(&mut self) {
+        while let Some(task) = self.queue.pop_first() {
+            self.receive(success(task));
+            self.settle();
+        }
+        self.settle();
+    }
+
+    pub(super) fn states(&self) -> Vec<Vec<(ChunkState, u32)>> {
+        self.core.documents().iter().map(|document| document.chunk_states().collect()).collect()
+    }
+}
