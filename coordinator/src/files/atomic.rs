@@ -1,0 +1,207 @@
+//! Whole files or none: written beside their target, made durable, then put in its place.
+//!
+//! A reader sees the old file or the new one. It does not know what the files hold.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::FileError;
+
+/// How the names of unfinished files begin. The target's name is no part of them: it may use all of the
+/// 255 bytes that a name may have.
+const UNFINISHED: &str = ".qa-fleet.tmp-";
+
+/// A file that does not exist under its name before [`AtomicFile::commit`]; dropped before, it vanishes.
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: BufWriter<NamedTempFile>,
+    target: PathBuf,
+    written: u64,
+}
+
+impl AtomicFile {
+    /// Begins a file that will stand at `target`, whose directory must exist.
+    pub fn create(target: &Path) -> Result<Self, FileError> {
+        let file = tempfile::Builder::new()
+            .prefix(&format!("{UNFINISHED}{}-", std::process::id()))
+            .permissions(fs::Permissions::from_mode(0o666))
+            .tempfile_in(directory_of(target))
+            .map_err(FileError::during("create", target))?;
+        if let Ok(existing) = fs::metadata(target) {
+            let permissions = existing.permissions();
+            file.as_file().set_permissions(permissions).map_err(FileError::during("create", target))?;
+        }
+        Ok(Self { file: BufWriter::with_capacity(256 * 1024, file), target: target.to_owned(), written: 0 })
+    }
+
+    /// Appends bytes.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        self.file.write_all(bytes).map_err(FileError::during("write", &self.target))?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Replaces the target; durable on return. The open file is handed back.
+    pub fn commit(self) -> Result<File, FileError> {
+        let (file, target) = self.finished(true)?;
+        let file = file.persist(&target).map_err(|e| FileError::during("replace", &target)(e.error))?;
+        sync_directory(directory_of(&target))?;
+        Ok(file)
+    }
+
+    /// Like [`AtomicFile::commit`], but an existing target stays and is an error of kind `AlreadyExists`.
+    pub fn commit_new(self) -> Result<File, FileError> {
+        let (file, target) = self.finished(true)?;
+        let file =
+            file.persist_noclobber(&target).map_err(|e| FileError::during("create", &target)(e.error))?;
+        sync_directory(directory_of(&target))?;
+        Ok(file)
+    }
+
+    /// Replaces the target without waiting for the disk: whole for every reader, but a power failure may
+    /// take it. For figures that nobody needs after a crash.
+    pub fn commit_unsynced(self) -> Result<(), FileError> {
+        let (file, target) = self.finished(false)?;
+        file.persist(&target).map_err(|e| FileError::during("replace", &target)(e.error))?;
+        Ok(())
+    }
+
+    fn finished(self, durable: bool) -> Result<(NamedTempFile, PathBuf), FileError> {
+        let target = self.target;
+        let file = self.file.into_inner().map_err(|e| FileError::during("write", &target)(e.into_error()))?;
+        if durable {
+            file.as_file().sync_all().map_err(FileError::during("write", &target))?;
+        }
+        Ok((file, target))
+    }
+}
+
+/// Writes a whole file at once, durably.
+pub fn write_file(target: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut file = AtomicFile::create(target)?;
+    file.put(bytes)?;
+    file.commit().map(drop)
+}
+
+/// Removes a file; one that is gone is as good.
+pub fn remove_file(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(FileError::during("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_directory(directory: &Path) -> Result<(), FileError> {
+    match File::open(directory).and_then(|opened| opened.sync_all()) {
+        // Some network file systems cannot sync a directory; they have nothing else to offer.
+        Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+            Err(FileError::during("sync", directory)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes what killed processes left unfinished in a directory; returns how many files. Only the holder of
+/// the directory's lock may call it: the files of a living process look the same.
+pub fn remove_unfinished(directory: &Path) -> Result<usize, FileError> {
+    let failed = |error| FileError::during("clean up", directory)(error);
+    let mut removed = 0;
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(|error| FileError::during("clean up", directory)(error))?;
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            match fs::remove_file(entry.path()) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(FileError::during("remove", &entry.path())(error)),
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn directory_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_file_stands_until_the_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.json");
+        fs::write(&target, "old").unwrap();
+        let mut file = AtomicFile::create(&target).unwrap();
+        file.put(b"new").unwrap();
+        assert_eq!((fs::read_to_string(&target).unwrap().as_str(), file.written()), ("old", 3));
+        file.commit().unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_file_that_was_given_up_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(AtomicFile::create(&folder.path().join("a.json")).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_name_of_255_bytes_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("ü".repeat(125) + ".json");
+        write_file(&target, b"{}").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"{}");
+    }
+
+    #[test]
+    fn an_existing_file_stays_where_replacing_is_not_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.json");
+        fs::write(&target, "old").unwrap();
+        let error = AtomicFile::create(&target).unwrap().commit_new().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_has_the_permissions_of_the_one_it_replaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.json");
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
+        write_file(&target, b"new").unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".qa-fleet.tmp-1-abcdef", "a_qa.json", ".hidden", "tmp_python.json"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        assert_eq!(remove_unfinished(folder.path()).unwrap(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = AtomicFile::create(&folder.path().join("none/a.json")).unwrap_err();
+        assert!(error.to_string().contains("none/a.json"), "{error}");
+    }
+}

@@ -1,0 +1,311 @@
+//! The combined file: all completed Q&A files of a directory in one, as the Python program's combiner
+//! writes it.
+//!
+//! Two streaming passes over the Q&A files, so memory does not grow with them; pairs are copied byte for
+//! byte. It does not know how the pairs came about.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::atomic::AtomicFile;
+use super::combined_owner::{self, Owner};
+use super::json_scan::{Event, ScanError, Scanner};
+use super::listing::{CHUNKS_ENDING, DocumentPath, find_qa_files};
+use super::pretty::pretty;
+use super::{FileError, Fingerprint};
+
+/// Why no combined file was written; one that stood there is untouched.
+#[derive(Debug, thiserror::Error)]
+pub enum CombineError {
+    /// The file system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// No document is completed.
+    #[error(
+        "no completed Q&A file in `{}`: nothing to combine ({} of another status, {} unreadable)",
+        directory.display(),
+        report.skipped.len(),
+        report.unreadable.len()
+    )]
+    Nothing {
+        /// The Q&A directory.
+        directory: PathBuf,
+        /// What was found instead.
+        report: Box<CombineReport>,
+    },
+    /// What stands at the output's place was made from another directory, or is something else.
+    #[error(
+        "`{}` {found}, not from `{}`: choose another --output-file, or replace it with --overwrite",
+        output.display(),
+        directory.display()
+    )]
+    NotOurs {
+        /// The output file.
+        output: PathBuf,
+        /// The Q&A directory.
+        directory: PathBuf,
+        /// What stands there.
+        found: &'static str,
+    },
+    /// A Q&A file changed between the two passes.
+    #[error("Q&A file `{}` changed while it was being combined: run it again when nothing writes there", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What to combine.
+#[derive(Debug, Clone, Copy)]
+pub struct Combine<'a> {
+    /// The directory with the Q&A files.
+    pub qa_directory: &'a Path,
+    /// The combined file.
+    pub output: &'a Path,
+    /// Where chunk files are, to list Q&A files that have none; `None` lists none.
+    pub chunks_directory: Option<&'a Path>,
+    /// Whether a combined file of another directory may be replaced.
+    pub overwrite: bool,
+    /// `generated_at`, see [`super::naive_local`].
+    pub generated_at: &'a str,
+}
+
+/// What was combined, and what was not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CombineReport {
+    /// Names of the combined Q&A files, in their order.
+    pub combined: Vec<String>,
+    /// Pairs in the combined file.
+    pub pairs: u64,
+    /// Names and statuses of Q&A files that are not completed.
+    pub skipped: Vec<(String, String)>,
+    /// Names of what cannot be read, and why.
+    pub unreadable: Vec<(String, String)>,
+    /// Names of combined Q&A files that have no chunk file (any more).
+    pub strays: Vec<String>,
+}
+
+/// Makes sure, before work begins, that the combined file may be written at its end; what stands there now
+/// counts as this directory's from then on.
+pub fn claim_output(order: &Combine<'_>) -> Result<(), CombineError> {
+    let owner = Owner::check(order)?;
+    match File::open(order.output) {
+        Ok(file) => Ok(owner.remember(&file)?),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Combines a directory's completed Q&A files, sorted by file name. The same inputs give the same bytes but
+/// for `generated_at`.
+pub fn combine(order: Combine<'_>) -> Result<CombineReport, CombineError> {
+    let owner = Owner::check(&order)?;
+    let mut out = AtomicFile::create(order.output)?;
+    let first_pass = FirstPass::over(order)?;
+    if first_pass.documents.is_empty() {
+        let report = Box::new(first_pass.report);
+        return Err(CombineError::Nothing { directory: order.qa_directory.to_owned(), report });
+    }
+    let report = first_pass.write(order, &mut out)?;
+    let file = out.commit()?;
+    owner.remember(&file)?;
+    Ok(report)
+}
+
+/// What is kept of a document between the passes.
+struct Combinable {
+    path: PathBuf,
+    fingerprint: Fingerprint,
+}
+
+struct FirstPass {
+    documents: Vec<Combinable>,
+    /// The elements of `documents`, in a file without a name.
+    entries: File,
+    processing_config: Value,
+    report: CombineReport,
+}
+
+impl FirstPass {
+    fn over(order: Combine<'_>) -> Result<Self, CombineError> {
+        let output = std::path::absolute(order.output).ok();
+        let spool = |error| FileError::during("use a temporary file for", order.output)(error);
+        let mut pass = Self {
+            documents: Vec::new(),
+            entries: tempfile::tempfile().map_err(spool)?,
+            processing_config: Value::Null,
+            report: CombineReport::default(),
+        };
+        let listing = find_qa_files(order.qa_directory)?;
+        for unusable in listing.unusable {
+            pass.report.unreadable.push((unusable.name, unusable.reason.to_owned()));
+        }
+        for document in listing.files {
+            if std::path::absolute(&document.path).ok() == output {
+                continue;
+            }
+            let file_name = format!("{}{}", document.name, super::listing::QA_ENDING);
+            match read_header(&document) {
+                Err(error) => pass.report.unreadable.push((file_name, error.to_string())),
+                Ok(header) if header.status != "completed" => {
+                    pass.report.skipped.push((file_name, header.status));
+                }
+                Ok(header) => {
+                    let chunks = |folder: &Path| folder.join(format!("{}{CHUNKS_ENDING}", document.name));
+                    if order.chunks_directory.is_some_and(|folder| !chunks(folder).exists()) {
+                        pass.report.strays.push(file_name.clone());
+                    }
+                    pass.add(&header, document, file_name).map_err(spool)?;
+                }
+            }
+        }
+        Ok(pass)
+    }
+
+    fn add(&mut self, header: &Header, document: DocumentPath, file_name: String) -> std::io::Result<()> {
+        if self.documents.is_empty() {
+            self.processing_config = header.processing_config();
+        }
+        let separator: &[u8] = if self.documents.is_empty() { b"[\n    " } else { b",\n    " };
+        self.entries.write_all(separator)?;
+        self.report.pairs += header.pairs;
+        self.entries.write_all(&pretty(&header.entry(&file_name), 2)?)?;
+        self.documents.push(Combinable { path: document.path, fingerprint: header.fingerprint });
+        self.report.combined.push(file_name);
+        Ok(())
+    }
+
+    fn write(mut self, order: Combine<'_>, out: &mut AtomicFile) -> Result<CombineReport, CombineError> {
+        let metadata = json!({
+            "generated_by": combined_owner::GENERATED_BY,
+            "generated_at": order.generated_at,
+            "total_qa_pairs": self.report.pairs,
+            "num_documents": self.documents.len(),
+            "source_qa_files": self.report.combined,
+            "processing_config": self.processing_config,
+        });
+        out.put(b"{\n  \"metadata\": ")?;
+        out.put(&pretty(&metadata, 1).expect("a value with text keys can be written"))?;
+        out.put(b",\n  \"documents\": ")?;
+        let spool = |error| FileError::during("use a temporary file for", order.output)(error);
+        self.entries.seek(SeekFrom::Start(0)).map_err(spool)?;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = self.entries.read(&mut buffer).map_err(spool)?;
+            if read == 0 {
+                break;
+            }
+            out.put(&buffer[..read])?;
+        }
+        out.put(b"\n  ],\n  \"training_pairs\": ")?;
+        let mut pairs = 0;
+        for document in &self.documents {
+            copy_pairs(document, out, &mut pairs)?;
+        }
+        out.put(if pairs == 0 { b"[]\n}" } else { b"\n  ]\n}" })?;
+        Ok(self.report)
+    }
+}
+
+fn copy_pairs(document: &Combinable, out: &mut AtomicFile, pairs: &mut u64) -> Result<(), CombineError> {
+    let changed = || CombineError::Changed { path: document.path.clone() };
+    let file = File::open(&document.path).map_err(|_| changed())?;
+    if Fingerprint::of_file(&file).ok() != Some(document.fingerprint) {
+        return Err(changed());
+    }
+    let mut scanner = Scanner::new(BufReader::with_capacity(64 * 1024, file), &["training_pairs"]);
+    while let Some(event) = scanner.next().map_err(|_| changed())? {
+        if let Event::Element(pair) = event {
+            out.put(if *pairs == 0 { b"[\n    " } else { b",\n    " })?;
+            out.put(pair.raw)?;
+            *pairs += 1;
+        }
+    }
+    if Fingerprint::of(&document.path).ok() == Some(document.fingerprint) { Ok(()) } else { Err(changed()) }
+}
+
+/// What the combined file says about a document.
+struct Header {
+    fingerprint: Fingerprint,
+    status: String,
+    fields: Map<String, Value>,
+    pairs: u64,
+}
+
+/// A pair must be an object; what is in it is not looked at.
+#[derive(Deserialize)]
+struct AnyObject {}
+
+fn read_header(document: &DocumentPath) -> Result<Header, ScanError> {
+    let file = File::open(&document.path)?;
+    let mut header = Header {
+        fingerprint: Fingerprint::of_file(&file)?,
+        status: "without status".to_owned(),
+        fields: Map::new(),
+        pairs: 0,
+    };
+    let streamed = ["chunks", "training_pairs"];
+    let mut scanner = Scanner::new(BufReader::with_capacity(64 * 1024, file), &streamed);
+    let mut in_pairs = false;
+    while let Some(event) = scanner.next()? {
+        match event {
+            Event::Field { key, value } => match key.as_str() {
+                "status" => {
+                    if let Value::String(status) = value.parse()? {
+                        header.status = status;
+                    }
+                }
+                "metadata" | "processing_info" | "qa_generation_info" | "summary" => {
+                    header.fields.insert(key, value.parse()?);
+                }
+                _ => drop(value.parse::<IgnoredAny>()?),
+            },
+            Event::ArrayStart { key } => in_pairs = key == "training_pairs",
+            Event::Element(piece) if in_pairs => {
+                piece.parse::<AnyObject>()?;
+                header.pairs += 1;
+            }
+            Event::Element(piece) => drop(piece.parse::<IgnoredAny>()?),
+            Event::ArrayEnd => {}
+        }
+    }
+    Ok(header)
+}
+
+impl Header {
+    fn part(&self, key: &str) -> Value {
+        self.fields.get(key).cloned().unwrap_or_else(|| Value::Object(Map::new()))
+    }
+
+    fn entry(&self, file_name: &str) -> Value {
+        json!({
+            "file_info": self.part("metadata"),
+            "processing_info": self.part("processing_info"),
+            "qa_generation_info": self.part("qa_generation_info"),
+            "summary": self.part("summary"),
+            "qa_pairs_count": self.pairs,
+            "source_file": file_name,
+        })
+    }
+
+    fn processing_config(&self) -> Value {
+        let (chunking, generation) = (self.part("processing_info"), self.part("qa_generation_info"));
+        json!({
+            "chunk_size": chunking["chunk_size"],
+            "chunk_overlap": chunking["chunk_overlap"],
+            "splitting_strategy": chunking["splitting_strategy"],
+            "questions_per_chunk": generation["questions_per_chunk"],
+            "temperature": generation["temperature"],
+            "max_tokens": generation["max_tokens"],
+            "llm_provider": generation["provider"],
+            "model_used": generation["model"],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! The hidden folder in an output directory in which the job keeps itself: settings, lock, journal, logs,
+//! progress, and previous versions of what it replaced.
+//!
+//! It says where these are and guards them; what a journal entry or a progress figure means is not its
+//! business.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use qa_shared::model::{GenerationSettings, JobId, PoolName};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::FileError;
+use super::atomic::{AtomicFile, remove_unfinished, sync_directory, write_file};
+use super::pretty::pretty;
+
+/// The folder's name in the output directory.
+pub const FOLDER: &str = ".qa-fleet";
+
+/// The version of `job.json` that this program writes and reads.
+const VERSION: u32 = 1;
+
+/// Why a job folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JobFolderError {
+    /// The file system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Written by a newer program.
+    #[error(
+        "`{}` has version {found}, this program reads version {VERSION}: use the newer program, or --restart \
+         for a new job",
+        path.display()
+    )]
+    Version {
+        /// `job.json`.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+    },
+    /// Not what this program writes.
+    #[error("`{}` is damaged ({problem}): restore it from a backup, or use --restart for a new job", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another coordinator works in the directory.
+    #[error(
+        "another coordinator is working in `{}`: {holder}; wait for it, stop it, or choose another --qa-dir",
+        directory.display()
+    )]
+    Locked {
+        /// The output directory.
+        directory: PathBuf,
+        /// Who, as far as it told.
+        holder: String,
+    },
+}
+
+/// `job.json`: the durable identity of the work on an output directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobFile {
+    /// The format's version, [`JobFile::new`] knows it.
+    pub version: u32,
+    /// The job.
+    pub job: JobId,
+    /// When it was made, see [`super::naive_local`].
+    pub created: String,
+    /// The pool that its tasks go to.
+    pub pool: PoolName,
+    /// How often the lease was taken: part of the name of the results consumer.
+    pub epoch: u64,
+    /// The settings in force.
+    pub settings: GenerationSettings,
+    /// What else is kept with the job, and what another version wrote.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl JobFile {
+    /// A new job.
+    pub fn new(job: JobId, created: String, pool: PoolName, settings: GenerationSettings) -> Self {
+        Self { version: VERSION, job, created, pool, epoch: 0, settings, other: Map::new() }
+    }
+}
+
+/// Who holds a directory, for the message to whoever comes second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process id.
+    pub pid: u32,
+    /// Its host.
+    pub host: String,
+    /// When it began, see [`super::naive_local`].
+    pub started: String,
+}
+
+/// A job folder. Reading from it needs no lock; everything that writes takes a [`DirectoryLock`] first.
+#[derive(Debug, Clone)]
+pub struct JobFolder {
+    directory: PathBuf,
+    folder: PathBuf,
+}
+
+impl JobFolder {
+    /// The folder of an output directory, if there is one.
+    pub fn open(qa_directory: &Path) -> Option<Self> {
+        let folder = Self::of(qa_directory);
+        folder.folder.is_dir().then_some(folder)
+    }
+
+    /// The folder of an output directory, made where it is missing.
+    pub fn create(qa_directory: &Path) -> Result<Self, JobFolderError> {
+        let folder = Self::of(qa_directory);
+        fs::create_dir_all(&folder.folder).map_err(FileError::during("create", &folder.folder))?;
+        sync_directory(qa_directory)?;
+        Ok(folder)
+    }
+
+    fn of(qa_directory: &Path) -> Self {
+        Self { directory: qa_directory.to_owned(), folder: qa_directory.join(FOLDER) }
+    }
+
+    /// Makes this process the only one that writes here, and removes what killed ones left unfinished.
+    pub fn lock(&self, holder: &Holder) -> Result<DirectoryLock, JobFolderError> {
+        let path = self.folder.join("lock");
+        let failed = |error| FileError::during("lock", &path)(error);
+        let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = options.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(JobFolderError::Locked {
+                    directory: self.directory.clone(),
+                    holder: told_by(&mut file),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error).into()),
+        }
+        let text = serde_json::to_vec(holder).expect("a holder has plain fields only");
+        let note = |file: &mut File| {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&text)
+        };
+        note(&mut file).map_err(failed)?;
+        remove_unfinished(&self.directory)?;
+        remove_unfinished(&self.folder)?;
+        Ok(DirectoryLock { _file: file })
+    }
+
+    /// Whether a living process holds the directory's lock.
+    pub fn is_locked(&self) -> bool {
+        match File::open(self.folder.join("lock")) {
+            Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+            Err(_) => false,
+        }
+    }
+
+    /// The job that is kept here, if any.
+    pub fn load_job(&self) -> Result<Option<JobFile>, JobFolderError> {
+        let path = self.job_path();
+        let Some(job) = read_json::<Value>(&path)? else { return Ok(None) };
+        let damaged = |problem: String| JobFolderError::Damaged { path: path.clone(), problem };
+        match job.get("version").and_then(Value::as_u64) {
+            Some(version) if version == u64::from(VERSION) => {}
+            Some(found) if found > u64::from(VERSION) => return Err(JobFolderError::Version { path, found }),
+            _ => return Err(damaged("it has no version".to_owned())),
+        }
+        serde_json::from_value(job).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Keeps the job, durably.
+    pub fn save_job(&self, job: &JobFile) -> Result<(), JobFolderError> {
+        let text = pretty(job, 0).expect("a job has text keys");
+        Ok(write_file(&self.job_path(), &text)?)
+    }
+
+    /// Publishes progress figures for `status`: whole for every reader, but not waited for.
+    pub fn save_progress<T: Serialize>(&self, progress: &T) -> Result<(), JobFolderError> {
+        let mut file = AtomicFile::create(&self.progress_path())?;
+        file.put(&pretty(progress, 0).expect("progress has text keys"))?;
+        Ok(file.commit_unsynced()?)
+    }
+
+    /// The last progress figures; `None` where there are none that can be read.
+    pub fn load_progress<T: DeserializeOwned>(&self) -> Result<Option<T>, JobFolderError> {
+        read_json(&self.progress_path())
+    }
+
+    /// The folder itself; the journal's segments and the failure log lie in it.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The output directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// `job.json`.
+    pub fn job_path(&self) -> PathBuf {
+        self.folder.join("job.json")
+    }
+
+    /// `progress.json`.
+    pub fn progress_path(&self) -> PathBuf {
+        self.folder.join("progress.json")
+    }
+
+    /// Where replaced files are kept.
+    pub fn previous_path(&self) -> PathBuf {
+        self.folder.join("previous")
+    }
+
+    /// Where the private nats-server of local mode keeps its streams.
+    pub fn nats_path(&self) -> PathBuf {
+        self.folder.join("nats")
+    }
+}
+
+/// The right to write an output directory; given back when dropped or when the process ends.
+#[derive(Debug)]
+pub struct DirectoryLock {
+    _file: File,
+}
+
+fn told_by(file: &mut File) -> String {
+    let mut text = String::new();
+    let holder = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str::<Holder>(&text).ok());
+    match holder {
+        Some(holder) => format!("process {} on {} since {}", holder.pid, holder.host, holder.started),
+        None => "a process that did not say who it is".to_owned(),
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, JobFolderError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(FileError::during("read", path)(error).into()),
+    };
+    let damaged = |error: serde_json::Error| JobFolderError::Damaged {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    };
+    serde_json::from_slice(&text).map(Some).map_err(damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixtures::settings;
+    use super::*;
+
+    fn holder() -> Holder {
+        Holder { pid: 4711, host: "gpu1".into(), started: "2026-11-23T03:11:32.979477".into() }
+    }
+
+    fn job() -> JobFile {
+        let pool = PoolName::new("ollama/qwen3:14b");
+        JobFile::new(JobId::from_random(5), "2026-11-23T03:11:32.979477".into(), pool, settings())
+    }
+
+    #[test]
+    fn a_job_survives_with_the_fields_of_others() {
+        let output = tempfile::tempdir().unwrap();
+        assert!(JobFolder::open(output.path()).is_none());
+        let folder = JobFolder::create(output.path()).unwrap();
+        assert_eq!(folder.load_job().unwrap(), None);
+        let mut job = job();
+        job.other.insert("sample".into(), json!({"seed": 7}));
+        folder.save_job(&job).unwrap();
+        assert_eq!(JobFolder::open(output.path()).unwrap().load_job().unwrap(), Some(job));
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_even_where_nothing_else_is_understood() {
+        let output = tempfile::tempdir().unwrap();
+        let folder = JobFolder::create(output.path()).unwrap();
+        fs::write(folder.job_path(), r#"{"version": 2, "jobs": []}"#).unwrap();
+        let error = folder.load_job().unwrap_err();
+        assert!(matches!(error, JobFolderError::Version { found: 2, .. }), "{error}");
+        for text in ["", "{}", r#"{"version": 1}"#] {
+            fs::write(folder.job_path(), text).unwrap();
+            let error = folder.load_job().unwrap_err();
+            assert!(matches!(error, JobFolderError::Damaged { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_second_coordinator_is_told_who_the_first_is() {
+        let output = tempfile::tempdir().unwrap();
+        let folder = JobFolder::create(output.path()).unwrap();
+        assert!(!folder.is_locked());
+        let lock = folder.lock(&holder()).unwrap();
+        assert!(folder.is_locked());
+        let error = folder.lock(&holder()).unwrap_err().to_string();
+        assert!(error.contains("process 4711 on gpu1 since 2026-11-23T03:11:32.979477"), "{error}");
+        drop(lock);
+        assert!(!folder.is_locked());
+        folder.lock(&holder()).unwrap();
+    }
+
+    #[test]
+    fn the_holder_of_the_lock_cleans_up_after_killed_ones() {
+        let output = tempfile::tempdir().unwrap();
+        let folder = JobFolder::create(output.path()).unwrap();
+        let left = [output.path().join(".qa-fleet.tmp-1-x"), folder.path().join(".qa-fleet.tmp-1-y")];
+        for path in &left {
+            fs::write(path, "half").unwrap();
+        }
+        let _lock = folder.lock(&holder()).unwrap();
+        assert!(left.iter().all(|path| !path.exists()));
+    }
+
+    #[test]
+    fn progress_is_replaced_whole() {
+        let output = tempfile::tempdir().unwrap();
+        let folder = JobFolder::create(output.path()).unwrap();
+        assert_eq!(folder.load_progress::<Value>().unwrap(), None);
+        for done in [1, 2] {
+            folder.save_progress(&json!({"done": done})).unwrap();
+        }
+        assert_eq!(folder.load_progress::<Value>().unwrap(), Some(json!({"done": 2})));
+    }
+}

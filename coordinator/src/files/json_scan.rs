@@ -1,0 +1,339 @@
+//! A pull scanner for one top-level JSON object: small fields whole, long arrays element by element, each
+//! piece with its exact place in the file.
+//!
+//! It checks what stands between the pieces; the pieces themselves are parsed by the caller with
+//! [`Piece::parse`]. It keeps one piece in memory and does not know what any of them means.
+
+use std::io::{self, BufRead};
+
+use serde::Deserialize;
+
+use super::Span;
+
+/// Deeper nesting within one piece is refused; serde_json's own limit is the same.
+const MAX_DEPTH: usize = 127;
+
+/// The largest field or element that is taken into memory, in bytes.
+const MAX_PIECE_BYTES: usize = 256 * 1024 * 1024;
+
+/// Why a file could not be scanned. Offsets are in bytes from the start of the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The system could not read it.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// It ends too early.
+    #[error("truncated: the file ends at byte {offset} in the middle of its JSON")]
+    Truncated {
+        /// Where it ends.
+        offset: u64,
+    },
+    /// Something else stands there.
+    #[error("not JSON: found {} at byte {offset}, expected {expected}", shown(*found))]
+    Unexpected {
+        /// Where.
+        offset: u64,
+        /// The byte that was found.
+        found: u8,
+        /// What JSON allows there.
+        expected: &'static str,
+    },
+    /// Nested too deeply.
+    #[error("nested deeper than {MAX_DEPTH} levels at byte {offset}")]
+    TooDeep {
+        /// Where the limit was reached.
+        offset: u64,
+    },
+    /// One field or element is too large.
+    #[error("the value at byte {offset} is over {MAX_PIECE_BYTES} bytes long")]
+    TooLarge {
+        /// Where it begins.
+        offset: u64,
+    },
+    /// A piece is not what it should be.
+    #[error("the value at byte {offset} is not as expected: {error}")]
+    Piece {
+        /// Where it begins.
+        offset: u64,
+        /// The parser's words; its line and column count from the beginning of the piece.
+        error: serde_json::Error,
+    },
+}
+
+fn shown(byte: u8) -> String {
+    if byte.is_ascii_graphic() { format!("`{}`", char::from(byte)) } else { format!("byte 0x{byte:02x}") }
+}
+
+/// One value of the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'a> {
+    /// Where it lies.
+    pub span: Span,
+    /// Its bytes.
+    pub raw: &'a [u8],
+}
+
+impl<'a> Piece<'a> {
+    /// Reads the value as a type.
+    pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, ScanError> {
+        serde_json::from_slice(self.raw).map_err(|error| ScanError::Piece { offset: self.span.offset, error })
+    }
+}
+
+/// What the scanner found next.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A field of the top-level object.
+    Field {
+        /// Its name.
+        key: String,
+        /// Its value.
+        value: Piece<'a>,
+    },
+    /// A field that the caller wants element by element, and that is an array.
+    ArrayStart {
+        /// Its name.
+        key: String,
+    },
+    /// An element of that array.
+    Element(Piece<'a>),
+    /// The end of that array.
+    ArrayEnd,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    Start,
+    Key { first: bool },
+    AfterField,
+    Element { first: bool },
+    AfterElement,
+    Trailing,
+    Done,
+}
+
+enum Step {
+    Field(String, Span),
+    ArrayStart(String),
+    Element(Span),
+    ArrayEnd,
+    End,
+}
+
+/// The scanner.
+pub struct Scanner<'k, R> {
+    reader: R,
+    streamed: &'k [&'k str],
+    offset: u64,
+    piece: Vec<u8>,
+    state: State,
+}
+
+impl<'k, R: BufRead> Scanner<'k, R> {
+    /// Starts; top-level arrays whose names are in `streamed` come element by element.
+    pub fn new(reader: R, streamed: &'k [&'k str]) -> Self {
+        Self { reader, streamed, offset: 0, piece: Vec::new(), state: State::Start }
+    }
+
+    /// The next piece; `None` after a complete object followed by white space only. After an error the
+    /// scanner's answers mean nothing.
+    #[expect(clippy::should_implement_trait, reason = "an event borrows from the scanner; Iterator cannot")]
+    pub fn next(&mut self) -> Result<Option<Event<'_>>, ScanError> {
+        let step = self.step()?;
+        let raw = self.piece.as_slice();
+        Ok(match step {
+            Step::Field(key, span) => Some(Event::Field { key, value: Piece { span, raw } }),
+            Step::ArrayStart(key) => Some(Event::ArrayStart { key }),
+            Step::Element(span) => Some(Event::Element(Piece { span, raw })),
+            Step::ArrayEnd => Some(Event::ArrayEnd),
+            Step::End => None,
+        })
+    }
+
+    fn step(&mut self) -> Result<Step, ScanError> {
+        loop {
+            match self.state {
+                State::Start => {
+                    self.skip_byte_order_mark()?;
+                    self.expect(b'{', "an object (`{`)")?;
+                    self.state = State::Key { first: true };
+                }
+                State::Key { first } => match self.next_byte()? {
+                    b'"' => return self.field(),
+                    b'}' if first => self.pass(State::Trailing),
+                    found => return Err(self.unexpected(found, "a field name (`\"`)")),
+                },
+                State::AfterField => match self.next_byte()? {
+                    b',' => self.pass(State::Key { first: false }),
+                    b'}' => self.pass(State::Trailing),
+                    found => return Err(self.unexpected(found, "`,` or `}`")),
+                },
+                State::Element { first } => {
+                    if first && self.next_byte()? == b']' {
+                        self.pass(State::AfterField);
+                        return Ok(Step::ArrayEnd);
+                    }
+                    let span = self.value()?;
+                    self.state = State::AfterElement;
+                    return Ok(Step::Element(span));
+                }
+                State::AfterElement => match self.next_byte()? {
+                    b',' => self.pass(State::Element { first: false }),
+                    b']' => {
+                        self.pass(State::AfterField);
+                        return Ok(Step::ArrayEnd);
+                    }
+                    found => return Err(self.unexpected(found, "`,` or `]`")),
+                },
+                State::Trailing => match self.peek_after_space()? {
+                    Some(found) => return Err(self.unexpected(found, "the end of the file")),
+                    None => self.state = State::Done,
+                },
+                State::Done => return Ok(Step::End),
+            }
+        }
+    }
+
+    fn field(&mut self) -> Result<Step, ScanError> {
+        let span = self.value()?;
+        let key: String = Piece { span, raw: &self.piece }.parse()?;
+        self.expect(b':', "`:`")?;
+        if self.next_byte()? == b'[' && self.streamed.contains(&key.as_str()) {
+            self.pass(State::Element { first: true });
+            return Ok(Step::ArrayStart(key));
+        }
+        let span = self.value()?;
+        self.state = State::AfterField;
+        Ok(Step::Field(key, span))
+    }
+
+    /// Copies the next value into `piece`. Where it ends is found by counting brackets outside of strings.
+    fn value(&mut self) -> Result<Span, ScanError> {
+        let first = self.next_byte()?;
+        let offset = self.offset;
+        let mut outline = Outline::default();
+        self.piece.clear();
+        loop {
+            let bytes = self.reader.fill_buf()?;
+            if bytes.is_empty() {
+                return Err(ScanError::Truncated { offset: self.offset });
+            }
+            let end = outline.end(bytes);
+            let taken = end.unwrap_or(bytes.len());
+            self.piece.extend_from_slice(&bytes[..taken]);
+            self.reader.consume(taken);
+            self.offset += taken as u64;
+            if outline.depth > MAX_DEPTH {
+                return Err(ScanError::TooDeep { offset: self.offset });
+            }
+            if self.piece.len() > MAX_PIECE_BYTES {
+                return Err(ScanError::TooLarge { offset });
+            }
+            if end.is_some() {
+                break;
+            }
+        }
+        if self.piece.is_empty() {
+            return Err(self.unexpected(first, "a value"));
+        }
+        Ok(Span { offset, len: self.piece.len() as u64 })
+    }
+
+    fn skip_byte_order_mark(&mut self) -> Result<(), ScanError> {
+        for expected in [0xef, 0xbb, 0xbf] {
+            match self.peek()? {
+                Some(byte) if byte == expected => self.advance(),
+                Some(found) if self.offset > 0 => return Err(self.unexpected(found, "UTF-8")),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn peek(&mut self) -> Result<Option<u8>, ScanError> {
+        Ok(self.reader.fill_buf()?.first().copied())
+    }
+
+    fn advance(&mut self) {
+        self.reader.consume(1);
+        self.offset += 1;
+    }
+
+    fn pass(&mut self, state: State) {
+        self.advance();
+        self.state = state;
+    }
+
+    fn peek_after_space(&mut self) -> Result<Option<u8>, ScanError> {
+        loop {
+            match self.peek()? {
+                Some(b' ' | b'\t' | b'\n' | b'\r') => self.advance(),
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn next_byte(&mut self) -> Result<u8, ScanError> {
+        self.peek_after_space()?.ok_or(ScanError::Truncated { offset: self.offset })
+    }
+
+    fn expect(&mut self, wanted: u8, expected: &'static str) -> Result<(), ScanError> {
+        let found = self.next_byte()?;
+        if found != wanted {
+            return Err(self.unexpected(found, expected));
+        }
+        self.advance();
+        Ok(())
+    }
+
+    fn unexpected(&self, found: u8, expected: &'static str) -> ScanError {
+        ScanError::Unexpected { offset: self.offset, found, expected }
+    }
+}
+
+/// How far into a value the bytes so far have led.
+#[derive(Default)]
+struct Outline {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Outline {
+    /// Where the value ends within these bytes; `None` where it goes on (or is nested too deeply).
+    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (index, byte) in bytes.iter().enumerate() {
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => {
+                        self.in_string = false;
+                        if self.depth == 0 {
+                            return Some(index + 1);
+                        }
+                    }
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => {
+                    self.depth += 1;
+                    if self.depth > MAX_DEPTH {
+                        return Some(index);
+                    }
+                }
+                b'}' | b']' if self.depth > 1 => self.depth -= 1,
+                b'}' | b']' => return Some(if self.depth == 0 { index } else { index + 1 }),
+                b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' if self.depth == 0 => return Some(index),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! The only code of the coordinator that touches files: chunk files, the journal, Q&A files, the combined
+//! file, the job folder.
+//!
+//! Synchronous; the driver calls it from blocking threads. Large files are read and written as streams and
+//! known by places in them, so memory holds neither a document's texts nor its pairs. It decides nothing
+//! about a running job: what counts as done is for the core.
+
+pub mod adopt;
+mod atomic;
+pub mod chunk_file;
+pub mod combined;
+mod combined_owner;
+pub mod directories;
+mod event_log;
+pub mod failure_log;
+mod file_error;
+mod fingerprint;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod interrupt;
+pub mod job_folder;
+pub mod journal;
+mod json_scan;
+pub mod listing;
+mod log_file;
+mod pretty;
+mod provenance;
+pub mod qa_file;
+pub mod qa_writer;
+mod record;
+#[cfg(test)]
+mod scale_tests;
+mod source;
+mod span;
+pub mod summary;
+mod timestamp;
+
+pub use adopt::{Adopted, AdoptedCounts, adopt};
+pub use atomic::{AtomicFile, remove_file, remove_unfinished, sync_directory, write_file};
+pub use chunk_file::{Chunk, ChunkEntry, ChunkFile, ChunkFileError, ChunkReader, IdHash, Scanned};
+pub use combined::{Combine, CombineError, CombineReport, claim_output, combine};
+pub use directories::{Directory, DirectoryError, input_directory, output_directory};
+pub use event_log::EventLog;
+pub use failure_log::{FAILURE_LOG_BYTES, FailureLine, FailureLog, existing};
+pub use file_error::FileError;
+pub use fingerprint::Fingerprint;
+pub use interrupt::interrupt_documents;
+pub use job_folder::{DirectoryLock, Holder, JobFile, JobFolder, JobFolderError};
+pub use journal::{Entry, EntryLocation, Journal, JournalError, JournalReader, SEGMENT_BYTES, TornEnd};
+pub use json_scan::{Event, Piece, ScanError, Scanner};
+pub use listing::{DocumentPath, Listing, Unusable, find_chunk_files, find_qa_files, qa_path};
+pub use qa_file::{Defects, PairEntry, QaFile, QaFileError, QaSource, RecordEntry};
+pub use qa_writer::{
+    Snapshot, SnapshotError, Written, generation_info, keep_aside, write_snapshot, write_unprocessable,
+};
+pub use record::{ChunkRecord, RecordStatus, prompt_hash};
+pub use source::{ChunkSource, Finished, FinishedChunk, RecordPlace};
+pub use span::Span;
+pub use summary::{ChunkFigures, PairFigures, RunSummary, UsageFigures, write_summary};
+pub use timestamp::{naive_local, now};

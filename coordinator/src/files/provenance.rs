@@ -1,0 +1,71 @@
+//! Where the pairs of a chunk come from, as it stands at the end of every pair: put on new pairs, checked and
+//! put right on old ones.
+//!
+//! It knows nothing of files and places.
+
+use qa_shared::model::Pair;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::pretty::pretty;
+use super::{Chunk, ChunkFile};
+
+/// Where the pairs of one chunk come from: the fields that follow question and answer.
+#[derive(Serialize)]
+struct Fields<'a> {
+    source_file: Option<&'a Value>,
+    file_name: Option<&'a Value>,
+    file_type: Option<&'a Value>,
+    chunk_id: &'a Value,
+    chunk_index: &'a Value,
+    chunk_start: &'a Value,
+    chunk_end: &'a Value,
+    source_text: &'a str,
+}
+
+/// What all pairs of one chunk end with.
+pub(super) struct Provenance {
+    /// The fields as an object.
+    object: Vec<u8>,
+    /// The fields as they stand in a pair, with what closes it.
+    ending: Vec<u8>,
+}
+
+const PAIR_START: &[u8] = b"{\n      \"question\": ";
+
+impl Provenance {
+    /// Of a chunk.
+    pub(super) fn new(file: &ChunkFile, chunk: &Chunk) -> Self {
+        let fields = Fields {
+            source_file: file.metadata.get("source_file"),
+            file_name: file.metadata.get("file_name"),
+            file_type: file.metadata.get("file_type"),
+            chunk_id: &chunk.chunk_id,
+            chunk_index: &chunk.chunk_index,
+            chunk_start: &chunk.start_char,
+            chunk_end: &chunk.end_char,
+            source_text: &chunk.text,
+        };
+        let object = pretty(&fields, 2).expect("a value with text keys can be written");
+        let ending = [b",", &object[1..]].concat();
+        Self { object, ending }
+    }
+
+    /// An old pair with this provenance: itself where it has it already.
+    pub(super) fn applied_to(&self, old: Vec<u8>) -> Option<Vec<u8>> {
+        if old.starts_with(PAIR_START) && old.ends_with(&self.ending) {
+            return Some(old);
+        }
+        let mut pair: Map<String, Value> = serde_json::from_slice(&old).ok()?;
+        pair.extend(serde_json::from_slice::<Map<String, Value>>(&self.object).ok()?);
+        pretty(&pair, 2).ok()
+    }
+
+    /// A new pair.
+    pub(super) fn pair(&self, pair: &Pair) -> Vec<u8> {
+        let mut text = pretty(pair, 2).expect("a pair has text keys");
+        text.truncate(text.len() - b"\n    }".len());
+        text.extend_from_slice(&self.ending);
+        text
+    }
+}

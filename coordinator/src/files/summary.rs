@@ -1,0 +1,125 @@
+//! `qa_generation_summary.json`: the run in figures, the Python program's fields first.
+//!
+//! It adds nothing up; the figures are given.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::FileError;
+use super::atomic::write_file;
+use super::pretty::pretty;
+
+/// The file's name in the output directory.
+pub const SUMMARY_NAME: &str = "qa_generation_summary.json";
+
+/// A run in figures.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Documents: all chunk files that are `completed` or cannot be read.
+    pub total_files: usize,
+    /// Documents with a completed Q&A file.
+    pub successful_files: usize,
+    /// Documents that failed or cannot be read.
+    pub failed_files: usize,
+    /// Names of the Q&A files of successful documents.
+    pub qa_files_created: Vec<String>,
+    /// The output directory.
+    pub qa_directory: PathBuf,
+    /// When the run ended, see [`super::naive_local`].
+    pub processed_at: String,
+    /// How the run ended, such as `completed` or `interrupted`.
+    pub status: String,
+    /// The job.
+    pub job: String,
+    /// Names and reasons of documents that failed.
+    pub failed_documents: BTreeMap<String, String>,
+    /// Names and statuses of chunk files that the chunker has not finished.
+    pub skipped_files: BTreeMap<String, String>,
+    /// Chunks, and what became of them.
+    pub chunks: ChunkFigures,
+    /// Pairs of all completed chunks.
+    #[serde(default)]
+    pub total_qa_pairs: u64,
+    /// Pairs asked for and got in the chunks that this run completed.
+    pub pairs: PairFigures,
+    /// Failed chunks by reason.
+    pub failures: BTreeMap<String, usize>,
+    /// Model calls of this run, tokens and time.
+    pub usage: UsageFigures,
+    /// The combined file, if one was written.
+    pub combined_file: Option<PathBuf>,
+}
+
+/// `completed + failed + outstanding = total`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkFigures {
+    /// All.
+    pub total: usize,
+    /// With pairs.
+    pub completed: usize,
+    /// Without pairs for good.
+    pub failed: usize,
+    /// Not asked, or not answered yet.
+    pub outstanding: usize,
+}
+
+/// Pairs of completed chunks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairFigures {
+    /// Asked for.
+    pub asked: u64,
+    /// Got.
+    pub got: u64,
+}
+
+/// What a run used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct UsageFigures {
+    /// Model calls.
+    pub calls: u64,
+    /// Prompt tokens.
+    pub input_tokens: u64,
+    /// Generated tokens.
+    pub output_tokens: u64,
+    /// Time from begin to end of the run, in seconds.
+    pub seconds: f64,
+}
+
+/// Writes the summary into the output directory.
+pub fn write_summary(directory: &Path, summary: &RunSummary) -> Result<(), FileError> {
+    let path = directory.join(SUMMARY_NAME);
+    let text = pretty(summary, 0).map_err(std::io::Error::from);
+    write_file(&path, &text.map_err(FileError::during("write", &path))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_python_programs_fields_come_first_and_in_its_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = vec!["FAQ 概要_qa.json".to_owned()];
+        let summary = RunSummary { total_files: 1, qa_files_created: files, ..RunSummary::default() };
+        write_summary(folder.path(), &summary).unwrap();
+        let text = std::fs::read_to_string(folder.path().join(SUMMARY_NAME)).unwrap();
+        let keys: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("  \"")?.split_once('"').map(|(key, _)| key))
+            .take(6)
+            .collect();
+        let expected = [
+            "total_files",
+            "successful_files",
+            "failed_files",
+            "qa_files_created",
+            "qa_directory",
+            "processed_at",
+        ];
+        assert_eq!(keys, expected);
+        assert!(text.contains("FAQ 概要"), "{text}");
+        assert_eq!(serde_json::from_str::<RunSummary>(&text).unwrap(), summary);
+    }
+}

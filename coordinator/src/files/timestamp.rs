@@ -1,0 +1,22 @@
+//! Times as the Python program writes them: local, without a zone, with microseconds.
+
+use jiff::Zoned;
+
+/// This moment, see [`naive_local`].
+pub fn now() -> String {
+    naive_local(&Zoned::now())
+}
+
+/// What Python's `datetime.now().isoformat()` gives, such as `2026-11-23T03:11:32.979477`.
+pub fn naive_local(now: &Zoned) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_time_has_no_zone_and_six_decimals() {
+        let time: jiff::Zoned = "2026-11-23T03:11:32.97[Europe/Berlin]".parse().unwrap();
+        assert_eq!(super::naive_local(&time), "2026-11-23T03:11:32.970000");
+    }
+}
