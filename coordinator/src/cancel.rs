@@ -1,0 +1,97 @@
+//! The `cancel` command: stops a job from anywhere, with and without a coordinator that runs it.
+
+use qa_shared::clock;
+use qa_shared::connecting::connect_options;
+use qa_shared::model::{JobId, JobState};
+use qa_shared::queue::{Jobs, Queue, Tasks};
+
+use crate::config::{CancelConfig, CancelTarget};
+use crate::exit::ExitCode;
+use crate::files::{Holder, JobFolder, JobFolderError, input_directory, interrupt_documents, now};
+use crate::format::counted;
+use crate::progress::Screen;
+use crate::run_error::RunError;
+
+/// Cancels.
+pub(crate) async fn cancel(config: CancelConfig, screen: &Screen) -> Result<ExitCode, RunError> {
+    let folder = match &config.target {
+        CancelTarget::Directory(directory) => {
+            let base = std::env::current_dir().map_err(RunError::files)?;
+            let directory = input_directory(directory, &base, "a job", "--qa-dir")
+                .map_err(|error| RunError::new(ExitCode::Configuration, error))?;
+            let folder = JobFolder::open(&directory.path);
+            let missing = format!("no job in `{}`: check --qa-dir", directory.path.display());
+            Some(folder.ok_or_else(|| RunError::new(ExitCode::Configuration, missing))?)
+        }
+        CancelTarget::Job(_) => None,
+    };
+    let job = match (&config.target, &folder) {
+        (CancelTarget::Job(job), _) => job.clone(),
+        (CancelTarget::Directory(directory), Some(folder)) => {
+            let job = folder.load_job().map_err(RunError::files)?;
+            let missing = format!("no job in `{}`: check --qa-dir", directory.display());
+            job.ok_or_else(|| RunError::new(ExitCode::Configuration, missing))?.job
+        }
+        (CancelTarget::Directory(_), None) => return Err(RunError::new(ExitCode::Internal, "no job folder")),
+    };
+    if let Some(nats) = &config.nats {
+        let options = connect_options(nats, "qa-coordinator cancel");
+        let queue = Queue::connect(&options, config.common.timing.clone()).await.map_err(RunError::queue)?;
+        cancel_in_queue(&queue, &job, folder.is_none(), screen).await?;
+    }
+    if let Some(folder) = folder {
+        interrupt_files(&folder, config.nats.is_some(), screen)?;
+    }
+    Ok(ExitCode::Success)
+}
+
+async fn cancel_in_queue(
+    queue: &Queue,
+    job: &JobId,
+    must_be_there: bool,
+    screen: &Screen,
+) -> Result<(), RunError> {
+    let jobs = Jobs::new(queue);
+    match jobs.get(job).await.map_err(RunError::queue)? {
+        Some(mut entry) => {
+            entry.state = JobState::Cancelled;
+            entry.updated_at_ms = clock::unix_millis();
+            jobs.put(&entry).await.map_err(RunError::queue)?;
+            let dropped = Tasks::new(queue).purge_job(job).await.map_err(RunError::queue)?;
+            screen
+                .say(&format!("job {job} is cancelled; {} dropped from the queue", counted(dropped, "task")));
+        }
+        None if must_be_there => {
+            let message = format!("job {job} is not in the queue: it is finished, or was never begun there");
+            return Err(RunError::new(ExitCode::Configuration, message));
+        }
+        None => {
+            screen.say(&format!("job {job} is not in the queue: it is finished, or was never begun there"));
+        }
+    }
+    Ok(())
+}
+
+/// Without a coordinator nobody else would mark the documents.
+fn interrupt_files(folder: &JobFolder, has_queue: bool, screen: &Screen) -> Result<(), RunError> {
+    let holder = Holder { pid: std::process::id(), host: qa_shared::host::name(), started: now() };
+    match folder.lock(&holder) {
+        Ok(_lock) => {
+            let marked = interrupt_documents(folder).map_err(RunError::files)?;
+            screen.say(&format!(
+                "{} marked as interrupted; `generate --resume` goes on",
+                counted(marked, "document")
+            ));
+            Ok(())
+        }
+        Err(JobFolderError::Locked { .. }) if has_queue => {
+            screen.say("its coordinator stops by itself and marks its documents");
+            Ok(())
+        }
+        Err(error @ JobFolderError::Locked { .. }) => {
+            let message = format!("{error}; send it SIGTERM, or name its NATS server with --nats-url");
+            Err(RunError::new(ExitCode::Configuration, message))
+        }
+        Err(error) => Err(RunError::files(error)),
+    }
+}

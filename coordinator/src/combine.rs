@@ -1,0 +1,53 @@
+//! The `combine` command: Q&A files in, one training file out.
+
+use crate::config::CombineConfig;
+use crate::exit::ExitCode;
+use crate::files::{Combine, combine, input_directory, now};
+use crate::format::counted;
+use crate::ground::{combined_file, unusable_directory};
+use crate::progress::Screen;
+use crate::run_error::RunError;
+
+/// Combines and tells what was left out.
+pub(crate) fn combine_command(config: &CombineConfig, screen: &Screen) -> Result<ExitCode, RunError> {
+    let base = std::env::current_dir().map_err(RunError::files)?;
+    let qa =
+        input_directory(&config.output.qa_dir, &base, "Q&A files", "--qa-dir").map_err(unusable_directory)?;
+    let (output, note) = combined_file(&config.output, &qa)?;
+    let order = Combine {
+        qa_directory: &qa.path,
+        output: &output,
+        chunks_directory: None,
+        overwrite: config.output.overwrite,
+        generated_at: &now(),
+    };
+    let report = combine(order)?;
+    if !config.common.logs.quiet {
+        for note in [&qa.note, &note].into_iter().flatten() {
+            screen.say(&format!("note: {note}"));
+        }
+        for (file, status) in &report.skipped {
+            screen.say(&format!("left out: {file} has status {status}"));
+        }
+        for (file, reason) in &report.unreadable {
+            screen.say(&format!("unreadable: {file}: {reason}"));
+        }
+        screen.say(&format!(
+            "combined {} with {} into {}",
+            counted(report.combined.len() as u64, "document"),
+            counted(report.pairs, "pair"),
+            output.display()
+        ));
+    }
+    if config.json {
+        let json = serde_json::json!({
+            "combined_file": output,
+            "documents": report.combined,
+            "pairs": report.pairs,
+            "skipped": report.skipped.iter().map(|(file, status)| serde_json::json!({"file": file, "status": status})).collect::<Vec<_>>(),
+            "unreadable": report.unreadable.iter().map(|(file, reason)| serde_json::json!({"file": file, "reason": reason})).collect::<Vec<_>>(),
+        });
+        crate::summary::print_json(&json);
+    }
+    Ok(if report.unreadable.is_empty() { ExitCode::Success } else { ExitCode::Failures })
+}

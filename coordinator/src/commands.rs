@@ -1,0 +1,130 @@
+//! What each command does once its configuration is known: logging on, header shown, work done, exit code.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use qa_shared::settings::{Address, LogSettings, Origin};
+use qa_shared::shutdown::Shutdown;
+use qa_shared::telemetry::start_logging;
+use qa_worker::llm::http::Timeouts;
+use qa_worker::llm::ollama::OllamaServer;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use crate::config::{CancelConfig, CombineConfig, Common, GenerateConfig, StatusConfig};
+use crate::exit::ExitCode;
+use crate::progress::Screen;
+use crate::run_error::RunError;
+use crate::{format, local, run, status};
+
+/// How long a run may take to end after a second signal.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// `generate`; `search_path` is the value of PATH.
+pub async fn generate(config: GenerateConfig, search_path: Option<OsString>) -> io::Result<ExitCode> {
+    let screen = Screen::new(config.common.logs.quiet);
+    if let Err(error) = begin(&config.common, &screen) {
+        return complain(&error);
+    }
+    let shutdown = Shutdown::on_signals()?;
+    let left = shutdown.clone();
+    let running = Box::pin(run::generate(config, &screen, search_path, shutdown));
+    let left_at_once = async {
+        left.leaving_now().await;
+        // The run itself goes first, where it can.
+        tokio::time::sleep(LEAVING).await;
+    };
+    let outcome = tokio::select! {
+        outcome = running => outcome,
+        () = left_at_once => Err(RunError::new(ExitCode::SecondSignal, "left at once; go on with --resume")),
+    };
+    finish(outcome)
+}
+
+/// `combine`
+pub async fn combine(config: CombineConfig) -> io::Result<ExitCode> {
+    let screen = Screen::new(true);
+    if let Err(error) = begin(&config.common, &screen) {
+        return complain(&error);
+    }
+    let combined = tokio::task::spawn_blocking(move || crate::combine::combine_command(&config, &screen));
+    finish(combined.await.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error))))
+}
+
+/// `status`
+pub async fn status(config: StatusConfig) -> io::Result<ExitCode> {
+    if let Err(error) = logging(&config.common.logs, &Screen::new(true)) {
+        return complain(&error);
+    }
+    let shutdown = Shutdown::on_signals()?;
+    finish(status::show(config, shutdown).await)
+}
+
+/// `cancel`
+pub async fn cancel(config: CancelConfig) -> io::Result<ExitCode> {
+    let screen = Screen::new(true);
+    if let Err(error) = logging(&config.common.logs, &screen) {
+        return complain(&error);
+    }
+    finish(crate::cancel::cancel(config, &screen).await)
+}
+
+/// The hidden `nats-supervisor`
+pub async fn nats_supervisor(server: PathBuf, config: PathBuf, lock: PathBuf) -> io::Result<ExitCode> {
+    match local::supervise_nats(server, config, lock).await {
+        Ok(()) => Ok(ExitCode::Success),
+        Err(error) => complain(&RunError::queue(error)),
+    }
+}
+
+/// The chat models of these Ollama servers, for the message that a key or a model is missing.
+pub async fn local_models(servers: &[Address]) -> Vec<String> {
+    let timeouts = Timeouts { info: Duration::from_secs(3), ..Timeouts::default() };
+    let mut names = Vec::new();
+    for server in servers {
+        let Ok(server) = OllamaServer::new(server.expose(), timeouts, None) else { continue };
+        let Ok(info) = server.inspect().await else { continue };
+        names.extend(info.models.into_iter().map(|model| model.name));
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn begin(common: &Common, screen: &Screen) -> Result<(), RunError> {
+    logging(&common.logs, screen)?;
+    if common.logs.quiet {
+        return Ok(());
+    }
+    if let Some(path) = &common.env_file {
+        screen.say(&format!("settings file: {}", path.display()));
+    }
+    // Defaults are in --help; with -v they are shown as well.
+    let is_verbose = common.logs.filter.contains("debug");
+    for source in common.sources.iter().filter(|source| is_verbose || source.origin != Origin::Default) {
+        screen.say(&format!("  {source}"));
+    }
+    for note in &common.notes {
+        screen.say(&format!("{}: {note}", if note.warning { "warning" } else { "note" }));
+    }
+    Ok(())
+}
+
+fn logging(logs: &LogSettings, screen: &Screen) -> Result<(), RunError> {
+    let writer = BoxMakeWriter::new(screen.clone());
+    start_logging(&logs.filter, logs.format, Some(writer))
+        .map_err(|error| RunError::new(ExitCode::Configuration, error))
+}
+
+fn finish(outcome: Result<ExitCode, RunError>) -> io::Result<ExitCode> {
+    match outcome {
+        Ok(code) => Ok(code),
+        Err(error) => complain(&error),
+    }
+}
+
+fn complain(error: &RunError) -> io::Result<ExitCode> {
+    writeln!(io::stderr(), "error: {}", format::text(&error.message))?;
+    Ok(error.code)
+}

@@ -1,0 +1,157 @@
+//! After the run: the queue tidied, the combined file, the summary.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use qa_shared::model::{JobId, JobState};
+use qa_shared::queue::{Jobs, PoisonNotes, Queue, QueueError, Results, ResultsConsumer, Tasks};
+
+use crate::config::{GenerateConfig, Place};
+use crate::core::{Core, Finish, StopCause};
+use crate::exit::ExitCode;
+use crate::files::{
+    Combine, CombineError, RunSummary, combine, existing, interrupt_documents, now, write_summary,
+};
+use crate::ground::Ground;
+use crate::plan::PlanReport;
+use crate::progress::Screen;
+use crate::run_error::RunError;
+use crate::{report, summary};
+
+/// What a run leaves to be concluded.
+pub(crate) struct Conclusion<'a> {
+    pub(crate) config: &'a GenerateConfig,
+    pub(crate) ground: &'a Ground,
+    pub(crate) queue: &'a Queue,
+    pub(crate) screen: &'a Screen,
+    pub(crate) job: &'a JobId,
+    pub(crate) core: &'a Core,
+    pub(crate) finish: &'a Finish,
+    pub(crate) plan: &'a PlanReport,
+    pub(crate) logs: Vec<PathBuf>,
+    pub(crate) examples: Vec<String>,
+    pub(crate) elapsed: Duration,
+}
+
+/// Concludes; the exit code tells the truth about the run.
+pub(crate) async fn conclude(
+    conclusion: &Conclusion<'_>,
+    consumer: ResultsConsumer,
+) -> Result<ExitCode, RunError> {
+    tidy_queue(conclusion, consumer).await;
+    let Conclusion { ground, finish, .. } = conclusion;
+    let mut run = summary::of(&summary::Outcome {
+        core: conclusion.core,
+        job: conclusion.job,
+        finish,
+        plan: conclusion.plan,
+        qa_dir: &ground.qa_dir,
+        elapsed: conclusion.elapsed,
+    });
+    let combined = if **finish == Finish::Complete { combine_now(conclusion).await } else { Ok(false) };
+    if matches!(combined, Ok(true)) {
+        run.combined_file = Some(ground.combined_file.clone());
+    }
+    if conclusion.core.totals().documents_broken > 0 {
+        // A document that was edited during the run could not be written any more.
+        interrupt_documents(&ground.folder).map_err(RunError::files)?;
+    }
+    write_summary(&ground.qa_dir, &run).map_err(RunError::files)?;
+    tell(conclusion, &run);
+    combined?;
+    Ok(summary::exit_code(finish, &run))
+}
+
+/// Removes everything of a job from the queue.
+pub(crate) async fn forget(queue: &Queue, job: &JobId) -> Result<(), String> {
+    let text = |error: QueueError| error.to_string();
+    Jobs::new(queue).delete(job).await.map_err(|error| error.to_string())?;
+    Tasks::new(queue).purge_job(job).await.map_err(text)?;
+    Results::new(queue).purge_job(job).await.map_err(text)?;
+    PoisonNotes::new(queue).forget_job(job).await.map_err(text)
+}
+
+/// Leaves the queue as the end of the run wants it. Whatever fails here is put right by the next start.
+async fn tidy_queue(conclusion: &Conclusion<'_>, consumer: ResultsConsumer) {
+    let Conclusion { queue, job, .. } = conclusion;
+    let jobs = Jobs::new(queue);
+    let text = |error: QueueError| error.to_string();
+    let tidied = async {
+        match conclusion.finish {
+            // Results of a document that was edited meanwhile may still be of use to a resume.
+            Finish::Complete if conclusion.core.totals().documents_broken > 0 => {
+                jobs.set_state(job, JobState::Interrupted).await.map_err(|error| error.to_string())?;
+            }
+            Finish::Complete => forget(queue, job).await?,
+            Finish::Sampled | Finish::Stopped(StopCause::Signal | StopCause::FailureRate(_)) => {
+                jobs.set_state(job, JobState::Interrupted).await.map_err(|error| error.to_string())?;
+            }
+            Finish::Stopped(StopCause::Detached | StopCause::Cancelled) => {}
+        }
+        consumer.close().await.map_err(text)
+    };
+    if let Err(error) = tidied.await {
+        tracing::debug!(error, "the queue was not tidied up");
+    }
+}
+
+/// Writes the combined file; tells whether there was anything to combine.
+async fn combine_now(conclusion: &Conclusion<'_>) -> Result<bool, RunError> {
+    let ground = conclusion.ground;
+    let (qa_dir, chunks_dir) = (ground.qa_dir.clone(), ground.chunks_dir.clone());
+    let (output, overwrite) = (ground.combined_file.clone(), conclusion.config.output.overwrite);
+    let combined = tokio::task::spawn_blocking(move || {
+        combine(Combine {
+            qa_directory: &qa_dir,
+            output: &output,
+            chunks_directory: Some(&chunks_dir),
+            overwrite,
+            generated_at: &now(),
+        })
+    });
+    match combined.await.map_err(|error| RunError::new(ExitCode::Internal, error))? {
+        Ok(report) => {
+            for stray in &report.strays {
+                tracing::info!(file = %stray, "combined, though it has no chunk file");
+            }
+            Ok(true)
+        }
+        // The summary already says that nothing is completed.
+        Err(CombineError::Nothing { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn tell(conclusion: &Conclusion<'_>, run: &RunSummary) {
+    let Conclusion { config, ground, .. } = conclusion;
+    if config.json {
+        summary::print_json(run);
+    }
+    if config.json && config.common.logs.quiet {
+        return;
+    }
+    let resume = resume_command(config, ground);
+    let logs = existing(&conclusion.logs);
+    for example in &conclusion.examples {
+        conclusion.screen.say(&format!("\n{example}"));
+    }
+    conclusion.screen.say(report::summary(run, conclusion.finish, &resume, &logs).trim_end());
+}
+
+/// The command that goes on with the job.
+fn resume_command(config: &GenerateConfig, ground: &Ground) -> String {
+    let place = match &config.place {
+        Place::Fleet(place) => format!(" --nats-url {}", place.nats.url),
+        Place::Local(place) => {
+            let servers: Vec<_> = place.serving.servers.iter().map(|server| server.url.to_string()).collect();
+            format!(" --ollama-base-url {}", servers.join(","))
+        }
+    };
+    format!(
+        "qa-coordinator generate --resume --chunks-dir {} --qa-dir {} --provider {} --model {}{place} and your other settings",
+        ground.chunks_dir.display(),
+        ground.qa_dir.display(),
+        config.settings.provider,
+        config.settings.model
+    )
+}

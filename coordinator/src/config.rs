@@ -1,0 +1,269 @@
+//! The checked configuration of each command.
+//!
+//! Flags, environment, env file and defaults go in, one value per command comes out, or every mistake at
+//! once. It must not connect to anything, nor look at the directories that it names.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use qa_shared::model::{GenerationSettings, JobId, PoolName};
+use qa_shared::queue::Timing;
+use qa_shared::settings::{
+    Environment, LogSettings, Mistake, NatsSettings, Note, Origin, Reader, Source, read_timing,
+};
+use qa_worker::config::Serving;
+
+use crate::cli::{CancelArgs, CombineArgs, StatusArgs};
+use crate::cli_generate::GenerateArgs;
+pub use crate::config_error::ConfigError;
+pub use crate::config_place::{FleetPlace, LocalPlace, Place};
+pub use crate::config_run::{RunSettings, Sample, Start};
+use crate::config_settings::{INTERVAL, JOB, LOG_DIR, OUTPUT_FILE, QA_DIR};
+use crate::{config_generation, config_place, config_run, config_settings};
+
+/// The combined file's name in a `--qa-dir` that is given.
+const COMBINED_FILE_NAME: &str = "training_data.json";
+
+/// `generate`
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateConfig {
+    /// Where the chunk files are. A `/data/...` path may have to give way to `./data/...`.
+    pub chunks_dir: PathBuf,
+    /// Where Q&A files and combined file go.
+    pub output: Output,
+    /// What decides what pairs look like; travels with each task.
+    pub settings: GenerationSettings,
+    /// Where tasks go.
+    pub pool: PoolName,
+    /// Which chunks, and when to stop.
+    pub run: RunSettings,
+    /// Where the work is done.
+    pub place: Place,
+    /// A second place for the log of unusable answers.
+    pub log_dir: Option<PathBuf>,
+    /// Whether the summary is printed as JSON.
+    pub json: bool,
+    /// What every command has.
+    pub common: Common,
+}
+
+/// `combine`
+#[derive(Debug, Clone, PartialEq)]
+pub struct CombineConfig {
+    /// Where Q&A files are read and the combined file goes.
+    pub output: Output,
+    /// Whether the summary is printed as JSON.
+    pub json: bool,
+    /// What every command has.
+    pub common: Common,
+}
+
+/// `status`
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatusConfig {
+    /// Where the Q&A files are.
+    pub qa_dir: PathBuf,
+    /// How the queue is reached; without it, only what the files tell (and a local run's own queue).
+    pub nats: Option<NatsSettings>,
+    /// How often it is shown; once if absent.
+    pub watch: Option<Duration>,
+    /// Whether it is printed as JSON.
+    pub json: bool,
+    /// What every command has.
+    pub common: Common,
+}
+
+/// `cancel`
+#[derive(Debug, Clone, PartialEq)]
+pub struct CancelConfig {
+    /// Which job.
+    pub target: CancelTarget,
+    /// How the queue is reached; always there when the target is an id.
+    pub nats: Option<NatsSettings>,
+    /// What every command has.
+    pub common: Common,
+}
+
+/// The job to cancel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CancelTarget {
+    /// The job of this output directory.
+    Directory(PathBuf),
+    /// The job with this id.
+    Job(JobId),
+}
+
+/// Where Q&A files and combined file are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Directory of the Q&A files. A `/data/...` path may have to give way to `./data/...`.
+    pub qa_dir: PathBuf,
+    /// The combined file.
+    pub combined_file: PathBuf,
+    /// Whether a combined file of another Q&A directory may be replaced.
+    pub overwrite: bool,
+}
+
+/// What every command has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Common {
+    /// What is logged, and how.
+    pub logs: LogSettings,
+    /// How patient the queue is.
+    pub timing: Timing,
+    /// The env file that was read.
+    pub env_file: Option<PathBuf>,
+    /// What is worth telling before the work starts.
+    pub notes: Vec<Note>,
+    /// Which value came from where; secrets as `***`.
+    pub sources: Vec<Source>,
+}
+
+impl GenerateConfig {
+    /// Checks everything at once.
+    pub fn read(args: &GenerateArgs, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(environment);
+        let logs = LogSettings::read(&mut reader, &args.common);
+        let chunks_dir = reader.path(&config_settings::CHUNKS_DIR, args.files.chunks_dir.as_deref());
+        let output = read_output(
+            &mut reader,
+            args.files.qa_dir.as_deref(),
+            args.files.output_file.as_deref(),
+            args.files.overwrite,
+        );
+        let place = config_place::read(&mut reader, args);
+        let generation = config_generation::read(
+            &mut reader,
+            &args.generation,
+            &place,
+            !args.serving.ollama_base_url.is_empty(),
+        );
+        let pool = config_place::read_pool(&mut reader, args.place.pool.as_deref(), &generation.settings);
+        let config = Self {
+            chunks_dir: chunks_dir.unwrap_or_default(),
+            output,
+            settings: generation.settings,
+            pool,
+            run: config_run::read(&mut reader, &args.run),
+            place,
+            log_dir: reader.path(&LOG_DIR, None),
+            json: args.run.json,
+            common: Common::new(&mut reader, logs),
+        };
+        let missing = generation.missing;
+        match reader.finish(config) {
+            Ok((mut config, notes, sources)) => {
+                config.common.tell(notes, sources);
+                Ok(config)
+            }
+            Err(mistakes) => {
+                let servers = Serving::base_urls(environment, &args.serving);
+                Err(ConfigError::new(mistakes, missing, servers))
+            }
+        }
+    }
+}
+
+impl CombineConfig {
+    /// Checks everything at once.
+    pub fn read(args: &CombineArgs, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(environment);
+        let logs = LogSettings::read(&mut reader, &args.common);
+        let (qa_dir, output_file) = (args.qa_dir.as_deref(), args.output_file.as_deref());
+        let output = read_output(&mut reader, qa_dir, output_file, args.overwrite);
+        let config = Self { output, json: args.json, common: Common::new(&mut reader, logs) };
+        let (mut config, notes, sources) = reader.finish(config)?;
+        config.common.tell(notes, sources);
+        Ok(config)
+    }
+}
+
+impl StatusConfig {
+    /// Checks everything at once.
+    pub fn read(args: &StatusArgs, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(environment);
+        let logs = LogSettings::read(&mut reader, &args.common);
+        if args.interval.is_some() && !args.watch {
+            reader.mistake(
+                Mistake::new(&INTERVAL, "it only counts together with --watch").remedy("add --watch"),
+            );
+        }
+        let interval = reader.duration(&INTERVAL, args.interval.as_deref());
+        let config = Self {
+            qa_dir: reader.path(&QA_DIR, args.qa_dir.as_deref()).unwrap_or_default(),
+            nats: NatsSettings::read(&mut reader, &args.nats),
+            watch: args.watch.then_some(interval),
+            json: args.json,
+            common: Common::new(&mut reader, logs),
+        };
+        let (mut config, notes, sources) = reader.finish(config)?;
+        config.common.tell(notes, sources);
+        Ok(config)
+    }
+}
+
+impl CancelConfig {
+    /// Checks everything at once.
+    pub fn read(args: &CancelArgs, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(environment);
+        let logs = LogSettings::read(&mut reader, &args.common);
+        let nats = NatsSettings::read(&mut reader, &args.nats);
+        let expected = "a job id of 12 lowercase hexadecimal digits, as `status` shows it";
+        let job: Option<JobId> = reader.parsed(&JOB, args.job.as_deref(), expected, |text| text.parse().ok());
+        if args.job.is_some() && args.qa_dir.is_some() {
+            reader.mistake(Mistake::new(&JOB, "--qa-dir names a job too").remedy("keep one of them"));
+        }
+        if args.job.is_some() && nats.is_none() {
+            let mistake = Mistake::new(&JOB, "a job can be found by its id on a NATS server only");
+            reader.mistake(mistake.remedy("add --nats-url URL, or name its directory with --qa-dir"));
+        }
+        let target = match job {
+            Some(job) => CancelTarget::Job(job),
+            None => CancelTarget::Directory(reader.path(&QA_DIR, args.qa_dir.as_deref()).unwrap_or_default()),
+        };
+        let config = Self { target, nats, common: Common::new(&mut reader, logs) };
+        let (mut config, notes, sources) = reader.finish(config)?;
+        config.common.tell(notes, sources);
+        Ok(config)
+    }
+}
+
+impl Common {
+    fn new(reader: &mut Reader<'_>, logs: LogSettings) -> Self {
+        let env_file = reader.environment().env_file().map(Path::to_owned);
+        Self { logs, timing: read_timing(reader), env_file, notes: Vec::new(), sources: Vec::new() }
+    }
+
+    fn tell(&mut self, notes: Vec<Note>, sources: Vec<Source>) {
+        self.notes = notes;
+        self.sources = sources;
+    }
+}
+
+/// Directory and combined file. Whoever names a directory on the command line means it for the combined file
+/// too: the one named in an env file belongs to another directory.
+fn read_output(
+    reader: &mut Reader<'_>,
+    qa_dir_flag: Option<&str>,
+    output_file_flag: Option<&str>,
+    overwrite: bool,
+) -> Output {
+    let qa_dir = reader.word(&QA_DIR, qa_dir_flag);
+    let dir_is_given = qa_dir.as_ref().is_some_and(|found| matches!(found.origin, Origin::Flag(_)));
+    let qa_dir = PathBuf::from(qa_dir.map(|found| found.value).unwrap_or_default());
+    let file_is_given = output_file_flag.is_some_and(|file| !file.trim().is_empty());
+    let combined_file = if dir_is_given && !file_is_given {
+        let combined_file = qa_dir.join(COMBINED_FILE_NAME);
+        if let Some(origin) = reader.is_set(&OUTPUT_FILE) {
+            reader.note(format!(
+                "the combined file goes to {}: --qa-dir is given, so the path {origin} does not count (set it \
+                 with --output-file)",
+                combined_file.display()
+            ));
+        }
+        combined_file
+    } else {
+        reader.path(&OUTPUT_FILE, output_file_flag).unwrap_or_default()
+    };
+    Output { qa_dir, combined_file, overwrite }
+}

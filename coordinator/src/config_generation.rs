@@ -1,0 +1,240 @@
+//! What decides what pairs look like: provider, model, sampling, prompt.
+
+use qa_shared::model::{GenerationSettings, OllamaOptions, PromptSettings, Provider};
+use qa_shared::settings::{Found, Mistake, Origin, Reader, Setting, values};
+use qa_shared::template;
+
+use crate::cli_generate::GenerationArgs;
+use crate::config_place::Place;
+use crate::config_settings::{
+    BATCH_PROCESSING, CLAUDE_KEY, EXTRA_INSTRUCTIONS, GEMINI_KEY, MAX_TOKENS, MODEL, NUM_PREDICT, OPENAI_KEY,
+    PROVIDER, QUESTIONS, REPEAT_PENALTY, STOP, SYSTEM_MESSAGE, TEMPERATURE, TEMPLATE_FILE, TOP_K, TOP_P,
+};
+
+/// Output tokens that a pair takes, roughly.
+const TOKENS_PER_PAIR: u32 = 150;
+
+pub(crate) struct Generation {
+    pub(crate) settings: GenerationSettings,
+    pub(crate) missing: Option<Missing>,
+}
+
+/// What a list of local models would help with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Key,
+    Model,
+}
+
+/// `names_ollama`: whether an Ollama server is named on the command line, which says who shall generate.
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    args: &GenerationArgs,
+    place: &Place,
+    names_ollama: bool,
+) -> Generation {
+    let (provider, provider_is_missing_key) = read_provider(reader, args, place, names_ollama);
+    let model = reader.word(&MODEL, args.model.as_deref()).map(|found| found.value);
+    let is_local = provider == Provider::Local;
+    let model_is_missing = is_local && model.is_none();
+    if model_is_missing {
+        let mistake = Mistake::new(&MODEL, "no model is set");
+        reader.mistake(mistake.remedy(format!("set {}", MODEL.ways_to_set())));
+    }
+    let settings = GenerationSettings {
+        provider,
+        model: model.unwrap_or_default(),
+        questions_per_chunk: number(
+            reader,
+            &QUESTIONS,
+            args.questions_per_chunk.as_deref(),
+            "a whole number from 1 to 50",
+            values::within(1..=50),
+        )
+        .unwrap_or_default(),
+        temperature: number(
+            reader,
+            &TEMPERATURE,
+            args.temperature.as_deref(),
+            "a number from 0 to 2, such as 0.7",
+            values::within(0.0..=2.0),
+        )
+        .unwrap_or_default(),
+        max_tokens: number(
+            reader,
+            &MAX_TOKENS,
+            args.max_tokens.as_deref(),
+            "a whole number of at least 1",
+            values::within(1..=u32::MAX),
+        )
+        .unwrap_or_default(),
+        prompt: read_prompt(reader, args),
+        ollama: read_ollama(reader, args),
+    };
+    note_ceiling(reader, &settings);
+    let flag = args.batch_processing.then_some(true);
+    if reader.yes_or_no(&BATCH_PROCESSING, flag) {
+        reader.note("--batch-processing changes nothing: chunks are always worked on in parallel");
+    }
+    let missing = if provider_is_missing_key { Some(Missing::Key) } else { None };
+    Generation { settings, missing: missing.or(model_is_missing.then_some(Missing::Model)) }
+}
+
+fn number<T>(
+    reader: &mut Reader<'_>,
+    setting: &'static Setting,
+    flag: Option<&str>,
+    expected: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Option<T> {
+    reader.parsed(setting, flag, expected, parse)
+}
+
+/// The provider, and whether its key is what is missing. Only `local` can generate in this version.
+fn read_provider(
+    reader: &mut Reader<'_>,
+    args: &GenerationArgs,
+    place: &Place,
+    names_ollama: bool,
+) -> (Provider, bool) {
+    const ONLY_LOCAL: &str = "this version generates with local models (Ollama) only";
+    let expected = "openai, claude, gemini or local (also: anthropic, google, ollama)";
+    let found = reader.word(&PROVIDER, args.provider.as_deref());
+    let Some(Found { value, origin }) = found else { return (Provider::Local, false) };
+    if origin == Origin::Default && names_ollama {
+        reader.note("--ollama-base-url is given and no provider: the provider is local");
+        return (Provider::Local, false);
+    }
+    let Ok(provider) = value.parse::<Provider>() else {
+        reader.mistake(Mistake::value(&PROVIDER, &Found { value, origin }, expected));
+        return (Provider::Local, false);
+    };
+    let key = match provider {
+        Provider::Local => {
+            if args.api_key.is_some() && matches!(place, Place::Local(_)) {
+                reader.note("--api-key is not used: local models need none");
+            }
+            return (provider, false);
+        }
+        Provider::OpenAi => &OPENAI_KEY,
+        Provider::Claude => &CLAUDE_KEY,
+        Provider::Gemini => &GEMINI_KEY,
+    };
+    let asks_workers = matches!(place, Place::Fleet(_));
+    let has_key = asks_workers || reader.secret(key, args.api_key.as_deref()).is_some();
+    let mistake = if has_key {
+        let problem = format!("the provider is {provider} ({}), but {ONLY_LOCAL}", where_from(&origin));
+        Mistake::new(&PROVIDER, problem)
+    } else {
+        let problem = format!(
+            "the provider is {provider} ({}), but its key is not set ({}), and {ONLY_LOCAL}",
+            where_from(&origin),
+            key.ways_to_set()
+        );
+        Mistake::new(&PROVIDER, problem)
+    };
+    reader.mistake(mistake.remedy("use --provider local --model MODEL"));
+    (provider, !asks_workers && !has_key)
+}
+
+fn where_from(origin: &Origin) -> String {
+    match origin {
+        Origin::Default => "the default".to_owned(),
+        found => format!("found {found}"),
+    }
+}
+
+fn read_prompt(reader: &mut Reader<'_>, args: &GenerationArgs) -> PromptSettings {
+    let system_message = reader.text(&SYSTEM_MESSAGE, args.qa_system_message.as_deref());
+    let extra_instructions = reader.text(&EXTRA_INSTRUCTIONS, args.qa_extra_instructions.as_deref());
+    let file = reader.file_text(&TEMPLATE_FILE, args.qa_prompt_template_file.as_deref());
+    if let Some((path, text)) = &file
+        && let Err(error) = template::validate(text)
+    {
+        let mistake = Mistake::new(&TEMPLATE_FILE, format!("the template `{}`: {error}", path.display()));
+        reader.mistake(mistake);
+    }
+    PromptSettings {
+        system_message: system_message.map(|found| found.value),
+        extra_instructions: extra_instructions.map(|found| found.value),
+        template: file.map(|(_, text)| text),
+    }
+}
+
+fn read_ollama(reader: &mut Reader<'_>, args: &GenerationArgs) -> OllamaOptions {
+    let top_k = "a whole number of at least 0";
+    let penalty = "a number above 0 and up to 10";
+    OllamaOptions {
+        top_k: number(reader, &TOP_K, args.ollama_top_k.as_deref(), top_k, values::within(0..=u32::MAX)),
+        top_p: number(
+            reader,
+            &TOP_P,
+            args.ollama_top_p.as_deref(),
+            "a number from 0 to 1",
+            values::within(0.0..=1.0),
+        ),
+        repeat_penalty: number(
+            reader,
+            &REPEAT_PENALTY,
+            args.ollama_repeat_penalty.as_deref(),
+            penalty,
+            |text| values::within(0.0..=10.0)(text).filter(|penalty| *penalty > 0.0),
+        ),
+        num_predict: read_num_predict(reader, args.ollama_num_predict.as_deref()),
+        stop: read_stop(reader, &args.ollama_stop),
+    }
+}
+
+/// The Python program sent -1 (no limit) and -2 (to the end of the context) to Ollama. An answer without a
+/// ceiling can hold a slot for ever, so ours applies.
+fn read_num_predict(reader: &mut Reader<'_>, flag: Option<&str>) -> Option<u32> {
+    let expected = "a whole number of at least 1, or -1 for no ceiling of its own";
+    let number: i64 = reader.parsed(&NUM_PREDICT, flag, expected, |text| {
+        values::within(-2..=i64::from(u32::MAX))(text).filter(|number| *number != 0)
+    })?;
+    if number < 0 {
+        reader.note(format!("--ollama-num-predict {number} counts as unset: the ceiling is --max-tokens"));
+    }
+    u32::try_from(number).ok()
+}
+
+fn read_stop(reader: &mut Reader<'_>, flags: &[String]) -> Vec<String> {
+    if !flags.is_empty() {
+        let shown = serde_json::to_string(flags).unwrap_or_default();
+        let texts: Vec<_> = flags.iter().filter(|text| !text.is_empty()).cloned().collect();
+        if !texts.is_empty() {
+            reader.text(&STOP, Some(&shown));
+        }
+        return texts;
+    }
+    let Some(found) = reader.text(&STOP, None) else { return Vec::new() };
+    let Some(mut texts) = values::text_list(&found.value) else {
+        let mistake = Mistake::value(&STOP, &found, "a JSON list of texts, or one text");
+        reader.mistake(mistake.remedy("write for example [\"<|im_end|>\"]"));
+        return Vec::new();
+    };
+    texts.retain(|text| !text.is_empty());
+    if !texts.is_empty() {
+        reader.note(format!("OLLAMA_STOP now takes effect (the Python program ignored it): {}", found.value));
+    }
+    texts
+}
+
+/// The ceiling of local models is new to users of the Python program, which never sent `max_tokens`.
+fn note_ceiling(reader: &mut Reader<'_>, settings: &GenerationSettings) {
+    let ceiling = settings.output_ceiling();
+    let has_own_ceiling = settings.ollama.num_predict.is_some();
+    let flag = if has_own_ceiling { NUM_PREDICT.name() } else { MAX_TOKENS.name() };
+    if settings.provider == Provider::Local && !has_own_ceiling {
+        reader.note(format!(
+            "an answer ends after {ceiling} tokens ({flag}; the Python program did not send it to Ollama)"
+        ));
+    }
+    let needed = settings.questions_per_chunk.saturating_mul(TOKENS_PER_PAIR);
+    if ceiling < needed {
+        reader.warn(format!(
+            "{ceiling} tokens ({flag}) are few for {} pairs per chunk: answers may be cut, allow about {needed}",
+            settings.questions_per_chunk
+        ));
+    }
+}

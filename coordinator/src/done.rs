@@ -1,0 +1,43 @@
+//! What threads and tasks report to the driver.
+
+use qa_shared::queue::ReceivedResult;
+
+use crate::core::{FileStatus, ReceiptId, TaskRef};
+
+/// Something that was under way has happened.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// Results arrived.
+    Received(Vec<ReceivedResult>),
+    /// Journal entries are on disk: the messages, with their documents.
+    Durable(Vec<(ReceiptId, u32)>),
+    /// A Q&A file was replaced.
+    SnapshotWritten {
+        /// The document.
+        document: u32,
+        /// The status that the file shows.
+        status: FileStatus,
+    },
+    /// A document cannot go on.
+    DocumentBroken {
+        /// The document.
+        document: u32,
+        /// Why, and what to do.
+        error: String,
+    },
+    /// A task can never be published.
+    Unpublishable {
+        /// The task.
+        task: TaskRef,
+        /// Why.
+        error: String,
+    },
+    /// Published tasks that are neither stored nor answered.
+    Lost(Vec<TaskRef>),
+    /// After a stop: tasks that no worker will do, and nothing more will come.
+    Drained(Vec<TaskRef>),
+    /// Another coordinator has this job.
+    LeaseLost(String),
+    /// Files cannot be written; the run cannot go on.
+    FilesFailed(String),
+}

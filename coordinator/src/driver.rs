@@ -1,0 +1,393 @@
+//! The loop of a run: select → event → core → effects. Everything that can happen arrives here; what to do
+//! about it is the core's decision, doing it is [`crate::perform`]'s.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use qa_shared::clock;
+
+use qa_shared::model::{
+    Failure, FailureReason, InstanceId, JobEntry, JobId, JobState, Outcome, PoolName, TaskKey, TaskResult,
+    Usage, WorkerPresence,
+};
+use qa_shared::queue::{Jobs, Queue, Receipt, ReceivedResult, Tasks, Watched};
+use qa_shared::shutdown::Shutdown;
+use tokio::sync::mpsc;
+
+use crate::core::{Core, Effect, Event, Finish, ResultFact, StopCause, TaskRef, Verdict, window};
+use crate::done::Done;
+use crate::fleet_watch::FleetWatch;
+use crate::perform::Performer;
+use crate::progress::Reporter;
+use crate::reconcile::{self, Tokens};
+use crate::speed::Speed;
+use crate::view::{self, View};
+use crate::{progress, summary};
+
+/// How often figures are refreshed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The job's entry is written anew this often, so that others see that the job is alive.
+const ENTRY_RENEWAL: Duration = Duration::from_secs(60);
+/// An entry older than this belongs to a coordinator that is gone, in milliseconds.
+const ENTRY_AGE_MS: u64 = 180_000;
+
+/// How the loop ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The core says that the run is over.
+    Finished(Finish),
+    /// Another coordinator has the job.
+    LeaseLost(String),
+    /// Files cannot be written.
+    FilesFailed(String),
+    /// The private nats-server is gone.
+    QueueEnded(String),
+    /// A second signal.
+    LeftAtOnce,
+}
+
+/// A run in progress.
+pub(crate) struct Driver {
+    pub(crate) core: Core,
+    pub(crate) performer: Performer,
+    pub(crate) done: mpsc::Receiver<Done>,
+    pub(crate) queue: Queue,
+    pub(crate) job: JobId,
+    pub(crate) pool: PoolName,
+    pub(crate) tokens: Tokens,
+    /// What the workers follow.
+    pub(crate) entry: JobEntry,
+    pub(crate) announced: Instant,
+    /// Results that were stored before this run began.
+    pub(crate) old_results: BTreeSet<TaskKey>,
+    pub(crate) jobs: Watched<JobId, JobEntry>,
+    pub(crate) workers: Watched<InstanceId, WorkerPresence>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) detach: bool,
+    pub(crate) reporter: Reporter,
+    pub(crate) fleet: FleetWatch,
+    pub(crate) speed: Speed,
+    pub(crate) started: Instant,
+}
+
+impl Driver {
+    /// Runs until the end.
+    pub(crate) async fn run(&mut self) -> End {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut jobs = self.jobs.receiver();
+        let mut last_reconciled = Instant::now();
+        let reconcile_every = self.queue.timing().ack_wait / 2;
+        let mut stop_heard = false;
+        if let Some(end) = self.apply(Event::Start) {
+            return end;
+        }
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = self.shutdown.leaving_now() => return End::LeftAtOnce,
+                () = self.shutdown.stopping(), if !stop_heard => {
+                    stop_heard = true;
+                    let cause = if self.detach { StopCause::Detached } else { StopCause::Signal };
+                    Some(Event::Stop(cause))
+                }
+                done = self.done.recv() => match done {
+                    Some(done) => match self.event_of(done) {
+                        Ok(events) => {
+                            for event in events {
+                                if let Some(end) = self.apply(event) {
+                                    return end;
+                                }
+                            }
+                            None
+                        }
+                        Err(end) => return end,
+                    },
+                    None => return End::FilesFailed("the file threads ended unexpectedly".to_owned()),
+                },
+                changed = jobs.changed() => {
+                    let cancelled = changed.is_ok() && self.is_cancelled();
+                    (cancelled && !self.core.is_stopping()).then_some(Event::Stop(StopCause::Cancelled))
+                }
+                _ = tick.tick() => {
+                    if last_reconciled.elapsed() >= reconcile_every && !self.core.is_stopping() {
+                        last_reconciled = Instant::now();
+                        self.reconcile();
+                    }
+                    Some(self.tick())
+                }
+            };
+            if let Some(event) = event
+                && let Some(end) = self.apply(event)
+            {
+                return end;
+            }
+        }
+    }
+
+    fn apply(&mut self, event: Event) -> Option<End> {
+        let effects = self.core.apply(event);
+        // Deriving every count anew takes a while for large jobs.
+        debug_assert!(self.core.totals().chunks > 10_000 || self.core.check_invariants() == Ok(()));
+        let mut end = None;
+        for effect in effects {
+            match effect {
+                Effect::TakeBack(cause) => {
+                    progress::tell_stop(&cause);
+                    let details = serde_json::json!({ "cause": format!("{cause:?}") });
+                    self.performer.log_event("stopping", details);
+                    self.performer.take_back(cause, self.published());
+                }
+                Effect::Finish(finish) => end = Some(End::Finished(finish)),
+                effect => self.performer.perform(&effect),
+            }
+        }
+        if let Some(End::Finished(finish)) = &end {
+            let mut view = self.view();
+            summary::status(finish).clone_into(&mut view.state);
+            self.performer.save_progress(&view);
+            let details = serde_json::json!({
+                "how": view.state, "completed": view.completed, "failed": view.failed, "outstanding": view.chunks - view.completed - view.failed,
+            });
+            self.performer.log_event("run_ended", details);
+            self.reporter.show(&view);
+        }
+        end
+    }
+
+    fn event_of(&mut self, done: Done) -> Result<Vec<Event>, End> {
+        Ok(match done {
+            Done::Received(results) => results.into_iter().map(|result| self.received(result)).collect(),
+            Done::Durable(results) => vec![Event::Durable { results }],
+            Done::SnapshotWritten { document, status } => vec![Event::SnapshotWritten { document, status }],
+            Done::DocumentBroken { document, error } => {
+                if let Some(document) = self.core.documents().get(document as usize) {
+                    tracing::error!(document = %document.name(), "{error}");
+                }
+                self.take_back_document(document);
+                vec![Event::DocumentBroken { document, error }]
+            }
+            Done::Unpublishable { task, error } => vec![self.unpublishable(task, error)],
+            Done::Lost(tasks) => {
+                if tasks.is_empty() {
+                    return Ok(Vec::new());
+                }
+                tracing::warn!(tasks = tasks.len(), "the queue lost tasks, publishing them again");
+                vec![Event::Lost(tasks)]
+            }
+            Done::Drained(taken_back) => vec![Event::Drained { taken_back }],
+            Done::LeaseLost(reason) => return Err(End::LeaseLost(reason)),
+            Done::FilesFailed(reason) => return Err(End::FilesFailed(reason)),
+        })
+    }
+
+    fn received(&mut self, received: ReceivedResult) -> Event {
+        let ReceivedResult { key, result, receipt, .. } = received;
+        let task = key
+            .as_ref()
+            .ok()
+            .map_or(TaskRef { document: u32::MAX, chunk: 0, round: 0 }, |key| self.task_of(key));
+        match (result, key) {
+            (Ok(mut result), Ok(key)) => {
+                self.speed.finished(result.usage);
+                // The subject decides what the message is about.
+                result.key = key;
+                self.hold(task, result, Some(receipt))
+            }
+            (Ok(_), Err(error)) => self.set_aside(task, receipt, &error),
+            (Err(error), Ok(key)) => {
+                tracing::warn!(task = %key, %error, "a result is not readable: its chunk counts as failed");
+                let failure =
+                    Failure { reason: FailureReason::Other, message: format!("unreadable result: {error}") };
+                self.hold(task, self.failed_here(key, failure), Some(receipt))
+            }
+            (Err(error), Err(_)) => self.set_aside(task, receipt, &error),
+        }
+    }
+
+    fn set_aside(&mut self, task: TaskRef, receipt: Receipt, error: &impl std::fmt::Display) -> Event {
+        tracing::warn!(%error, "a message that is no result was set aside");
+        let receipt = self.performer.hold_bare(receipt);
+        let verdict = Verdict::Failed { reason: FailureReason::Other };
+        let usage = Usage::default();
+        let fact = ResultFact {
+            task,
+            text_hash: None,
+            verdict,
+            asked: 0,
+            attempts: 0,
+            usage,
+            is_of_this_run: false,
+        };
+        Event::Result { fact, receipt }
+    }
+
+    fn hold(&mut self, task: TaskRef, result: TaskResult, receipt: Option<Receipt>) -> Event {
+        let verdict = match &result.outcome {
+            Outcome::Completed { pairs } => {
+                Verdict::Completed { got: u32::try_from(pairs.len()).unwrap_or(u32::MAX) }
+            }
+            Outcome::Failed { failure } => Verdict::Failed { reason: failure.reason },
+        };
+        let fact = ResultFact {
+            task,
+            text_hash: result.text_hash,
+            verdict,
+            asked: result.asked,
+            attempts: result.attempts,
+            usage: result.usage,
+            is_of_this_run: !self.old_results.remove(&result.key),
+        };
+        self.reporter.result(&self.core, &fact, &result);
+        let receipt = self.performer.hold(task, result, receipt);
+        Event::Result { fact, receipt }
+    }
+
+    fn unpublishable(&mut self, task: TaskRef, error: String) -> Event {
+        let failure = Failure { reason: FailureReason::TaskTooLarge, message: error };
+        let result = self.failed_here(self.key_of(task), failure);
+        self.hold(task, result, None)
+    }
+
+    /// A failure that this process found, not a worker.
+    fn failed_here(&self, key: TaskKey, failure: Failure) -> TaskResult {
+        TaskResult {
+            key,
+            text_hash: None,
+            outcome: Outcome::Failed { failure },
+            asked: 0,
+            worker: self.performer.instance.clone(),
+            host: self.performer.host.clone(),
+            server: None,
+            provider: None,
+            model: None,
+            attempts: 0,
+            usage: Usage::default(),
+            started_at_ms: clock::unix_millis(),
+            duration_ms: 0,
+            unusable: Vec::new(),
+        }
+    }
+
+    fn task_of(&self, key: &TaskKey) -> TaskRef {
+        let document = if key.job == self.job { self.tokens.get(&key.document).copied() } else { None };
+        TaskRef { document: document.unwrap_or(u32::MAX), chunk: key.chunk, round: key.round }
+    }
+
+    fn key_of(&self, task: TaskRef) -> TaskKey {
+        key_of(&self.core, &self.job, task)
+    }
+
+    fn published(&self) -> Vec<(TaskRef, TaskKey)> {
+        self.core.published_tasks().map(|task| (task, self.key_of(task))).collect()
+    }
+
+    /// Nobody needs to ask about a text that is no longer the document's.
+    fn take_back_document(&self, document: u32) {
+        let keys: Vec<_> =
+            self.published().into_iter().filter(|(task, _)| task.document == document).collect();
+        let (tasks, pool) = (Tasks::new(&self.queue), self.pool.clone());
+        tokio::spawn(async move {
+            let keys: Vec<_> = keys.into_iter().map(|(_, key)| key).collect();
+            if let Err(error) = tasks.take_back(&pool, &keys).await {
+                tracing::debug!(%error, "a broken document's tasks were not taken back");
+            }
+        });
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.jobs.current().get(&self.job).is_some_and(|entry| entry.state == JobState::Cancelled)
+    }
+
+    /// Looks for published tasks in the queue, in the background.
+    fn reconcile(&self) {
+        let mut published = self.published();
+        // What is being published at this moment is not lost.
+        published.retain(|(task, _)| !self.performer.lines.unconfirmed.contains(*task));
+        if published.is_empty() {
+            return;
+        }
+        let (queue, job, pool) = (self.queue.clone(), self.job.clone(), self.pool.clone());
+        let done = self.performer.lines.done.clone();
+        tokio::spawn(async move {
+            match reconcile::take_stock(&queue, &job, &pool).await {
+                Ok(stock) => drop(done.send(Done::Lost(reconcile::lost(&published, &stock))).await),
+                Err(error) => tracing::debug!(%error, "the queue could not be looked through"),
+            }
+        });
+    }
+
+    fn tick(&mut self) -> Event {
+        let workers = self.workers.current();
+        let has_work = self.core.totals().outstanding() > 0 && !self.core.is_stopping();
+        let slots = self.fleet.look(&workers, &self.pool, has_work);
+        for (event, host) in self.fleet.changes() {
+            self.performer.log_event(event, serde_json::json!({ "host": host }));
+        }
+        let jobs = self.jobs.current();
+        let is_due = !jobs.contains_key(&self.job) || self.announced.elapsed() >= ENTRY_RENEWAL;
+        if is_due && has_work {
+            self.announced = Instant::now();
+            self.announce_again();
+        }
+        // A job whose coordinator is gone has only what it left queued: it must not make others' share small.
+        let fresh_since = clock::unix_millis().saturating_sub(ENTRY_AGE_MS);
+        let rivals = jobs
+            .values()
+            .filter(|entry| entry.state == JobState::Active && entry.pool == self.pool)
+            .filter(|entry| entry.job == self.job || entry.updated_at_ms >= fresh_since)
+            .count();
+        self.show();
+        Event::Window(window(slots, self.speed.chunks_per_second(), u32::try_from(rivals).unwrap_or(1)))
+    }
+
+    /// Renews the job's entry. A queue server that lost its disk has forgotten the job, and without its entry
+    /// no worker works for it.
+    fn announce_again(&self) {
+        let (jobs, mut entry) = (Jobs::new(&self.queue), self.entry.clone());
+        entry.updated_at_ms = clock::unix_millis();
+        tokio::spawn(async move {
+            // What was read last may be old, and the entry may say by now that the job is cancelled.
+            let is_forgotten = match jobs.get(&entry.job).await {
+                Ok(None) => true,
+                Ok(Some(current)) if current.state == JobState::Active => false,
+                Ok(Some(_)) | Err(_) => return,
+            };
+            match jobs.put(&entry).await {
+                Ok(()) if is_forgotten => tracing::warn!("the queue forgot the job, it is announced again"),
+                Ok(()) => {}
+                Err(error) => tracing::debug!(%error, "the job is not announced yet"),
+            }
+        });
+    }
+
+    fn show(&mut self) {
+        let view = self.view();
+        self.performer.save_progress(&view);
+        self.reporter.show(&view);
+    }
+
+    fn view(&self) -> View {
+        view::of(&view::Sight {
+            core: &self.core,
+            job: &self.job,
+            pool: &self.pool,
+            speed: &self.speed,
+            elapsed: self.started.elapsed(),
+            workers: &self.workers.current(),
+            is_connected: *self.queue.connected().borrow(),
+        })
+    }
+}
+
+/// The key under which a task travels.
+pub(crate) fn key_of(core: &Core, job: &JobId, task: TaskRef) -> TaskKey {
+    let name = core.documents().get(task.document as usize).map(|document| document.name().token());
+    TaskKey {
+        job: job.clone(),
+        document: name.unwrap_or_else(|| qa_shared::model::DocumentName::new("").token()),
+        chunk: task.chunk,
+        round: task.round,
+    }
+}

@@ -1,0 +1,298 @@
+//! Watches who works: counts the slots that serve the job's pool, and says when nobody does or something
+//! about the fleet is odd. Pure but for the log lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use qa_shared::model::{InstanceId, PoolName, Provider, ServerPresence, WorkerPresence, normalised_model};
+
+/// How long to wait for a worker before saying that there is none.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How often to say so again.
+const REPEAT: Duration = Duration::from_secs(300);
+
+/// What was seen and said.
+#[derive(Debug)]
+pub(crate) struct FleetWatch {
+    model: String,
+    nobody_since: Option<Instant>,
+    said_at: Option<Instant>,
+    known: BTreeMap<InstanceId, String>,
+    said: BTreeSet<String>,
+    changes: Vec<(&'static str, String)>,
+    /// The command that adds a worker, for the message.
+    help: String,
+    is_local: bool,
+}
+
+impl FleetWatch {
+    pub(crate) fn new(provider: Provider, model: &str, help: String, is_local: bool) -> Self {
+        Self {
+            model: normalised_model(provider, model),
+            nobody_since: None,
+            said_at: None,
+            known: BTreeMap::new(),
+            said: BTreeSet::new(),
+            changes: Vec::new(),
+            help,
+            is_local,
+        }
+    }
+
+    /// Takes the workers of this moment; returns the slots that serve the pool.
+    pub(crate) fn look(
+        &mut self,
+        workers: &BTreeMap<InstanceId, WorkerPresence>,
+        pool: &PoolName,
+        has_work: bool,
+    ) -> u32 {
+        self.tell_changes(workers);
+        for oddity in oddities(workers, &self.model) {
+            if self.said.insert(oddity.clone()) {
+                tracing::warn!("{oddity}");
+            }
+        }
+        let serving = workers.values().filter(|worker| !worker.draining && worker.pools.contains(pool));
+        let slots = serving
+            .flat_map(|worker| &worker.servers)
+            .filter(|server| server.reachable)
+            .map(|server| server.slots)
+            .sum();
+        let serving = workers.values().any(|worker| !worker.draining && worker.pools.contains(pool));
+        if serving || !has_work {
+            self.nobody_since = None;
+            self.said_at = None;
+        } else {
+            let since = *self.nobody_since.get_or_insert_with(Instant::now);
+            let is_due = self.said_at.is_none_or(|said| said.elapsed() >= REPEAT);
+            if since.elapsed() >= PATIENCE && is_due {
+                self.said_at = Some(Instant::now());
+                let text = nobody_serves(workers, pool, &self.model, &self.help, self.is_local);
+                tracing::warn!("{text}");
+            }
+        }
+        slots
+    }
+
+    fn tell_changes(&mut self, workers: &BTreeMap<InstanceId, WorkerPresence>) {
+        for (instance, worker) in workers {
+            if !self.known.contains_key(instance) {
+                let slots: u32 = worker.servers.iter().map(|server| server.slots).sum();
+                if !self.is_local {
+                    tracing::info!(host = %worker.host, slots, "worker is present");
+                }
+                self.changes.push(("worker_present", worker.host.clone()));
+                self.known.insert(instance.clone(), worker.host.clone());
+            }
+        }
+        let (is_local, changes) = (self.is_local, &mut self.changes);
+        self.known.retain(|instance, host| {
+            let is_there = workers.contains_key(instance);
+            if !is_there {
+                if !is_local {
+                    tracing::info!(host, "worker is gone; what it had goes to others");
+                }
+                changes.push(("worker_gone", host.clone()));
+            }
+            is_there
+        });
+    }
+
+    /// What changed since the last call, for the event log: the event and the host.
+    pub(crate) fn changes(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.changes)
+    }
+}
+
+/// Why nobody serves the pool, and what helps.
+fn nobody_serves(
+    workers: &BTreeMap<InstanceId, WorkerPresence>,
+    pool: &PoolName,
+    model: &str,
+    help: &str,
+    is_local: bool,
+) -> String {
+    if workers.is_empty() {
+        return format!("no worker is running: tasks wait. {help}");
+    }
+    let mut lines =
+        vec![format!("no worker serves pool `{pool}` (model `{model}`): tasks wait. Present are:")];
+    for worker in workers.values() {
+        for server in &worker.servers {
+            let state = match (&server.problem, server.reachable) {
+                (Some(problem), _) => problem.clone(),
+                (None, false) => "not reachable".to_owned(),
+                (None, true) if server.models.is_empty() => "no models".to_owned(),
+                (None, true) => {
+                    let names: Vec<_> = server.models.iter().map(|model| model.name.as_str()).collect();
+                    format!("has {}", names.join(", "))
+                }
+            };
+            lines.push(format!("  {} ({}): {state}", server.url, worker.host));
+        }
+        // In local mode the worker is ours, and so is its pool.
+        if !worker.named_pools.is_empty() && !is_local {
+            let names: Vec<_> = worker.named_pools.iter().map(PoolName::as_str).collect();
+            lines.push(format!("  {} only takes tasks of pool {}", worker.host, names.join(", ")));
+        }
+    }
+    let has_model =
+        |server: &ServerPresence| server.reachable && server.models.iter().any(|served| served.name == model);
+    if workers.values().flat_map(|worker| &worker.servers).any(has_model) {
+        lines.push("a server that has the model is loading it, or is busy with another pool".to_owned());
+        return lines.join("\n");
+    }
+    let is_reachable = workers.values().flat_map(|worker| &worker.servers).any(|server| server.reachable);
+    lines.push(if is_reachable {
+        format!(
+            "run `ollama pull {model}` on a GPU host (or use --pull), or choose one of the models above with --model"
+        )
+    } else {
+        "start Ollama there (`ollama serve`), or correct --ollama-base-url; the run goes on when it answers".to_owned()
+    });
+    lines.join("\n")
+}
+
+/// What is odd about the fleet, one sentence each.
+pub(crate) fn oddities(workers: &BTreeMap<InstanceId, WorkerPresence>, model: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut digests: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut servers: BTreeMap<&str, &str> = BTreeMap::new();
+    for worker in workers.values() {
+        for server in &worker.servers {
+            if !is_loopback(&server.url)
+                && let Some(other) = servers.insert(&server.url, worker.instance.as_str())
+                && other != worker.instance.as_str()
+            {
+                found.push(format!(
+                    "two workers ({other} and {}) use the LLM server {}: stop one, its slots count twice",
+                    worker.instance, server.url
+                ));
+            }
+            let Some(served) = server.models.iter().find(|served| served.name == model) else { continue };
+            if let Some(digest) = served.digest.as_deref() {
+                digests.insert(digest, &worker.host);
+            }
+            if let Some(percent) = served.gpu_percent.filter(|percent| *percent < 100) {
+                let place = match percent {
+                    0 => "runs on the CPU".to_owned(),
+                    percent => format!("is only to {percent} % in GPU memory"),
+                };
+                found.push(format!(
+                    "model `{model}` at {} ({}) {place}: it will be slow",
+                    server.url, worker.host
+                ));
+            }
+        }
+    }
+    if digests.len() > 1 {
+        let short =
+            |digest: &str| -> String { digest.trim_start_matches("sha256:").chars().take(12).collect() };
+        let list: Vec<_> =
+            digests.iter().map(|(digest, host)| format!("{} on {host}", short(digest))).collect();
+        found.push(format!(
+            "model `{model}` is not the same everywhere ({}): `ollama pull {model}` on each host",
+            list.join(", ")
+        ));
+    }
+    found
+}
+
+fn is_loopback(url: &str) -> bool {
+    let host = url.split("://").nth(1).unwrap_or(url);
+    host.starts_with("127.") || host.starts_with("localhost") || host.starts_with("[::1]")
+}
+
+#[cfg(test)]
+mod tests {
+    use qa_shared::model::ServedModel;
+
+    use super::*;
+
+    fn worker(host: &str, url: &str, digest: &str) -> (InstanceId, WorkerPresence) {
+        let instance = InstanceId::new(host, 1, 1);
+        let model =
+            ServedModel { name: "m:latest".into(), digest: Some(digest.into()), gpu_percent: Some(100) };
+        let server = ServerPresence {
+            url: url.into(),
+            provider: Provider::Local,
+            version: None,
+            reachable: true,
+            problem: None,
+            models: vec![model],
+            slots: 2,
+            busy: 0,
+            finished: 0,
+            tokens_per_second: 0.0,
+        };
+        let presence = WorkerPresence {
+            instance: instance.clone(),
+            host: host.into(),
+            pid: 1,
+            version: "1".into(),
+            servers: vec![server],
+            pools: vec![PoolName::new("ollama/m:latest")],
+            named_pools: Vec::new(),
+            draining: false,
+        };
+        (instance, presence)
+    }
+
+    #[test]
+    fn equal_hosts_with_their_own_servers_are_not_odd() {
+        let local = "http://127.0.0.1:11434";
+        let workers = [worker("gpu1", local, "sha256:aa"), worker("gpu2", local, "sha256:aa")].into();
+        assert_eq!(oddities(&workers, "m:latest"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn one_tag_with_different_weights_is_odd() {
+        let local = "http://127.0.0.1:11434";
+        let workers = [worker("gpu1", local, "sha256:aa"), worker("gpu2", local, "sha256:bb")].into();
+        let found = oddities(&workers, "m:latest");
+        assert!(found.len() == 1 && found[0].contains("aa on gpu1, bb on gpu2"), "{found:?}");
+    }
+
+    #[test]
+    fn two_workers_on_one_server_are_odd() {
+        let shared = "http://10.0.0.9:11434";
+        let workers = [worker("gpu1", shared, "aa"), worker("gpu2", shared, "aa")].into();
+        let found = oddities(&workers, "m:latest");
+        assert!(found.len() == 1 && found[0].contains("slots count twice"), "{found:?}");
+    }
+
+    #[test]
+    fn a_model_partly_on_the_cpu_is_odd() {
+        let (instance, mut slow) = worker("gpu1", "http://127.0.0.1:11434", "aa");
+        slow.servers[0].models[0].gpu_percent = Some(40);
+        let found = oddities(&[(instance, slow)].into(), "m:latest");
+        assert!(found.len() == 1 && found[0].contains("only to 40 %"), "{found:?}");
+    }
+
+    #[test]
+    fn slots_count_where_the_pool_is_served() {
+        let mut watch = FleetWatch::new(Provider::Local, "m", String::new(), true);
+        let (instance, mut one) = worker("gpu1", "http://127.0.0.1:11434", "aa");
+        let pool = one.pools[0].clone();
+        assert_eq!(watch.look(&[(instance.clone(), one.clone())].into(), &pool, true), 2);
+        one.draining = true;
+        assert_eq!(watch.look(&[(instance, one)].into(), &pool, true), 0);
+        assert_eq!(watch.changes().len(), 1);
+    }
+
+    #[test]
+    fn who_serves_nothing_is_told_what_there_is_and_what_helps() {
+        let (instance, mut other) = worker("gpu1", "http://gpu1:11434", "aa");
+        let pool = PoolName::new("ollama/x:latest");
+        let text = nobody_serves(&[(instance.clone(), other.clone())].into(), &pool, "x:latest", "", false);
+        assert!(
+            text.contains("http://gpu1:11434 (gpu1): has m:latest") && text.contains("ollama pull x:latest")
+        );
+        other.servers[0].reachable = false;
+        other.servers[0].problem = Some("connection refused".into());
+        let text = nobody_serves(&[(instance, other)].into(), &pool, "x:latest", "", false);
+        assert!(text.contains("connection refused") && text.contains("ollama serve"), "{text}");
+        let text = nobody_serves(&BTreeMap::new(), &pool, "x:latest", "start one", false);
+        assert!(text.contains("no worker is running") && text.contains("start one"), "{text}");
+    }
+}

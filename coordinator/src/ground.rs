@@ -1,0 +1,70 @@
+//! Where a run reads and writes, and the lock that makes it the only one there.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use crate::config::{GenerateConfig, Output};
+use crate::exit::ExitCode;
+use crate::files::{
+    Combine, Directory, DirectoryError, DirectoryLock, Holder, JobFolder, JobFolderError, claim_output,
+    input_directory, now, output_directory,
+};
+use crate::progress::Screen;
+use crate::run_error::RunError;
+
+/// The places of a run.
+pub(crate) struct Ground {
+    pub(crate) chunks_dir: PathBuf,
+    pub(crate) qa_dir: PathBuf,
+    pub(crate) combined_file: PathBuf,
+    pub(crate) folder: JobFolder,
+    _lock: DirectoryLock,
+}
+
+/// Finds or makes the directories and takes the lock.
+pub(crate) fn prepare(config: &GenerateConfig, host: &str, screen: &Screen) -> Result<Ground, RunError> {
+    let base = std::env::current_dir().map_err(RunError::files)?;
+    let chunks = input_directory(&config.chunks_dir, &base, "chunk files", "--chunks-dir")
+        .map_err(unusable_directory)?;
+    let qa = output_directory(&config.output.qa_dir, &base, "--qa-dir").map_err(unusable_directory)?;
+    let (combined_file, combined_note) = combined_file(&config.output, &qa)?;
+    for note in [&chunks.note, &qa.note, &combined_note].into_iter().flatten() {
+        screen.say(&format!("note: {note}"));
+    }
+    let folder = JobFolder::create(&qa.path).map_err(RunError::files)?;
+    let holder = Holder { pid: std::process::id(), host: host.to_owned(), started: now() };
+    let lock = folder.lock(&holder).map_err(|error| match error {
+        JobFolderError::Locked { .. } => RunError::new(ExitCode::Configuration, error),
+        _ => RunError::files(error),
+    })?;
+    // Now, and not after a run of days.
+    claim_output(&Combine {
+        qa_directory: &qa.path,
+        output: &combined_file,
+        chunks_directory: None,
+        overwrite: config.output.overwrite,
+        generated_at: "",
+    })?;
+    Ok(Ground { chunks_dir: chunks.path, qa_dir: qa.path, combined_file, folder, _lock: lock })
+}
+
+/// Where the combined file goes: a directory that had to give way takes the file with it.
+pub(crate) fn combined_file(output: &Output, qa: &Directory) -> Result<(PathBuf, Option<String>), RunError> {
+    let base = std::env::current_dir().map_err(RunError::files)?;
+    let parent = output.combined_file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = match parent {
+        Some(parent) if parent == output.qa_dir => Directory { path: qa.path.clone(), note: None },
+        Some(parent) => output_directory(parent, &base, "--output-file").map_err(unusable_directory)?,
+        None => Directory { path: base, note: None },
+    };
+    let name = output.combined_file.file_name().unwrap_or(OsStr::new("training_data.json"));
+    Ok((directory.path.join(name), directory.note))
+}
+
+/// The exit code of a directory that cannot be used.
+pub(crate) fn unusable_directory(error: DirectoryError) -> RunError {
+    match &error {
+        DirectoryError::NoInput { .. } => RunError::new(ExitCode::Configuration, error),
+        DirectoryError::Output { .. } => RunError::files(error),
+    }
+}

@@ -1,0 +1,219 @@
+//! The only place where effects happen: hands them to the threads and tasks that do them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qa_shared::model::{
+    GenerationSettings, InstanceId, JobId, Outcome, PoolName, TaskKey, TaskResult, TextHash,
+};
+use qa_shared::queue::{Queue, Receipt, Tasks};
+use qa_shared::shutdown::Shutdown;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::core::{Effect, ReceiptId, StopCause, TaskRef};
+use crate::crew::Lines;
+use crate::done::Done;
+use crate::files::{ChunkFile, ChunkRecord, Entry, now};
+use crate::reconcile;
+use crate::recorder::{RecorderCommand, Recording};
+use crate::snapshots::SnapshotCommand;
+use crate::view::View;
+
+/// How long the results of finished tasks may take to arrive after the in-process worker has ended.
+const LAST_RESULTS: Duration = Duration::from_secs(15);
+
+/// How long publications that are under way at a stop may take.
+const LAST_PUBLICATIONS: Duration = Duration::from_secs(15);
+
+struct HeldResult {
+    task: TaskRef,
+    result: Option<Box<TaskResult>>,
+    receipt: Option<Receipt>,
+}
+
+/// Does what the core asks for.
+pub(crate) struct Performer {
+    pub(crate) instance: InstanceId,
+    pub(crate) host: String,
+    pub(crate) job: JobId,
+    pub(crate) pool: PoolName,
+    pub(crate) settings: GenerationSettings,
+    pub(crate) queue: Queue,
+    pub(crate) lines: Lines,
+    /// The in-process worker and what stops it; none in a fleet.
+    pub(crate) local_worker: Option<(Shutdown, JoinHandle<()>)>,
+    /// By the documents' positions.
+    pub(crate) chunk_files: Vec<Option<Arc<ChunkFile>>>,
+    pub(crate) held: Held,
+}
+
+/// Results that wait for the core's decision.
+#[derive(Default)]
+pub(crate) struct Held {
+    results: HashMap<ReceiptId, HeldResult>,
+    last: u64,
+}
+
+impl Performer {
+    /// Keeps a result until the core has decided; a result without a message is this process' own.
+    pub(crate) fn hold(&mut self, task: TaskRef, result: TaskResult, receipt: Option<Receipt>) -> ReceiptId {
+        self.lines.unconfirmed.settle(task);
+        self.keep(HeldResult { task, result: Some(Box::new(result)), receipt })
+    }
+
+    /// Keeps a message that holds no result.
+    pub(crate) fn hold_bare(&mut self, receipt: Receipt) -> ReceiptId {
+        let task = TaskRef { document: u32::MAX, chunk: 0, round: 0 };
+        self.keep(HeldResult { task, result: None, receipt: Some(receipt) })
+    }
+
+    fn keep(&mut self, held: HeldResult) -> ReceiptId {
+        self.held.last += 1;
+        let id = ReceiptId(self.held.last);
+        self.held.results.insert(id, held);
+        id
+    }
+
+    /// Does one effect. A thread that is gone has reported why; the driver ends by that report.
+    pub(crate) fn perform(&mut self, effect: &Effect) {
+        match *effect {
+            Effect::Publish(task) => {
+                self.lines.unconfirmed.add(task);
+                // Refused only after the end of publishing, and then it is not wanted.
+                self.lines.orders.send(task).ok();
+            }
+            Effect::Record(receipt) => self.record(receipt),
+            Effect::Ack(receipt) => {
+                let held = self.held.results.remove(&receipt);
+                if let Some(HeldResult { receipt: Some(receipt), .. }) = held {
+                    drop(self.lines.acks.send(receipt));
+                }
+            }
+            Effect::Snapshot { document, status } => {
+                drop(self.lines.snapshots.send(SnapshotCommand::Write { document, status }));
+            }
+            Effect::Leave(receipt) => drop(self.held.results.remove(&receipt)),
+            Effect::TakeBack(_) | Effect::Finish(_) => {}
+        }
+    }
+
+    fn record(&mut self, id: ReceiptId) {
+        let Some(held) = self.held.results.get_mut(&id) else { return };
+        let Some(mut result) = held.result.take() else { return };
+        let TaskRef { document, chunk, .. } = held.task;
+        let file = self.chunk_files.get(document as usize).and_then(Option::as_ref);
+        let Some(file) = file else { return };
+        let text_hash = file.chunks.get(chunk as usize).map_or_else(|| TextHash::of(""), |entry| entry.text);
+        let record = Box::new(ChunkRecord::from_result(&result, text_hash, &self.settings, now()));
+        let unusable = std::mem::take(&mut result.unusable);
+        let pairs = match result.outcome {
+            Outcome::Completed { pairs } => pairs,
+            Outcome::Failed { .. } => Vec::new(),
+        };
+        let entry = Entry::Result { document: file.name.clone(), record, pairs };
+        let recording = Recording { receipt: id, document, chunk, entry, unusable };
+        drop(self.lines.recorder.send(RecorderCommand::Record(Box::new(recording))));
+    }
+
+    /// Has the figures for `status` written.
+    pub(crate) fn save_progress(&self, view: &View) {
+        drop(self.lines.recorder.send(RecorderCommand::Progress(Box::new(view.clone()))));
+    }
+
+    /// Has an event written to the event log.
+    pub(crate) fn log_event(&self, event: &'static str, details: serde_json::Value) {
+        let details = match details {
+            serde_json::Value::Object(details) => details,
+            _ => serde_json::Map::new(),
+        };
+        drop(self.lines.recorder.send(RecorderCommand::Event(event, details)));
+    }
+
+    /// Ends publishing in the background and reports what was taken back.
+    pub(crate) fn take_back(&mut self, cause: StopCause, published: Vec<(TaskRef, TaskKey)>) {
+        let worker = self.local_worker.take();
+        let publishing = self.lines.publishing.take();
+        if cause != StopCause::Detached {
+            self.lines.stop_publishing.cancel();
+        }
+        let (queue, job, pool, done) =
+            (self.queue.clone(), self.job.clone(), self.pool.clone(), self.lines.done.clone());
+        tokio::spawn(async move {
+            // Whatever is on its way must have arrived before it can be taken back.
+            if let Some(publishing) = publishing
+                && cause != StopCause::Detached
+            {
+                drop(tokio::time::timeout(LAST_PUBLICATIONS, publishing).await);
+            }
+            let taken_back = match (cause, worker) {
+                (StopCause::Detached, _) => Vec::new(),
+                (StopCause::Cancelled, worker) => {
+                    // Nothing of a cancelled job is wanted: what runs is dropped by its worker.
+                    if let Err(error) = Tasks::new(&queue).purge_job(&job).await {
+                        tracing::warn!(%error, "the job's tasks could not be removed from the queue");
+                    }
+                    stop_worker(worker).await;
+                    refs(&published)
+                }
+                (StopCause::Signal | StopCause::FailureRate(_), None) => {
+                    take_back(&queue, &pool, &published).await
+                }
+                (StopCause::Signal | StopCause::FailureRate(_), worker) => {
+                    let mut taken_back = take_back(&queue, &pool, &published).await;
+                    stop_worker(worker).await;
+                    receive_the_rest(&queue, &job, &pool, &done).await;
+                    // Nobody is left who could do what is still out.
+                    taken_back.extend(refs(&published));
+                    taken_back
+                }
+            };
+            drop(done.send(Done::Drained(taken_back)).await);
+        });
+    }
+}
+
+fn refs(published: &[(TaskRef, TaskKey)]) -> Vec<TaskRef> {
+    published.iter().map(|(task, _)| *task).collect()
+}
+
+async fn take_back(queue: &Queue, pool: &PoolName, published: &[(TaskRef, TaskKey)]) -> Vec<TaskRef> {
+    let keys: Vec<_> = published.iter().map(|(_, key)| key.clone()).collect();
+    match Tasks::new(queue).take_back(pool, &keys).await {
+        Ok(taken) => {
+            published.iter().filter(|(_, key)| taken.removed.contains(key)).map(|(task, _)| *task).collect()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "queued tasks could not be taken back: workers will do them, a resume takes the results");
+            Vec::new()
+        }
+    }
+}
+
+async fn stop_worker(worker: Option<(Shutdown, JoinHandle<()>)>) {
+    if let Some((shutdown, worker)) = worker {
+        shutdown.stop();
+        if let Err(error) = worker.await {
+            tracing::error!(%error, "the in-process worker ended unexpectedly");
+        }
+    }
+}
+
+/// Waits until every stored result was received and acked, as far as that takes a bounded time.
+async fn receive_the_rest(queue: &Queue, job: &JobId, pool: &PoolName, done: &mpsc::Sender<Done>) {
+    let all_received = async {
+        loop {
+            match reconcile::take_stock(queue, job, pool).await {
+                Ok(stock) if stock.results.is_empty() => return,
+                Ok(_) | Err(_) if done.is_closed() => return,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "the last results could not be counted"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    if tokio::time::timeout(LAST_RESULTS, all_received).await.is_err() {
+        tracing::warn!("some results are still in the queue; the next --resume takes them");
+    }
+}

@@ -1,0 +1,205 @@
+//! What a plan makes of the files that earlier runs left.
+
+use std::path::{Path, PathBuf};
+
+use qa_shared::model::{GenerationSettings, PoolName, TaskResult, TextHash};
+use tempfile::TempDir;
+
+use super::*;
+use crate::files::fixtures::{Document, completed_result, failed_result, settings};
+use crate::files::{ChunkRecord, JournalReader, Snapshot, write_snapshot};
+
+struct Site {
+    folder: TempDir,
+    settings: GenerationSettings,
+    run: RunSettings,
+}
+
+impl Site {
+    fn new(documents: &[Document]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for part in ["chunks", "qa"] {
+            std::fs::create_dir(folder.path().join(part)).unwrap();
+        }
+        let run = RunSettings {
+            start: Start::Resume,
+            accept_changes: false,
+            retry_failed: true,
+            sample: None,
+            max_failure_percent: None,
+        };
+        let site = Self { folder, settings: settings(), run };
+        site.write(documents);
+        site
+    }
+
+    fn write(&self, documents: &[Document]) {
+        for document in documents {
+            document.write_chunks(&self.chunks());
+        }
+    }
+
+    fn chunks(&self) -> PathBuf {
+        self.folder.path().join("chunks")
+    }
+
+    fn qa(&self) -> PathBuf {
+        self.folder.path().join("qa")
+    }
+
+    fn plan(&self) -> Result<Plan, PlanError> {
+        plan(&PlanInput {
+            chunks_dir: &self.chunks(),
+            qa_dir: &self.qa(),
+            folder: &JobFolder::create(&self.qa()).unwrap(),
+            settings: &self.settings,
+            pool: &PoolName::new("p"),
+            run: &self.run,
+            segment_bytes: 1024 * 1024,
+        })
+    }
+}
+
+/// Journals a result as a run does, without a snapshot.
+fn journal(plan: &mut Plan, document: &str, text: &str, result: &TaskResult) {
+    let record = ChunkRecord::from_result(result, TextHash::of(text), &settings(), now());
+    let pairs = match &result.outcome {
+        qa_shared::model::Outcome::Completed { pairs } => pairs.clone(),
+        qa_shared::model::Outcome::Failed { .. } => Vec::new(),
+    };
+    let document = qa_shared::model::DocumentName::new(document);
+    plan.journal.append(&Entry::Result { document, record: Box::new(record), pairs }).unwrap();
+    plan.journal.sync().unwrap();
+}
+
+/// Writes the document's file from what the plan knows, as the first snapshot of a run does.
+fn snapshot(plan: &mut Plan, document: usize, status: FileStatus) {
+    let mut reader: JournalReader = plan.journal.reader();
+    let desk = plan.desks[document].as_ref().unwrap();
+    let written = write_snapshot(Snapshot {
+        target: &desk.target,
+        chunk_file: &desk.chunk_file,
+        chunks: &desk.sources,
+        previous: desk.previous.as_ref(),
+        journal: &mut reader,
+        status,
+        generation_info: &desk.generation_info,
+        completion_time: None,
+        error: None,
+        keep_previous_in: None,
+    });
+    plan.journal.release(&written.unwrap().covered).unwrap();
+}
+
+fn questions(qa: &Path, document: &str) -> Vec<(u64, String)> {
+    let text = std::fs::read(qa.join(format!("{document}_qa.json"))).unwrap();
+    let file: Value = serde_json::from_slice(&text).unwrap();
+    let records = file["chunks"].as_array().unwrap();
+    records
+        .iter()
+        .map(|record| (record["chunk"].as_u64().unwrap(), record["text_hash"].as_str().unwrap().to_owned()))
+        .collect()
+}
+
+#[test]
+fn journalled_results_of_a_document_that_was_re_ordered_are_kept() {
+    let site = Site::new(&[Document::plain("a", &["one", "two", "three"])]);
+    let mut before = site.plan().unwrap();
+    journal(&mut before, "a", "one", &completed_result("a", 0, 1, "one", 2));
+    journal(&mut before, "a", "three", &completed_result("a", 2, 1, "three", 2));
+    drop(before);
+    site.write(&[Document::plain("a", &["three", "new", "one"])]);
+    let mut after = site.plan().unwrap();
+    assert_eq!(after.report.replayed, 2);
+    assert_eq!(after.core.totals().outstanding(), 1);
+    snapshot(&mut after, 0, FileStatus::InProgress);
+    let hash = |text| TextHash::of(text).to_string();
+    assert_eq!(questions(&site.qa(), "a"), [(0, hash("three")), (2, hash("one"))]);
+}
+
+#[test]
+fn a_failed_chunk_is_tried_again_in_a_new_round_that_survives_a_crash() {
+    let mut site = Site::new(&[Document::plain("a", &["one", "two"])]);
+    let mut first = site.plan().unwrap();
+    journal(&mut first, "a", "one", &failed_result("a", 0, 1, "one"));
+    drop(first);
+    let second = site.plan().unwrap();
+    assert_eq!(second.report.retried, 1);
+    assert_eq!(second.core.chunk(0, 0), Some((ChunkState::Waiting, 2)));
+    drop(second);
+    // The crash came before the second round had a result: it goes on, it does not begin a third.
+    let third = site.plan().unwrap();
+    assert_eq!((third.report.retried, third.core.chunk(0, 0)), (0, Some((ChunkState::Waiting, 2))));
+    drop(third);
+    site.run.retry_failed = false;
+    assert_eq!(site.plan().unwrap().core.chunk(0, 0), Some((ChunkState::Waiting, 2)));
+}
+
+#[test]
+fn without_retries_a_failure_stays() {
+    let mut site = Site::new(&[Document::plain("a", &["one"])]);
+    let mut first = site.plan().unwrap();
+    journal(&mut first, "a", "one", &failed_result("a", 0, 1, "one"));
+    drop(first);
+    site.run.retry_failed = false;
+    let second = site.plan().unwrap();
+    assert_eq!(second.core.totals().failed, 1);
+    assert_eq!(second.core.totals().outstanding(), 0);
+}
+
+#[test]
+fn changed_settings_are_refused_or_give_new_rounds() {
+    let mut site = Site::new(&[Document::plain("a", &["one", "two"])]);
+    let mut first = site.plan().unwrap();
+    journal(&mut first, "a", "one", &completed_result("a", 0, 1, "one", 2));
+    drop(first);
+    site.settings.model = "another".into();
+    let Err(PlanError::SettingsChanged { changes, outstanding, .. }) = site.plan() else {
+        panic!("changed settings must be refused")
+    };
+    assert_eq!((changes[0].setting, outstanding), ("model", 1));
+    site.run.accept_changes = true;
+    let accepted = site.plan().unwrap();
+    assert!(accepted.stale_tasks);
+    assert_eq!(accepted.core.chunk(0, 0), Some((ChunkState::Completed { got: 2 }, 1)));
+    assert_eq!(accepted.core.chunk(0, 1), Some((ChunkState::Waiting, 2)));
+    drop(accepted);
+    site.run.accept_changes = false;
+    assert!(site.plan().is_ok(), "accepted once, they are the job's settings");
+}
+
+#[test]
+fn existing_output_needs_a_word() {
+    let mut site = Site::new(&[Document::plain("a", &["one"])]);
+    let mut first = site.plan().unwrap();
+    let job = first.job.job.clone();
+    journal(&mut first, "a", "one", &completed_result("a", 0, 1, "one", 2));
+    drop(first);
+    site.run.start = Start::Fresh;
+    assert!(matches!(site.plan(), Err(PlanError::OutputExists { .. })));
+    site.run.start = Start::Restart;
+    let anew = site.plan().unwrap();
+    assert_ne!(anew.job.job, job);
+    assert_eq!(anew.core.totals().completed, 0);
+    assert!(site.qa().join(".qa-fleet/previous").is_dir());
+}
+
+#[test]
+fn unreadable_documents_are_counted_and_stop_nobody() {
+    let site = Site::new(&[Document::plain("a", &["one"])]);
+    std::fs::write(site.chunks().join("b_chunks.json"), "{\"status\": \"comp").unwrap();
+    std::fs::write(site.chunks().join("c_chunks.json"), "{\"status\": \"processing\", \"chunks\": []}")
+        .unwrap();
+    std::fs::write(site.chunks().join("._a_chunks.json"), "resource fork").unwrap();
+    let plan = site.plan().unwrap();
+    assert_eq!(plan.report.skipped["c"], "processing");
+    assert!(plan.report.broken["b"].contains("b_chunks.json"), "{:?}", plan.report.broken);
+    assert_eq!((plan.core.totals().documents, plan.core.totals().documents_broken), (2, 1));
+}
+
+#[test]
+fn a_directory_without_chunk_files_is_an_error_that_names_it() {
+    let site = Site::new(&[]);
+    let error = site.plan().err().unwrap().to_string();
+    assert!(error.contains("chunks") && error.contains("--chunks-dir"), "{error}");
+}

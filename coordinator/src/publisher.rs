@@ -1,0 +1,139 @@
+//! Puts tasks into the queue: reads each chunk's text, publishes, and tries again until the queue has it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use qa_shared::backoff::{Backoff, jittered};
+use qa_shared::clock;
+use qa_shared::model::{GenerationSettings, JobId, PoolName, Task, TaskKey};
+use qa_shared::queue::{PublishError, Queue, QueueError, Tasks, Traceparent, ensure};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::core::TaskRef;
+use crate::done::Done;
+use crate::files::{ChunkFile, ChunkReader};
+use crate::unconfirmed::Unconfirmed;
+
+/// Publications in flight at most.
+const IN_FLIGHT: usize = 64;
+
+/// How long publishing may fail before it is told.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the publisher publishes from.
+pub(crate) struct Publisher {
+    pub(crate) job: JobId,
+    pub(crate) pool: PoolName,
+    pub(crate) settings: GenerationSettings,
+    /// By the documents' positions.
+    pub(crate) chunk_files: Vec<Option<Arc<ChunkFile>>>,
+    pub(crate) queue: Queue,
+    pub(crate) done: mpsc::Sender<Done>,
+    pub(crate) unconfirmed: Unconfirmed,
+    /// Nothing is published any more once this is cancelled.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Publisher {
+    /// Publishes what comes until the channel is closed or the stop comes; returns when nothing of it is
+    /// under way any more.
+    pub(crate) async fn run(self, mut orders: mpsc::UnboundedReceiver<TaskRef>) {
+        let publisher = Arc::new(self);
+        let room = Arc::new(Semaphore::new(IN_FLIGHT));
+        let mut publications = tokio::task::JoinSet::new();
+        loop {
+            let order = async {
+                let permit = Arc::clone(&room).acquire_owned().await.ok()?;
+                Some((permit, orders.recv().await?))
+            };
+            let Some((permit, task)) = publisher.stop.run_until_cancelled(order).await.flatten() else {
+                break;
+            };
+            while publications.try_join_next().is_some() {}
+            let publisher = Arc::clone(&publisher);
+            publications.spawn(async move {
+                Arc::clone(&publisher).publish(task).await;
+                publisher.unconfirmed.settle(task);
+                drop(permit);
+            });
+        }
+        while publications.join_next().await.is_some() {}
+    }
+
+    async fn publish(self: Arc<Self>, order: TaskRef) {
+        let reader = Arc::clone(&self);
+        let read = tokio::task::spawn_blocking(move || reader.read(order)).await;
+        let task = match read {
+            Ok(Ok(task)) => task,
+            Ok(Err(error)) => {
+                drop(self.done.send(Done::DocumentBroken { document: order.document, error }).await);
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "reading a chunk ended unexpectedly");
+                return;
+            }
+        };
+        let context = Traceparent::new(task.key.trace_id(), rand::random::<u64>().max(1));
+        let tasks = Tasks::new(&self.queue);
+        let begun = Instant::now();
+        let mut said = false;
+        for wait in Backoff::new(Duration::from_millis(100), Duration::from_secs(10)) {
+            match tasks.publish(&task, Some(&context)).await {
+                Ok(_) => return,
+                Err(PublishError::Unavailable(error)) => {
+                    tracing::debug!(task = %task.key, %error, "task is not published yet, trying again");
+                    if begun.elapsed() >= PATIENCE && !std::mem::replace(&mut said, true) {
+                        tracing::warn!(task = %task.key, %error, "tasks cannot be published at the moment, trying again");
+                    }
+                    if matches!(error, QueueError::Missing { .. }) {
+                        self.restore_streams().await;
+                    }
+                }
+                Err(error) => {
+                    drop(self.done.send(Done::Unpublishable { task: order, error: error.to_string() }).await);
+                    return;
+                }
+            }
+            let pause = tokio::time::sleep(jittered(wait));
+            let is_stopped = self.stop.run_until_cancelled(pause).await.is_none();
+            if is_stopped || !self.unconfirmed.contains(order) {
+                return;
+            }
+        }
+    }
+
+    /// Somebody deleted a stream, or the queue server lost its disk.
+    async fn restore_streams(&self) {
+        let restored = async {
+            ensure(&self.queue, None).await?;
+            Tasks::new(&self.queue).ensure_pool(&self.pool).await
+        };
+        if let Err(error) = restored.await {
+            tracing::debug!(%error, "streams could not be restored yet");
+        }
+    }
+
+    fn read(&self, order: TaskRef) -> Result<Task, String> {
+        let file = self.chunk_files.get(order.document as usize).and_then(Option::as_ref);
+        let file = file.ok_or("the document has no chunk file")?;
+        let mut reader = ChunkReader::open(file).map_err(|error| error.to_string())?;
+        let chunk = reader.read(order.chunk as usize).map_err(|error| error.to_string())?;
+        let text_hash = file.chunks[order.chunk as usize].text;
+        Ok(Task {
+            key: TaskKey {
+                job: self.job.clone(),
+                document: file.name.token(),
+                chunk: order.chunk,
+                round: order.round,
+            },
+            document: file.name.clone(),
+            pool: self.pool.clone(),
+            text: chunk.text,
+            text_hash,
+            settings: self.settings.clone(),
+            published_at_ms: clock::unix_millis(),
+        })
+    }
+}

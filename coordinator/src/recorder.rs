@@ -1,0 +1,156 @@
+//! The thread that owns the journal: appends results, makes them durable in groups, at most once a second.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use qa_shared::model::UnusableAnswer;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+
+use crate::core::ReceiptId;
+use crate::done::Done;
+use crate::files::{
+    Entry, EntryLocation, EventLog, FailureLine, FailureLog, JobFolder, Journal, JournalError,
+};
+use crate::snapshots::SnapshotCommand;
+use crate::view::View;
+
+/// Groups are made durable at most this often.
+const GROUP: Duration = Duration::from_secs(1);
+
+/// A result on its way into the journal.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    pub(crate) receipt: ReceiptId,
+    pub(crate) document: u32,
+    pub(crate) chunk: u32,
+    pub(crate) entry: Entry,
+    pub(crate) unusable: Vec<UnusableAnswer>,
+}
+
+/// What the recorder is asked to do.
+#[derive(Debug)]
+pub(crate) enum RecorderCommand {
+    Record(Box<Recording>),
+    Release(Vec<EntryLocation>),
+    /// Something for the event log.
+    Event(&'static str, Map<String, Value>),
+    /// The figures for `status`.
+    Progress(Box<View>),
+    /// Nothing more will come: remove what is not needed and end.
+    Close,
+}
+
+pub(crate) struct Recorder {
+    pub(crate) journal: Journal,
+    pub(crate) failure_log: FailureLog,
+    pub(crate) event_log: EventLog,
+    pub(crate) folder: JobFolder,
+    pub(crate) commands: Receiver<RecorderCommand>,
+    pub(crate) snapshots: Sender<SnapshotCommand>,
+    pub(crate) done: mpsc::Sender<Done>,
+}
+
+struct Unsynced {
+    receipt: ReceiptId,
+    document: u32,
+    chunk: u32,
+    location: EntryLocation,
+}
+
+impl Recorder {
+    /// Works until it is closed, or until the journal cannot be written.
+    pub(crate) fn run(mut self) {
+        if let Err(error) = self.serve() {
+            drop(self.done.blocking_send(Done::FilesFailed(error.to_string())));
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), JournalError> {
+        let mut unsynced = Vec::new();
+        let mut last_sync: Option<Instant> = None;
+        let mut waiting_since = Instant::now();
+        loop {
+            // Also while results keep coming.
+            if !unsynced.is_empty() && waiting_since.elapsed() >= GROUP {
+                self.sync(&mut unsynced)?;
+                last_sync = Some(Instant::now());
+            }
+            let due = last_sync.map_or(Duration::ZERO, |last| GROUP.saturating_sub(last.elapsed()));
+            let command = if unsynced.is_empty() {
+                self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                self.commands.recv_timeout(due)
+            };
+            match command {
+                Ok(RecorderCommand::Record(recording)) => {
+                    if unsynced.is_empty() {
+                        waiting_since = Instant::now();
+                    }
+                    unsynced.push(self.append(*recording)?);
+                }
+                Ok(RecorderCommand::Release(covered)) => {
+                    self.journal.release(&covered)?;
+                }
+                Ok(RecorderCommand::Event(event, details)) => {
+                    if let Err(error) = self.event_log.append(event, &details) {
+                        tracing::debug!(%error, "the event log could not be written");
+                    }
+                }
+                Ok(RecorderCommand::Progress(view)) => {
+                    if let Err(error) = self.folder.save_progress(&*view) {
+                        tracing::debug!(%error, "progress was not saved");
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.sync(&mut unsynced)?;
+                    last_sync = Some(Instant::now());
+                }
+                Ok(RecorderCommand::Close) | Err(RecvTimeoutError::Disconnected) => {
+                    self.sync(&mut unsynced)?;
+                    self.journal.tidy()?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, recording: Recording) -> Result<Unsynced, JournalError> {
+        let Recording { receipt, document, chunk, entry, unusable } = recording;
+        let location = self.journal.append(&entry)?;
+        if let Entry::Result { document, record, .. } = &entry {
+            for answer in &unusable {
+                let line = FailureLine {
+                    at: record.completed_at.as_deref().unwrap_or_default(),
+                    document,
+                    chunk: record.chunk,
+                    round: record.round,
+                    attempt: answer.attempt,
+                    reason: &answer.reason,
+                    answer: &answer.answer,
+                    host: record.host.as_deref().unwrap_or_default(),
+                    trace_id: record.trace_id.clone().unwrap_or_default(),
+                };
+                if let Err(error) = self.failure_log.append(&line) {
+                    tracing::warn!(%error, "the failure log could not be written");
+                }
+            }
+        }
+        Ok(Unsynced { receipt, document, chunk, location })
+    }
+
+    fn sync(&mut self, unsynced: &mut Vec<Unsynced>) -> Result<(), JournalError> {
+        if unsynced.is_empty() {
+            return Ok(());
+        }
+        self.journal.sync()?;
+        let mut results = Vec::with_capacity(unsynced.len());
+        for Unsynced { receipt, document, chunk, location } in unsynced.drain(..) {
+            // Before the driver hears of it: a snapshot that it asks for then holds this result.
+            drop(self.snapshots.send(SnapshotCommand::Place { document, chunk, location }));
+            results.push((receipt, document));
+        }
+        drop(self.done.blocking_send(Done::Durable(results)));
+        Ok(())
+    }
+}

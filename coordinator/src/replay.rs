@@ -1,0 +1,126 @@
+//! The journal's results, taken through the same transitions as live ones.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use qa_shared::model::{FailureReason, TextHash, Usage};
+
+use crate::core::{Applied, ChunkState, Core, DocumentPlan, ResultFact, TaskRef, Verdict};
+use crate::files::{ChunkFile, ChunkRecord, ChunkSource, Entry, EntryLocation, RecordStatus};
+use crate::plan::PlanReport;
+use crate::snapshots::Desk;
+
+/// A journal entry without its pairs.
+pub(crate) enum Light {
+    Result { document: String, record: Box<ChunkRecord> },
+    Rounds { document: String, chunks: Vec<u32>, round: u32 },
+}
+
+impl Light {
+    pub(crate) fn of(entry: Entry) -> Self {
+        match entry {
+            Entry::Result { document, record, .. } => Self::Result { document: document.to_string(), record },
+            Entry::Rounds { document, chunks, round } => {
+                Self::Rounds { document: document.to_string(), chunks, round }
+            }
+        }
+    }
+}
+
+/// Rounds that were begun: a failure of an earlier round is no longer the chunk's last word.
+pub(crate) fn apply_rounds(plans: &mut [DocumentPlan], journalled: &[(EntryLocation, Light)]) {
+    let index: BTreeMap<String, usize> =
+        plans.iter().enumerate().map(|(index, plan)| (plan.name.to_string(), index)).collect();
+    for (_, entry) in journalled {
+        let Light::Rounds { document, chunks, round } = entry else { continue };
+        let Some(plan) = index.get(document).and_then(|index| plans.get_mut(*index)) else { continue };
+        for chunk in chunks {
+            let Some(chunk) = plan.chunks.get_mut(*chunk as usize) else { continue };
+            if chunk.round < *round && !matches!(chunk.state, ChunkState::Completed { .. }) {
+                chunk.round = *round;
+                chunk.state = ChunkState::Waiting;
+            }
+        }
+    }
+}
+
+/// Replays the journal; returns entries that nothing needs any more.
+pub(crate) fn replay(
+    core: &mut Core,
+    desks: &mut [Option<Desk>],
+    files: &[Option<Arc<ChunkFile>>],
+    journalled: Vec<(EntryLocation, Light)>,
+    report: &mut PlanReport,
+) -> Vec<EntryLocation> {
+    let index: BTreeMap<String, u32> =
+        (0..).zip(core.documents()).map(|(index, document)| (document.name().to_string(), index)).collect();
+    let mut released = Vec::new();
+    for (location, entry) in journalled {
+        let (document, record) = match entry {
+            Light::Rounds { document, .. } => {
+                match index.get(&document).and_then(|index| desks.get_mut(*index as usize)) {
+                    Some(Some(desk)) => desk.rounds.push(location),
+                    Some(None) | None => released.push(location),
+                }
+                continue;
+            }
+            Light::Result { document, record } => (document, record),
+        };
+        // A document that is gone or unreadable today may be back tomorrow: its results stay.
+        let Some(&document) = index.get(&document) else { continue };
+        let Some(Some(desk)) = desks.get_mut(document as usize) else { continue };
+        let mut fact = fact_of(document, &record);
+        let mut applied = core.replay(&fact);
+        if applied == Applied::OtherText || applied == Applied::Unknown {
+            let file = files.get(document as usize).and_then(Option::as_ref);
+            if let Some(chunk) = file.and_then(|file| moved_to(core, document, file, record.text_hash)) {
+                fact.task.chunk = chunk;
+                applied = core.replay(&fact);
+            }
+        }
+        if applied == Applied::Accepted {
+            report.replayed += 1;
+            if let Some(source) = desk.sources.get_mut(fact.task.chunk as usize) {
+                let replaced = std::mem::replace(source, ChunkSource::Journal(location));
+                if let ChunkSource::Journal(replaced) = replaced {
+                    released.push(replaced);
+                }
+            }
+        } else {
+            released.push(location);
+        }
+    }
+    released
+}
+
+/// Where a text stands now that was asked about elsewhere and has no pairs yet.
+fn moved_to(core: &Core, document: u32, file: &ChunkFile, text: TextHash) -> Option<u32> {
+    (0..).zip(&file.chunks).filter(|(_, entry)| entry.text == text).map(|(position, _)| position).find(
+        |position| {
+            core.chunk(document, *position)
+                .is_some_and(|(state, _)| !matches!(state, ChunkState::Completed { .. }))
+        },
+    )
+}
+
+fn fact_of(document: u32, record: &ChunkRecord) -> ResultFact {
+    let verdict = match record.status {
+        RecordStatus::Completed => Verdict::Completed { got: record.got },
+        RecordStatus::Failed => Verdict::Failed {
+            reason: record.error.as_ref().map_or(FailureReason::Other, |failure| failure.reason),
+        },
+    };
+    ResultFact {
+        task: TaskRef { document, chunk: record.chunk, round: record.round },
+        text_hash: Some(record.text_hash),
+        verdict,
+        asked: record.asked,
+        attempts: record.attempts,
+        usage: Usage {
+            input_tokens: record.input_tokens,
+            output_tokens: record.output_tokens,
+            ..Usage::default()
+        },
+        is_of_this_run: false,
+    }
+}

@@ -1,0 +1,158 @@
+//! What a run says before it begins and after it has ended, as text.
+
+use std::fmt::Write;
+
+use crate::config::GenerateConfig;
+use crate::core::{Finish, StopCause};
+use crate::files::RunSummary;
+use crate::format::{count, counted, duration, line};
+use crate::ground::Ground;
+use crate::plan::PlanReport;
+use qa_shared::model::{FailureReason, JobId};
+
+/// What the run is about.
+pub(crate) fn heading(config: &GenerateConfig, job: &JobId, ground: &Ground) -> String {
+    let settings = &config.settings;
+    let prompt = &settings.prompt;
+    let own =
+        prompt.system_message.is_some() || prompt.extra_instructions.is_some() || prompt.template.is_some();
+    format!(
+        "job {job}: {} -> {}\n{} model {}: {} pairs per chunk, temperature {}, at most {} tokens per answer{}; pool {}",
+        ground.chunks_dir.display(),
+        ground.qa_dir.display(),
+        settings.provider,
+        settings.model,
+        settings.questions_per_chunk,
+        settings.temperature,
+        settings.output_ceiling(),
+        if own { ", with prompt parts of yours" } else { "" },
+        config.pool
+    )
+}
+
+/// The counts shown before the run begins.
+pub(crate) fn plan(report: &PlanReport, total_chunks: u64, outstanding: u64) -> String {
+    let mut text = String::new();
+    let mut say = |line: String| {
+        text.push_str(&line);
+        text.push('\n');
+    };
+    let counts = report.chunks;
+    if report.resumed {
+        say(format!(
+            "resuming: {} done, {} changed, {} not begun",
+            counted(report.done_documents as u64, "document"),
+            report.changed_documents,
+            report.new_documents
+        ));
+        say(format!(
+            "  chunks: {} kept, {} moved, {} changed, {} not asked yet, {} dropped, {} failed before ({} tried again)",
+            counts.kept,
+            counts.moved,
+            counts.changed,
+            counts.new,
+            counts.dropped,
+            counts.failed,
+            report.retried
+        ));
+        if report.replayed > 0 {
+            say(format!("  {} taken from the journal", counted(report.replayed as u64, "result")));
+        }
+    }
+    for change in &report.changes {
+        say(format!("  {}: {} before, {} from now on", change.setting, change.before, change.now));
+    }
+    for (name, status) in &report.skipped {
+        say(format!("skipped: {} has status {}", line(name, 120), line(status, 40)));
+    }
+    for (name, error) in &report.broken {
+        say(format!("cannot be processed: {}: {}", line(name, 120), line(error, 400)));
+    }
+    for note in &report.notes {
+        say(format!("note: {note}"));
+    }
+    match report.sample {
+        Some(sample) => {
+            say(format!("a sample of {sample} of {}", counted(outstanding, "outstanding chunk")));
+        }
+        None => say(format!("{} to do of {}", counted(outstanding, "chunk"), count(total_chunks))),
+    }
+    text
+}
+
+/// The summary of a run that has ended.
+pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[String]) -> String {
+    let mut text = String::from("\n");
+    let headline = match finish {
+        Finish::Complete if run.chunks.failed == 0 && run.failed_documents.is_empty() => {
+            "finished".to_owned()
+        }
+        Finish::Complete => "finished, with failures".to_owned(),
+        Finish::Sampled => "sample finished".to_owned(),
+        Finish::Stopped(StopCause::Signal) => "interrupted".to_owned(),
+        Finish::Stopped(StopCause::Detached) => {
+            "detached: queued tasks go on without this coordinator".to_owned()
+        }
+        Finish::Stopped(StopCause::Cancelled) => "cancelled".to_owned(),
+        Finish::Stopped(StopCause::FailureRate(figures)) => format!("stopped: {figures}"),
+    };
+    let mut say = |label: &str, value: String| {
+        writeln!(text, "{label:<12}{value}").expect("a String takes every text");
+    };
+    say("result", headline);
+    say(
+        "documents",
+        format!(
+            "{} completed, {} failed, {} in all",
+            run.successful_files, run.failed_files, run.total_files
+        ),
+    );
+    say(
+        "chunks",
+        format!(
+            "{} completed, {} failed, {} outstanding, {} in all",
+            count(run.chunks.completed as u64),
+            count(run.chunks.failed as u64),
+            count(run.chunks.outstanding as u64),
+            count(run.chunks.total as u64)
+        ),
+    );
+    say("pairs", count(run.total_qa_pairs));
+    say(
+        "this run",
+        format!(
+            "{} of {} pairs asked for, {}, {} input and {} output tokens, {}",
+            count(run.pairs.got),
+            count(run.pairs.asked),
+            counted(run.usage.calls, "model call"),
+            count(run.usage.input_tokens),
+            count(run.usage.output_tokens),
+            duration(run.usage.seconds)
+        ),
+    );
+    let mut failures: Vec<_> = run.failures.iter().collect();
+    failures.sort_by_key(|(_, number)| std::cmp::Reverse(**number));
+    for (reason, number) in failures.into_iter().take(5) {
+        let remedy = reason_of(reason).remedy();
+        say("failures", format!("{number} x {reason}: {remedy}"));
+    }
+    for (name, error) in run.failed_documents.iter().take(5) {
+        say("document", format!("{}: {}", line(name, 100), line(error, 300)));
+    }
+    say("Q&A files", run.qa_directory.display().to_string());
+    if let Some(combined) = &run.combined_file {
+        say("combined", combined.display().to_string());
+    }
+    for path in logs {
+        say("failure log", path.clone());
+    }
+    let can_be_retried = run.failures.keys().any(|reason| !reason_of(reason).caused_by_input());
+    if run.chunks.outstanding > 0 || can_be_retried {
+        say("go on with", resume.to_owned());
+    }
+    text
+}
+
+fn reason_of(word: &str) -> FailureReason {
+    serde_json::from_value(serde_json::Value::String(word.to_owned())).unwrap_or(FailureReason::Other)
+}

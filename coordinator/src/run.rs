@@ -1,0 +1,407 @@
+//! The main job from begin to end: directories, lock, plan, queue, run, combine, summary.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use qa_shared::clock;
+use qa_shared::connecting::connect_options;
+use qa_shared::model::{InstanceId, JobEntry, JobId, JobState, TaskKey};
+use qa_shared::queue::{
+    AcquireError, Jobs, Lease, LeaseHolder, Presence, Queue, ResultsConsumer, Tasks, ensure,
+};
+use qa_shared::shutdown::Shutdown;
+use qa_shared::tokens::{BUILT_IN_PROMPT_TOKENS, estimate_tokens};
+use tokio::task::JoinHandle;
+
+use crate::conclude::{self, Conclusion};
+use crate::config::{GenerateConfig, Place};
+use crate::core::{Core, Event, TaskRef};
+use crate::crew::{self, Crew, CrewParts};
+use crate::driver::{Driver, End, key_of};
+use crate::exit::ExitCode;
+use crate::files::{FAILURE_LOG_BYTES, FailureLog, SEGMENT_BYTES};
+use crate::fleet_watch::FleetWatch;
+use crate::ground::{self, Ground};
+use crate::local::{self, PrivateQueue};
+use crate::perform::{Held, Performer};
+use crate::plan::{Plan, PlanInput, plan};
+use crate::progress::{Reporter, Screen};
+use crate::run_error::RunError;
+use crate::speed::Speed;
+use crate::{reconcile, report};
+
+/// Chunks whose pairs a sample shows.
+const EXAMPLES: usize = 5;
+
+/// This process.
+struct Me {
+    instance: InstanceId,
+    host: String,
+    started: Instant,
+}
+
+/// Runs the main job. `search_path` is the value of PATH.
+pub(crate) async fn generate(
+    config: GenerateConfig,
+    screen: &Screen,
+    search_path: Option<OsString>,
+    shutdown: Shutdown,
+) -> Result<ExitCode, RunError> {
+    let host = qa_shared::host::name();
+    let instance = InstanceId::new(&host, std::process::id(), rand::random());
+    let me = Me { instance, host, started: Instant::now() };
+    let timing = config.common.timing.clone();
+    // Before anything is written.
+    let (found_server, fleet_queue) = match &config.place {
+        Place::Local(place) => {
+            let server = local::find(place.nats_server.as_deref(), search_path.as_deref()).await;
+            (Some(server.map_err(RunError::queue)?), None)
+        }
+        Place::Fleet(place) => {
+            let options = connect_options(&place.nats, me.instance.as_str());
+            (None, Some(Queue::connect(&options, timing.clone()).await.map_err(RunError::queue)?))
+        }
+    };
+    let ground = ground::prepare(&config, &me.host, screen)?;
+    let planned = make_plan(&config, &ground).await?;
+    if !config.common.logs.quiet {
+        let totals = planned.core.totals();
+        screen.say(&report::heading(&config, &planned.job.job, &ground));
+        screen.say(report::plan(&planned.report, totals.chunks, totals.outstanding()).trim_end());
+    }
+    let mut private = match (&config.place, found_server) {
+        (Place::Local(place), Some(server)) => {
+            let directory = ground.folder.nats_path();
+            let queue = local::start(&directory, &server, place.listen, &me.host);
+            Some(queue.await.map_err(RunError::queue)?)
+        }
+        (Place::Local(_) | Place::Fleet(_), _) => None,
+    };
+    let queue = match (fleet_queue, &private) {
+        (Some(queue), _) => queue,
+        (None, Some(private)) => Queue::connect(&private.options, timing).await.map_err(RunError::queue)?,
+        (None, None) => return Err(RunError::new(ExitCode::Internal, "no queue")),
+    };
+    if let Some(invitation) = private.as_ref().and_then(|private| private.invitation.as_ref()) {
+        screen.say(&format!("workers on other machines join with:\n  {invitation}"));
+    }
+    let job = JobRun { config: &config, ground: &ground, queue: &queue, screen, me: &me };
+    let outcome = job.run(planned, private.as_mut(), shutdown).await;
+    queue.close().await;
+    if let Some(private) = private
+        && let Err(error) = private.server.stop().await
+    {
+        tracing::warn!(%error, "the private nats-server did not end in good order");
+    }
+    outcome
+}
+
+async fn make_plan(config: &GenerateConfig, ground: &Ground) -> Result<Plan, RunError> {
+    let (chunks_dir, qa_dir, folder) =
+        (ground.chunks_dir.clone(), ground.qa_dir.clone(), ground.folder.clone());
+    let (settings, pool, run) = (config.settings.clone(), config.pool.clone(), config.run.clone());
+    let planned = tokio::task::spawn_blocking(move || {
+        plan(&PlanInput {
+            chunks_dir: &chunks_dir,
+            qa_dir: &qa_dir,
+            folder: &folder,
+            settings: &settings,
+            pool: &pool,
+            run: &run,
+            segment_bytes: SEGMENT_BYTES,
+        })
+    });
+    Ok(planned.await.map_err(|error| RunError::new(ExitCode::Internal, error))??)
+}
+
+/// A job's run over a connected queue.
+struct JobRun<'a> {
+    config: &'a GenerateConfig,
+    ground: &'a Ground,
+    queue: &'a Queue,
+    screen: &'a Screen,
+    me: &'a Me,
+}
+
+impl JobRun<'_> {
+    async fn run(
+        &self,
+        planned: Plan,
+        private: Option<&mut PrivateQueue>,
+        shutdown: Shutdown,
+    ) -> Result<ExitCode, RunError> {
+        let is_local = private.is_some();
+        let Plan { job, mut core, report: plan_report, .. } = planned;
+        let (lease, epoch, consumer) = self.take_job(&job.job, &shutdown).await?;
+        if is_local {
+            self.forget_dead_workers().await;
+        }
+        if planned.stale_tasks || is_local {
+            // Local mode: whoever had these tasks is gone, so nobody has to wait for their ack wait.
+            Tasks::new(self.queue).purge_job(&job.job).await.map_err(RunError::queue)?;
+        }
+        if let Some(abandoned) = &planned.abandoned {
+            conclude::forget(self.queue, abandoned).await.map_err(RunError::queue)?;
+        }
+        let has_work = core.totals().outstanding() > 0;
+        let entry = self.job_entry(&job.job, planned.longest_chunk_tokens);
+        if has_work {
+            Jobs::new(self.queue).put(&entry).await.map_err(RunError::queue)?;
+        }
+        let old_results = self.take_over_queued(&mut core, &job.job).await?;
+        let failure_log =
+            FailureLog::new(self.ground.folder.path(), self.config.log_dir.as_deref(), FAILURE_LOG_BYTES)
+                .map_err(RunError::files)?;
+        let logs = failure_log.paths().map(Path::to_owned).collect();
+        let (crew, lines, reports) = crew::start(CrewParts {
+            job: job.job.clone(),
+            pool: self.config.pool.clone(),
+            settings: self.config.settings.clone(),
+            queue: self.queue.clone(),
+            lease,
+            epoch,
+            consumer: consumer.clone(),
+            folder: self.ground.folder.clone(),
+            journal: planned.journal,
+            failure_log,
+            desks: planned.desks,
+            chunk_files: planned.chunk_files.clone(),
+        })?;
+        let local_worker = self.start_worker(has_work)?;
+        let worker_stop = local_worker.as_ref().map(|(shutdown, _)| shutdown.clone());
+        let performer = Performer {
+            instance: self.me.instance.clone(),
+            host: self.me.host.clone(),
+            job: job.job.clone(),
+            pool: self.config.pool.clone(),
+            settings: self.config.settings.clone(),
+            queue: self.queue.clone(),
+            lines,
+            local_worker,
+            chunk_files: planned.chunk_files,
+            held: Held::default(),
+        };
+        let begun = serde_json::json!({
+            "pid": std::process::id(), "host": self.me.host, "model": self.config.settings.model,
+            "chunks": core.totals().chunks, "outstanding": core.totals().outstanding(),
+        });
+        performer.log_event("run_started", begun);
+        let mut driver = Driver {
+            core,
+            performer,
+            done: reports,
+            queue: self.queue.clone(),
+            job: job.job.clone(),
+            pool: self.config.pool.clone(),
+            tokens: planned.tokens,
+            entry,
+            announced: Instant::now(),
+            old_results,
+            jobs: Jobs::new(self.queue).watch(),
+            workers: Presence::new(self.queue).watch(),
+            shutdown,
+            detach: matches!(&self.config.place, Place::Fleet(place) if place.detach),
+            reporter: Reporter::new(self.screen, self.config.common.logs.quiet, self.examples_wanted()),
+            fleet: self.fleet_watch(is_local),
+            speed: Speed::new(Instant::now()),
+            started: self.me.started,
+        };
+        let end = match private {
+            Some(private) => tokio::select! {
+                end = driver.run() => end,
+                words = private.server.died() => End::QueueEnded(words),
+            },
+            None => driver.run().await,
+        };
+        let (core, examples) = end_run(driver, crew, worker_stop, &end).await;
+        let finish = finish_of(end)?;
+        let conclusion = Conclusion {
+            config: self.config,
+            ground: self.ground,
+            queue: self.queue,
+            screen: self.screen,
+            job: &job.job,
+            core: &core,
+            finish: &finish,
+            plan: &plan_report,
+            logs,
+            examples,
+            elapsed: self.me.started.elapsed(),
+        };
+        conclude::conclude(&conclusion, consumer).await
+    }
+
+    /// Makes sure of the streams and becomes the one who consumes the job's results.
+    async fn take_job(
+        &self,
+        job: &JobId,
+        shutdown: &Shutdown,
+    ) -> Result<(Lease, u64, ResultsConsumer), RunError> {
+        for note in ensure(self.queue, None).await.map_err(RunError::queue)? {
+            tracing::debug!("{note}");
+        }
+        Tasks::new(self.queue).ensure_pool(&self.config.pool).await.map_err(RunError::queue)?;
+        let (lease, epoch) = self.acquire(job, shutdown).await?;
+        let consumer = ResultsConsumer::create(self.queue, job, epoch).await.map_err(RunError::queue)?;
+        Ok((lease, epoch, consumer))
+    }
+
+    /// The lease, taken over at once from a holder on this host and directory: the directory's lock proves
+    /// that it is dead.
+    async fn acquire(&self, job: &JobId, shutdown: &Shutdown) -> Result<(Lease, u64), RunError> {
+        let holder = LeaseHolder {
+            instance: self.me.instance.clone(),
+            host: self.me.host.clone(),
+            directory: self.ground.qa_dir.display().to_string(),
+            pid: std::process::id(),
+        };
+        let mut said = false;
+        loop {
+            let is_dead =
+                |other: &LeaseHolder| other.host == holder.host && other.directory == holder.directory;
+            match Lease::acquire(self.queue, job, holder.clone()).await {
+                Ok(acquired) => return Ok((acquired.lease, acquired.epoch)),
+                Err(AcquireError::HeldBy { holder: other, .. }) if is_dead(&other) => {
+                    let taken = Lease::take_over(self.queue, job, holder.clone(), &other).await;
+                    let taken = taken.map_err(RunError::queue)?;
+                    return Ok((taken.lease, taken.epoch));
+                }
+                Err(error @ AcquireError::HeldBy { .. }) => {
+                    if !said {
+                        said = true;
+                        self.screen.say(&format!("waiting: {error}"));
+                    }
+                }
+                Err(error) => return Err(RunError::queue(error)),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(2)) => {}
+                () = shutdown.stopping() => {
+                    return Err(RunError::new(ExitCode::Interrupted, "stopped while waiting for the lease"));
+                }
+            }
+        }
+    }
+
+    /// The private queue of a killed run still shows its worker. Those that joined from elsewhere announce
+    /// themselves again.
+    async fn forget_dead_workers(&self) {
+        let presence = Presence::new(self.queue);
+        let Ok(workers) = presence.workers().await else { return };
+        for instance in workers.keys() {
+            if let Err(error) = presence.withdraw(instance).await {
+                tracing::debug!(%error, "an old heartbeat was not removed");
+            }
+        }
+    }
+
+    fn job_entry(&self, job: &JobId, longest_chunk_tokens: u32) -> JobEntry {
+        JobEntry {
+            job: job.clone(),
+            state: JobState::Active,
+            pool: self.config.pool.clone(),
+            provider: self.config.settings.provider,
+            model: self.config.settings.model.clone(),
+            context_tokens: context_tokens(self.config, longest_chunk_tokens),
+            host: self.me.host.clone(),
+            directory: self.ground.qa_dir.display().to_string(),
+            updated_at_ms: clock::unix_millis(),
+        }
+    }
+
+    /// What the queue holds already is not published again; what nobody waits for is removed.
+    /// Returns the results that are there already.
+    async fn take_over_queued(&self, core: &mut Core, job: &JobId) -> Result<BTreeSet<TaskKey>, RunError> {
+        let waiting: BTreeMap<_, TaskRef> =
+            core.waiting_tasks().map(|task| (key_of(core, job, task), task)).collect();
+        let stock = reconcile::take_stock(self.queue, job, &self.config.pool).await;
+        let stock = stock.map_err(RunError::queue)?;
+        let tasks = Tasks::new(self.queue);
+        for stale in stock.tasks.iter().filter(|key| !waiting.contains_key(*key)) {
+            tasks.remove(&self.config.pool, stale).await.map_err(RunError::queue)?;
+        }
+        let known = stock.tasks.union(&stock.results);
+        let already: Vec<_> = known.filter_map(|key| waiting.get(key).copied()).collect();
+        // Before the start, being queued already asks for nothing.
+        drop(core.apply(Event::AlreadyQueued(already)));
+        Ok(stock.results)
+    }
+
+    fn start_worker(&self, has_work: bool) -> Result<Option<(Shutdown, JoinHandle<()>)>, RunError> {
+        let place = match &self.config.place {
+            Place::Local(place) if has_work => place,
+            Place::Local(_) | Place::Fleet(_) => return Ok(None),
+        };
+        let pools = std::slice::from_ref(&self.config.pool);
+        let setup = qa_worker::setup::worker_setup(&place.serving, &[], pools)
+            .map_err(|error| RunError::new(ExitCode::Configuration, error))?;
+        let shutdown = Shutdown::new();
+        let worker = tokio::spawn(qa_worker::driver::run(setup, self.queue.clone(), shutdown.clone()));
+        Ok(Some((shutdown, worker)))
+    }
+
+    /// A sample shows what the settings lead to.
+    fn examples_wanted(&self) -> usize {
+        if self.config.run.sample.is_some() { EXAMPLES } else { 0 }
+    }
+
+    fn fleet_watch(&self, is_local: bool) -> FleetWatch {
+        let help = match &self.config.place {
+            Place::Fleet(place) => {
+                format!("start one next to each Ollama: qa-worker --nats-url {}", place.nats.url)
+            }
+            Place::Local(_) => "the in-process worker is still starting".to_owned(),
+        };
+        FleetWatch::new(self.config.settings.provider, &self.config.settings.model, help, is_local)
+    }
+}
+
+/// Ends what works for the run; gives back the core for the figures, and what a sample shows.
+async fn end_run(
+    driver: Driver,
+    crew: Crew,
+    worker_stop: Option<Shutdown>,
+    end: &End,
+) -> (Core, Vec<String>) {
+    let Driver { core, performer, done, reporter, .. } = driver;
+    let examples = reporter.finish();
+    drop((performer, done));
+    if let Some(stop) = worker_stop {
+        // Nothing is left for it to do, or nobody waits for it any more.
+        stop.leave_now();
+    }
+    crew.end(!matches!(end, End::LeftAtOnce | End::LeaseLost(_))).await;
+    (core, examples)
+}
+
+fn finish_of(end: End) -> Result<crate::core::Finish, RunError> {
+    match end {
+        End::Finished(finish) => Ok(finish),
+        End::LeaseLost(reason) => Err(RunError::queue(format!("{reason}; this coordinator stops"))),
+        End::FilesFailed(reason) => Err(RunError::files(format!(
+            "{reason}; nothing is lost: results wait in the queue, make room and go on with --resume"
+        ))),
+        End::QueueEnded(words) => {
+            Err(RunError::queue(format!("the private nats-server ended: {words}; go on with --resume")))
+        }
+        End::LeftAtOnce => Err(RunError::new(ExitCode::SecondSignal, "left at once; go on with --resume")),
+    }
+}
+
+/// What a server must be able to hold at once: prompt, chunk, an earlier answer that is asked about again,
+/// and the answer, in tokens.
+fn context_tokens(config: &GenerateConfig, longest_chunk: u32) -> u32 {
+    const EARLIER_ANSWER: u32 = 1500;
+    let prompt = &config.settings.prompt;
+    let own: u32 = [&prompt.system_message, &prompt.extra_instructions, &prompt.template]
+        .into_iter()
+        .flatten()
+        .map(|text| estimate_tokens(text))
+        .sum();
+    let output = config.settings.output_ceiling();
+    [BUILT_IN_PROMPT_TOKENS, own, longest_chunk, output.min(EARLIER_ANSWER), output]
+        .into_iter()
+        .fold(0, u32::saturating_add)
+}

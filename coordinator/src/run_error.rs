@@ -1,0 +1,52 @@
+//! Why a command could not begin or go on, with the exit code that says so.
+
+use std::fmt;
+
+use crate::exit::ExitCode;
+use crate::files::CombineError;
+use crate::plan::PlanError;
+
+/// An error for the user.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct RunError {
+    pub(crate) code: ExitCode,
+    pub(crate) message: String,
+}
+
+impl RunError {
+    pub(crate) fn new(code: ExitCode, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string() }
+    }
+
+    pub(crate) fn files(message: impl fmt::Display) -> Self {
+        Self::new(ExitCode::Files, message)
+    }
+
+    pub(crate) fn queue(message: impl fmt::Display) -> Self {
+        Self::new(ExitCode::Queue, message)
+    }
+}
+
+impl From<PlanError> for RunError {
+    fn from(error: PlanError) -> Self {
+        let code = match &error {
+            PlanError::NoChunkFiles { .. }
+            | PlanError::OutputExists { .. }
+            | PlanError::SettingsChanged { .. } => ExitCode::Configuration,
+            PlanError::File(_) | PlanError::Folder(_) | PlanError::Journal(_) => ExitCode::Files,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<CombineError> for RunError {
+    fn from(error: CombineError) -> Self {
+        let code = match &error {
+            CombineError::NotOurs { .. } => ExitCode::Configuration,
+            CombineError::Nothing { .. } => ExitCode::Failures,
+            CombineError::File(_) | CombineError::Changed { .. } => ExitCode::Files,
+        };
+        Self::new(code, error)
+    }
+}

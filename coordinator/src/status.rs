@@ -1,0 +1,287 @@
+//! The `status` command: run, documents, queue, workers, from the outside. It writes nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+
+use qa_shared::clock;
+use qa_shared::connecting::connect_options;
+use qa_shared::model::{JobEntry, PoolName};
+use qa_shared::queue::{Jobs, PoolDepth, Presence, Queue, Tasks};
+use qa_shared::shutdown::Shutdown;
+use serde::Serialize;
+
+use crate::config::StatusConfig;
+use crate::exit::ExitCode;
+use crate::files::{JobFolder, QaFile, find_qa_files, input_directory};
+use crate::format::{count, counted, duration, line};
+use crate::ground::unusable_directory;
+use crate::progress::{figures_line, fleet_line, rate_and_eta};
+use crate::run_error::RunError;
+use crate::view::{self, ServerView, View};
+
+/// Documents listed one by one at most; the rest is counted.
+const MOST_DOCUMENTS: usize = 1000;
+
+/// Everything that is known at one moment.
+#[derive(Debug, Serialize)]
+struct Status {
+    directory: String,
+    job: Option<String>,
+    /// Whether a coordinator works in the directory now.
+    running: bool,
+    /// The run's own figures, the last ones if it has ended.
+    run: Option<View>,
+    /// The documents as their files stand.
+    documents: Vec<DocumentStatus>,
+    documents_unlisted: usize,
+    queue: Option<QueueStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct DocumentStatus {
+    name: String,
+    status: String,
+    completed: usize,
+    failed: usize,
+    pairs: usize,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct QueueStatus {
+    servers: String,
+    /// Why it cannot be looked at.
+    problem: Option<String>,
+    jobs: Vec<JobEntry>,
+    pools: BTreeMap<String, Depth>,
+    workers: Vec<ServerView>,
+}
+
+#[derive(Debug, Serialize)]
+struct Depth {
+    queued: u64,
+    running: u64,
+    free_slots: u64,
+}
+
+/// Shows the status once, or again and again until a stop.
+pub(crate) async fn show(config: StatusConfig, shutdown: Shutdown) -> Result<ExitCode, RunError> {
+    let base = std::env::current_dir().map_err(RunError::files)?;
+    let directory =
+        input_directory(&config.qa_dir, &base, "Q&A files", "--qa-dir").map_err(unusable_directory)?;
+    let mut queue: Option<Queue> = None;
+    loop {
+        let mut status = read_files(&directory.path)?;
+        if let Some(nats) = &config.nats {
+            let mut found = QueueStatus { servers: nats.url.to_string(), ..QueueStatus::default() };
+            if queue.is_none() {
+                match Queue::connect(
+                    &connect_options(nats, "qa-coordinator status"),
+                    config.common.timing.clone(),
+                )
+                .await
+                {
+                    Ok(connected) => queue = Some(connected),
+                    Err(error) => found.problem = Some(error.to_string()),
+                }
+            }
+            if let Some(queue) = &queue {
+                read_queue(queue, &mut found).await;
+            }
+            status.queue = Some(found);
+        }
+        print(&status, &config)?;
+        let Some(interval) = config.watch else { return Ok(ExitCode::Success) };
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = shutdown.stopping() => return Ok(ExitCode::Success),
+        }
+    }
+}
+
+fn read_files(directory: &Path) -> Result<Status, RunError> {
+    let folder = JobFolder::open(directory);
+    let job = folder.as_ref().map(JobFolder::load_job).transpose().map_err(RunError::files)?.flatten();
+    let running = folder.as_ref().is_some_and(JobFolder::is_locked);
+    let run: Option<View> = folder.as_ref().and_then(|folder| folder.load_progress().ok().flatten());
+    let listing = find_qa_files(directory).map_err(RunError::files)?;
+    let mut documents = Vec::new();
+    for file in listing.files.iter().take(MOST_DOCUMENTS) {
+        let name = file.name.to_string();
+        documents.push(match QaFile::load(&file.path) {
+            Ok(loaded) => DocumentStatus {
+                name,
+                status: loaded.status.unwrap_or_else(|| "none".to_owned()),
+                completed: loaded.completed.len(),
+                failed: loaded.failed.len(),
+                pairs: loaded.pairs.len(),
+            },
+            Err(error) => DocumentStatus {
+                name,
+                status: format!("unreadable: {error}"),
+                completed: 0,
+                failed: 0,
+                pairs: 0,
+            },
+        });
+    }
+    Ok(Status {
+        directory: directory.display().to_string(),
+        job: job.map(|job| job.job.to_string()),
+        running,
+        run,
+        documents_unlisted: listing.files.len() - documents.len(),
+        documents,
+        queue: None,
+    })
+}
+
+async fn read_queue(queue: &Queue, found: &mut QueueStatus) {
+    let jobs = match Jobs::new(queue).all().await {
+        Ok(jobs) => jobs,
+        Err(error) => {
+            found.problem = Some(error.to_string());
+            return;
+        }
+    };
+    let tasks = Tasks::new(queue);
+    for entry in jobs.values() {
+        if let Ok(Some(PoolDepth { pending, in_flight, waiting_slots, .. })) =
+            tasks.pool_depth(&entry.pool).await
+        {
+            let depth = Depth { queued: pending, running: in_flight, free_slots: waiting_slots };
+            found.pools.insert(entry.pool.to_string(), depth);
+        }
+    }
+    if let Ok(workers) = Presence::new(queue).workers().await {
+        let serving = jobs.values().next().map_or_else(|| PoolName::new(""), |entry| entry.pool.clone());
+        found.workers = view::servers(&workers, &serving);
+    }
+    found.jobs = jobs.into_values().collect();
+}
+
+fn print(status: &Status, config: &StatusConfig) -> Result<(), RunError> {
+    let text = if config.json {
+        let one_line = config.watch.is_some();
+        let json =
+            if one_line { serde_json::to_string(status) } else { serde_json::to_string_pretty(status) };
+        json.map_err(|error| RunError::new(ExitCode::Internal, error))?
+    } else {
+        // A watched status replaces the one before.
+        let clear = if config.watch.is_some() { "\x1b[2J\x1b[H" } else { "" };
+        format!("{clear}{}", describe(status).trim_end())
+    };
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(RunError::files(error)),
+        _ => Ok(()),
+    }
+}
+
+fn describe(status: &Status) -> String {
+    let mut text = String::new();
+    let mut say = |line: String| writeln!(text, "{line}").expect("a String takes every text");
+    let job = status.job.as_deref().unwrap_or("none (no run of this program yet)");
+    say(format!("directory    {}", status.directory));
+    say(format!("job          {job}"));
+    say(format!("coordinator  {}", if status.running { "running" } else { "not running" }));
+    if let Some(run) = &status.run {
+        let age = clock::unix_millis().saturating_sub(run.updated_at_ms) as f64 / 1000.0;
+        if status.running {
+            say(format!(
+                "run          {}, {} for {}",
+                figures_line(run),
+                run.state,
+                duration(run.elapsed_seconds)
+            ));
+            say(format!("             {}; {}", rate_and_eta(run), fleet_line(run)));
+            for document in &run.active {
+                say(format!(
+                    "  in work    {}: {}/{} chunks, {} failed",
+                    line(&document.name, 80),
+                    document.completed + document.failed,
+                    document.chunks,
+                    document.failed
+                ));
+            }
+        } else {
+            // A coordinator that was killed could not say how its run ended.
+            let ended = if run.state == "running" || run.state == "stopping" {
+                "ended without a word"
+            } else {
+                &run.state
+            };
+            say(format!("last run     {ended}, {} ago: {}", duration(age), figures_line(run)));
+        }
+        for (reason, number) in &run.failures {
+            say(format!("             failed: {number} x {}", line(reason, 60)));
+        }
+    }
+    let mut by_status: BTreeMap<&str, usize> = BTreeMap::new();
+    for document in &status.documents {
+        *by_status.entry(&document.status).or_default() += 1;
+    }
+    let totals: Vec<_> =
+        by_status.iter().map(|(status, number)| format!("{number} {}", line(status, 60))).collect();
+    say(format!("Q&A files    {}", if totals.is_empty() { "none".to_owned() } else { totals.join(", ") }));
+    for document in &status.documents {
+        say(format!(
+            "  {:<12} {} ({} chunks completed, {} failed, {} pairs)",
+            line(&document.status, 60),
+            line(&document.name, 80),
+            document.completed,
+            document.failed,
+            document.pairs
+        ));
+    }
+    if status.documents_unlisted > 0 {
+        say(format!("  and {} more", status.documents_unlisted));
+    }
+    if let Some(queue) = &status.queue {
+        describe_queue(queue, &mut say);
+    }
+    text
+}
+
+fn describe_queue(queue: &QueueStatus, say: &mut impl FnMut(String)) {
+    say(format!("queue        {}", queue.servers));
+    if let Some(problem) = &queue.problem {
+        say(format!("             {}", line(problem, 300)));
+        return;
+    }
+    for entry in &queue.jobs {
+        say(format!(
+            "  job {}  {:?}, pool {}, {} on {}",
+            entry.job,
+            entry.state,
+            entry.pool,
+            line(&entry.directory, 120),
+            line(&entry.host, 60)
+        ));
+    }
+    for (pool, depth) in &queue.pools {
+        say(format!(
+            "  pool {}  {} queued, {} running, {} waiting for work",
+            line(pool, 80),
+            count(depth.queued),
+            count(depth.running),
+            counted(depth.free_slots, "slot")
+        ));
+    }
+    if queue.workers.is_empty() {
+        say("  no worker is present".to_owned());
+    }
+    for server in &queue.workers {
+        let problem = server.problem.as_ref().map(|problem| format!(": {}", line(problem, 200)));
+        say(format!(
+            "  worker {} at {}  {}/{} slots busy, {:.0} tokens/s{}",
+            line(&server.host, 60),
+            line(&server.url, 80),
+            server.busy,
+            server.slots,
+            server.tokens_per_second,
+            problem.unwrap_or_default()
+        ));
+    }
+}

@@ -1,0 +1,112 @@
+//! A run's figures for the summary file, for people and for machines.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use qa_shared::model::JobId;
+
+use crate::core::{ChunkState, Core, FileStatus, Finish, StopCause};
+use crate::exit::ExitCode;
+use crate::files::{ChunkFigures, PairFigures, RunSummary, UsageFigures, now};
+use crate::plan::PlanReport;
+
+/// What a summary is made from.
+pub(crate) struct Outcome<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) job: &'a JobId,
+    pub(crate) finish: &'a Finish,
+    pub(crate) plan: &'a PlanReport,
+    pub(crate) qa_dir: &'a Path,
+    pub(crate) elapsed: Duration,
+}
+
+/// The run in figures.
+pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
+    let (totals, tally) = (outcome.core.totals(), outcome.core.tally());
+    let documents = outcome.core.documents();
+    let successful: Vec<String> = documents
+        .iter()
+        .filter(|document| {
+            document.file_status() == Some(FileStatus::Completed) && document.error().is_none()
+        })
+        .map(|document| format!("{}_qa.json", document.name()))
+        .collect();
+    let mut failed_documents: BTreeMap<String, String> = BTreeMap::new();
+    for document in documents {
+        if let Some(error) = document.error() {
+            failed_documents.insert(document.name().to_string(), error.to_owned());
+        } else if document.file_status() == Some(FileStatus::Failed) {
+            failed_documents.insert(document.name().to_string(), "every chunk failed".to_owned());
+        }
+    }
+    let mut failures: BTreeMap<String, usize> = BTreeMap::new();
+    for (state, _) in documents.iter().flat_map(crate::core::Document::chunk_states) {
+        if let ChunkState::Failed { reason } = state {
+            *failures.entry(reason.to_string()).or_default() += 1;
+        }
+    }
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    RunSummary {
+        total_files: documents.len(),
+        successful_files: successful.len(),
+        failed_files: failed_documents.len(),
+        qa_files_created: successful,
+        qa_directory: outcome.qa_dir.to_owned(),
+        processed_at: now(),
+        status: status(outcome.finish).to_owned(),
+        job: outcome.job.to_string(),
+        failed_documents,
+        skipped_files: outcome.plan.skipped.clone(),
+        chunks: ChunkFigures {
+            total: size(totals.chunks),
+            completed: size(totals.completed),
+            failed: size(totals.failed),
+            outstanding: size(totals.outstanding()),
+        },
+        total_qa_pairs: totals.pairs,
+        pairs: PairFigures { asked: tally.asked, got: tally.pairs },
+        failures,
+        usage: UsageFigures {
+            calls: tally.calls,
+            input_tokens: tally.usage.input_tokens,
+            output_tokens: tally.usage.output_tokens,
+            seconds: outcome.elapsed.as_secs_f64(),
+        },
+        combined_file: None,
+    }
+}
+
+/// How the run ended, in one word.
+pub(crate) fn status(finish: &Finish) -> &'static str {
+    match finish {
+        Finish::Complete => "completed",
+        Finish::Sampled => "sampled",
+        Finish::Stopped(StopCause::Signal) => "interrupted",
+        Finish::Stopped(StopCause::Cancelled) => "cancelled",
+        Finish::Stopped(StopCause::Detached) => "detached",
+        Finish::Stopped(StopCause::FailureRate(_)) => "stopped",
+    }
+}
+
+/// The exit code that tells the truth.
+pub(crate) fn exit_code(finish: &Finish, run: &RunSummary) -> ExitCode {
+    match finish {
+        Finish::Complete if run.chunks.failed > 0 || run.failed_files > 0 => ExitCode::Failures,
+        Finish::Sampled if run.chunks.failed > 0 => ExitCode::Failures,
+        Finish::Complete | Finish::Sampled => ExitCode::Success,
+        Finish::Stopped(StopCause::FailureRate(_)) => ExitCode::FailureRate,
+        Finish::Stopped(StopCause::Signal | StopCause::Cancelled | StopCause::Detached) => {
+            ExitCode::Interrupted
+        }
+    }
+}
+
+/// For a machine, on standard output.
+pub(crate) fn print_json(value: &impl serde::Serialize) {
+    if let Ok(text) = serde_json::to_string_pretty(value) {
+        // Nobody is left to tell when standard output is closed.
+        drop(writeln!(std::io::stdout().lock(), "{text}"));
+    }
+}

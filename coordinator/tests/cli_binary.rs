@@ -1,0 +1,93 @@
+//! The real binary: help, completions, exit codes, and what goes to which stream.
+#![expect(clippy::unwrap_used, reason = "part of the tests")]
+
+mod cli_support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use qa_coordinator::exit::ExitCode;
+
+fn run(args: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_qa-coordinator"))
+        .args(args)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+#[test]
+fn help_texts_are_those_checked_in() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
+    for (name, args) in [
+        ("qa-coordinator.txt", &["--help"][..]),
+        ("generate.txt", &["generate", "--help"]),
+        ("combine.txt", &["combine", "--help"]),
+        ("status.txt", &["status", "--help"]),
+        ("cancel.txt", &["cancel", "--help"]),
+    ] {
+        let (code, stdout, stderr) = run(args, &[]);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{name}");
+        cli_support::compare_with_file(&folder.join(name), &stdout);
+    }
+}
+
+#[test]
+fn the_help_shows_every_exit_code() {
+    let (_, help, _) = run(&["generate", "--help"], &[]);
+    assert!(help.contains(ExitCode::table().trim_end()), "{help}");
+    let codes = ExitCode::ALL.map(ExitCode::code);
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 70, 130]);
+}
+
+#[test]
+fn completions_come_for_every_shell() {
+    for (shell, mark) in [("bash", "complete -F"), ("zsh", "#compdef"), ("fish", "complete -c")] {
+        let (code, stdout, stderr) = run(&["completions", shell], &[]);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{shell}");
+        assert!(stdout.contains(mark) && stdout.contains("ollama-base-url"), "{shell}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_or_setting_ends_with_code_2() {
+    for (args, part) in [
+        (&["generate", "--tempature", "1"][..], "a similar argument exists: '--temperature'"),
+        (&["generate", "--temperature", "hot"], "--temperature: found `hot`"),
+        (&["generate"], "error: a setting is wrong, nothing was done:\n  --provider: the provider is openai"),
+        (&["generate", "--env-file", "mine"], "--env-file: cannot read the env file `mine`"),
+        (&["status", "--interval", "1"], "--interval:"),
+        (&["cancel", "--job", "x"], "--job:"),
+        (&["combine", "--log-format", "xml"], "--log-format:"),
+        (&["generat"], "a similar subcommand exists: 'generate'"),
+        (&[], "Usage: qa-coordinator <COMMAND>"),
+    ] {
+        let (code, stdout, stderr) = run(args, &[]);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
+        assert!(stderr.contains(part), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn who_forgets_the_command_is_told_what_to_type() {
+    let (code, _, stderr) = run(&["--provider", "local", "--model", "m"], &[]);
+    assert_eq!(code, 2);
+    assert!(
+        stderr.contains("tip: the main job is a command of its own: qa-coordinator generate ..."),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn secrets_are_in_no_message() {
+    let environment = [("OPENAI_API_KEY", "sk-secret"), ("QA_NATS_URL", "http://me:sk-secret@q")];
+    let args = ["generate", "--api-key", "sk-secret", "--nats-token", "sk-secret"];
+    let (code, stdout, stderr) = run(&args, &environment);
+    assert_eq!(code, 2);
+    assert!(!(stdout + &stderr).contains("sk-secret"), "{stderr}");
+}
