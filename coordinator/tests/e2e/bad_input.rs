@@ -1,0 +1,249 @@
+//! Bad input end to end: one clear message, the documented exit code, nothing lost, and whatever is not
+//! broken is done nevertheless.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
+use qa_shared::testing::{TestNats, TestNatsOptions};
+use serde_json::{Value, json};
+
+use crate::checker::{Check, check};
+use crate::command_line::Line;
+use crate::documents::Document;
+use crate::processes::no_process_is_left_in;
+use crate::site::{Site, read_json};
+
+#[tokio::test]
+async fn broken_chunk_files_never_stop_the_others() {
+    let site = Site::new(&[Document::new("good", 5), Document::new("empty", 0), Document::new("one", 1)]);
+    let write = |name: &str, text: &[u8]| fs::write(site.chunks_dir().join(name), text).unwrap();
+    let whole = fs::read(site.chunks_dir().join("good_chunks.json")).unwrap();
+    write("truncated_chunks.json", &whole[..whole.len() / 2]);
+    write("prose_chunks.json", b"this is no JSON");
+    write("nothing_chunks.json", b"");
+    write("list_chunks.json", b"[1, 2, 3]");
+    write("binary_chunks.json", &[0xff, 0xfe, 0x00, 0x80]);
+    write("half_chunks.json", br#"{"status": "processing", "metadata": {}, "chunks": []}"#);
+    write("._good_chunks.json", b"macOS");
+    fs::create_dir(site.chunks_dir().join("folder_chunks.json")).unwrap();
+    let server = FakeOllama::start(FakeConfig::default());
+    let ended = site.generate().servers(&[&server]).run(1).await;
+    let broken = ["truncated", "prose", "nothing", "list", "binary"];
+    let checked = broken.iter().fold(Check::new(&site), |check, name| check.broken(name));
+    check(&checked.broken("folder"));
+    assert_eq!(server.stats().chat_calls, 6);
+    let summary = site.summary();
+    for name in broken {
+        assert!(summary["failed_documents"].get(name).is_some(), "{name} is not listed: {summary:#}");
+        assert!(ended.stderr.contains(name), "{name} is not named:\n{}", ended.stderr);
+    }
+    assert_eq!(summary["skipped_files"]["half"], "processing");
+    assert!(!site.qa_path("half").exists());
+    assert_eq!(site.status_of("empty"), "completed");
+    // Repaired, they are done by a resume.
+    for name in broken {
+        site.write(&Document::new(name, 2));
+    }
+    fs::remove_dir(site.chunks_dir().join("folder_chunks.json")).unwrap();
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    site.check();
+    assert_eq!(server.stats().chat_calls, 6 + 2 * 5);
+}
+
+#[tokio::test]
+async fn documents_of_any_name_are_done() {
+    let long = "ein sehr langer Name ".repeat(10);
+    let names = [
+        "with spaces",
+        "Übersicht über Größen",
+        "概要",
+        "release.v2.10",
+        "FAQ",
+        "faq",
+        "-dash",
+        "a'b\"c",
+        "percent%20",
+        "dollar$HOME",
+        "star*",
+        long.trim(),
+    ];
+    let documents: Vec<_> = names.iter().map(|name| Document::new(name, 2)).collect();
+    let site = Site::new(&documents);
+    let server = FakeOllama::start(FakeConfig::default());
+    site.generate().servers(&[&server]).run(0).await;
+    site.check();
+    assert_eq!(server.stats().chat_calls, 2 * names.len() as u64);
+}
+
+#[tokio::test]
+async fn a_chunk_that_never_gets_an_answer_fails_with_its_raw_answers_and_the_rest_is_done() {
+    let document = Document::new("poisoned", 12);
+    let site = Site::new(std::slice::from_ref(&document));
+    let server = FakeOllama::start(FakeConfig::default());
+    let bad = document.texts[4].clone();
+    server.respond_with(move |call| {
+        if call.chunk == bad {
+            Behaviour::Text("As a language model I like soup.".to_owned())
+        } else {
+            Behaviour::Answer
+        }
+    });
+    let ended = site.generate().servers(&[&server]).run(1).await;
+    check(&Check::new(&site).failed("poisoned", [4]));
+    assert_eq!(server.stats().calls_for(&document.texts[4]), 3);
+    let record =
+        site.qa("poisoned")["chunks"].as_array().unwrap().iter().find(|one| one["chunk"] == 4).cloned();
+    assert_eq!(record.unwrap()["error"]["reason"], "no_usable_answer");
+    let log = fs::read_to_string(site.job_folder().join("failures.jsonl")).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().filter(|line| line["answer"] == "As a language model I like soup.").count(), 3);
+    assert!(lines.iter().all(|line| line["document"] == "poisoned" && line["chunk"] == 4));
+    assert!(
+        ended.stderr.contains("no_usable_answer") && ended.stderr.contains("failures.jsonl"),
+        "{}",
+        ended.stderr
+    );
+    let status = site.coordinator("status").arg("--json").run(0).await;
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    assert_eq!(status["running"], false);
+    assert_eq!(status["run"]["failures"], json!({"no_usable_answer": 1}));
+    assert_eq!(status["documents"][0]["failed"], 1);
+}
+
+#[tokio::test]
+async fn a_document_of_which_every_chunk_fails_is_failed_and_not_combined() {
+    let (bad, good) = (Document::new("bad", 3), Document::new("good", 3));
+    let site = Site::new(&[bad.clone(), good]);
+    let server = FakeOllama::start(FakeConfig::default());
+    server.respond_with(move |call| {
+        if bad.texts.contains(&call.chunk) { Behaviour::Text("no".to_owned()) } else { Behaviour::Answer }
+    });
+    site.generate().args(["--attempts", "1"]).servers(&[&server]).run(1).await;
+    check(&Check::new(&site).failed("bad", 0..3));
+    assert_eq!(site.status_of("bad"), "failed");
+}
+
+#[tokio::test]
+async fn a_chunk_over_the_queue_servers_limit_fails_and_the_rest_is_done() {
+    let nats = TestNats::start_with(TestNatsOptions { max_payload: 16 * 1024, ..Default::default() }).await;
+    let mut document = Document::new("wide", 6);
+    document.texts[2] = "A sentence that goes on. ".repeat(900).trim().to_owned();
+    document.texts[5] = String::new();
+    let site = Site::new(&[document]);
+    let server = FakeOllama::start(FakeConfig::default());
+    let worker = Line::worker(&nats, &[&server]).start();
+    let ended = site.generate().fleet(&nats).run(1).await;
+    check(&Check::new(&site).failed("wide", [2, 5]));
+    assert!(ended.stderr.contains("task_too_large"), "{}", ended.stderr);
+    assert_eq!(server.stats().chat_calls, 4);
+    // The cause is the input: without a change there is nothing to try again.
+    site.generate().arg("--resume").fleet(&nats).run(1).await;
+    assert_eq!(server.stats().chat_calls, 4);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_used_is_named_with_exit_code_5() {
+    let site = Site::new(&[Document::new("any", 2)]);
+    let begun = Instant::now();
+    let ended = site.generate().args(["--nats-url", "nats://127.0.0.1:1"]).run(5).await;
+    assert!(ended.stderr.contains("127.0.0.1:1"), "{}", ended.stderr);
+    assert!(begun.elapsed() < Duration::from_secs(30), "took {:?}", begun.elapsed());
+    let plain = TestNats::start_with(TestNatsOptions { jetstream: false, ..Default::default() }).await;
+    let ended = site.generate().fleet(&plain).run(5).await;
+    assert!(ended.stderr.contains("JetStream"), "{}", ended.stderr);
+    let closed =
+        TestNats::start_with(TestNatsOptions { token: Some("s3cret".to_owned()), ..Default::default() });
+    let closed = closed.await;
+    let ended = site.generate().fleet(&closed).args(["--nats-token", "wr0ng"]).run(5).await;
+    assert!(ended.stderr.contains("error:") && !ended.stderr.contains("wr0ng"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn local_mode_without_a_nats_server_says_how_to_get_one() {
+    let site = Site::new(&[Document::new("any", 2)]);
+    let server = FakeOllama::start(FakeConfig::default());
+    let line = site.generate().servers(&[&server]).env("PATH", "/nowhere").env("QA_NATS_SERVER", "");
+    let ended = line.run(5).await;
+    assert!(
+        ended.stderr.contains("nats-server") && ended.stderr.contains("QA_NATS_SERVER"),
+        "{}",
+        ended.stderr
+    );
+    let line = site.generate().servers(&[&server]).env("QA_NATS_SERVER", "/nowhere/nats-server");
+    let ended = line.run(5).await;
+    assert!(ended.stderr.contains("/nowhere/nats-server"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_second_coordinator_on_the_same_directory_is_told_who_works_there() {
+    let site = Site::new(&[Document::new("shared", 4)]);
+    let server = FakeOllama::start(FakeConfig::default());
+    server.respond_with(|_| Behaviour::Hang);
+    let first = site.generate().servers(&[&server]).start();
+    server.wait_for(|stats| stats.generating == 1).await;
+    let ended = site.generate().arg("--resume").servers(&[&server]).run(2).await;
+    let holder = format!("process {}", first.pid());
+    assert!(ended.stderr.contains(&holder), "{holder} is not named:\n{}", ended.stderr);
+    let ended = site.generate().arg("--restart").servers(&[&server]).run(2).await;
+    assert!(ended.stderr.contains(&holder), "{holder} is not named:\n{}", ended.stderr);
+    first.kill().await;
+    no_process_is_left_in(site.root()).await;
+    server.respond_with(|_| Behaviour::Answer);
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    site.check();
+}
+
+#[tokio::test]
+async fn directories_that_cannot_be_used_are_named() {
+    let site = Site::new(&[Document::new("any", 2)]);
+    let server = FakeOllama::start(FakeConfig::default());
+    // A file in place of the directory: permissions do not stop every user.
+    fs::write(site.qa_dir(), "in the way").unwrap();
+    let ended = site.generate().servers(&[&server]).run(6).await;
+    assert!(ended.stderr.contains(site.qa_dir().to_str().unwrap()), "{}", ended.stderr);
+    assert_eq!(fs::read_to_string(site.qa_dir()).unwrap(), "in the way");
+    fs::remove_file(site.qa_dir()).unwrap();
+    fs::remove_file(site.chunks_dir().join("any_chunks.json")).unwrap();
+    let ended = site.generate().servers(&[&server]).run(2).await;
+    assert!(ended.stderr.contains("no file named *_chunks.json"), "{}", ended.stderr);
+    fs::remove_dir(site.chunks_dir()).unwrap();
+    let ended = site.generate().servers(&[&server]).run(2).await;
+    assert!(ended.stderr.contains(site.chunks_dir().to_str().unwrap()), "{}", ended.stderr);
+    assert!(!site.chunks_dir().exists());
+    assert_eq!(server.stats().chat_calls, 0);
+}
+
+#[tokio::test]
+async fn a_document_that_is_edited_during_the_run_stops_and_a_resume_takes_the_new_text() {
+    let (mut edited, other) = (Document::new("edited", 30), Document::new("other", 10));
+    let site = Site::new(&[edited.clone(), other]);
+    let server = FakeOllama::start(FakeConfig { slots: 2, ..FakeConfig::default() });
+    server.respond_with(|_| Behaviour::Slow(Duration::from_millis(50)));
+    let run = site.generate().servers(&[&server]).start();
+    server.wait_for(|stats| stats.chat_calls >= 5).await;
+    edited.texts[20].push_str(" Changed while it was read.");
+    site.write(&edited);
+    let ended = run.ends_with(1).await;
+    assert!(ended.stderr.contains("edited"), "{}", ended.stderr);
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    site.check();
+    assert!(server.stats().chat_calls <= 41 + 2, "{} calls", server.stats().chat_calls);
+}
+
+#[tokio::test]
+async fn a_combined_file_of_another_directory_is_not_replaced() {
+    let (mine, theirs) = (Site::new(&[Document::new("mine", 2)]), Site::new(&[Document::new("theirs", 2)]));
+    let server = FakeOllama::start(FakeConfig::default());
+    mine.generate().servers(&[&server]).run(0).await;
+    let before = fs::read(mine.combined()).unwrap();
+    let line = || theirs.generate().arg("--output-file").arg(mine.combined()).servers(&[&server]);
+    let ended = line().run(2).await;
+    assert!(ended.stderr.contains("--overwrite"), "{}", ended.stderr);
+    assert_eq!(fs::read(mine.combined()).unwrap(), before);
+    line().args(["--resume", "--overwrite"]).run(0).await;
+    let sources = read_json(&mine.combined())["metadata"]["num_documents"].clone();
+    assert_eq!(sources, 1);
+    assert_eq!(server.stats().chat_calls, 4);
+}

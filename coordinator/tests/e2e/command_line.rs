@@ -1,0 +1,85 @@
+//! Command lines of both programs, in an environment that holds nothing of this machine.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use qa_shared::testing::TestNats;
+use qa_shared::testing::fake_ollama::FakeOllama;
+use tokio::process::Command;
+
+use crate::processes::{Ended, Running};
+use crate::programs;
+
+/// A command line in the making.
+pub(crate) struct Line {
+    name: String,
+    command: Command,
+}
+
+impl Line {
+    fn new(name: &str, program: &Path, directory: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(directory).env("RUST_BACKTRACE", "1");
+        // What finds the nats-server, and nothing else.
+        for variable in ["PATH", "QA_NATS_SERVER"] {
+            #[expect(clippy::disallowed_methods, reason = "a test has no settings object")]
+            let value: Option<OsString> = std::env::var_os(variable);
+            command.envs(value.map(|value| (variable, value)));
+        }
+        Self { name: name.to_owned(), command }
+    }
+
+    /// `qa-coordinator COMMAND`.
+    pub(crate) fn coordinator(command: &str, directory: &Path) -> Self {
+        Self::new(&format!("qa-coordinator {command}"), programs::coordinator(), directory).arg(command)
+    }
+
+    /// `qa-worker` for these servers.
+    pub(crate) fn worker(nats: &TestNats, servers: &[&FakeOllama]) -> Self {
+        let directory = std::env::temp_dir();
+        Self::new("qa-worker", programs::worker(), &directory).fleet(nats).servers(servers)
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    pub(crate) fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// With the queue of a fleet.
+    pub(crate) fn fleet(self, nats: &TestNats) -> Self {
+        self.arg("--nats-url").arg(nats.url())
+    }
+
+    /// For these LLM servers.
+    pub(crate) fn servers(mut self, servers: &[&FakeOllama]) -> Self {
+        for server in servers {
+            self = self.arg("--ollama-base-url").arg(server.url());
+        }
+        self
+    }
+
+    /// With short durations: for scenarios in which something has to expire. Every process of a fleet needs
+    /// the same.
+    pub(crate) fn impatient(self) -> Self {
+        self.env("QA_ACK_WAIT", "3s").env("QA_PRESENCE_AGE", "3s")
+    }
+
+    pub(crate) fn start(self) -> Running {
+        Running::start(&self.name, self.command)
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn run(self, code: i32) -> Ended {
+        self.start().ends_with(code).await
+    }
+}

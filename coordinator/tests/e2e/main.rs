@@ -1,0 +1,22 @@
+//! End to end: the real programs, real nats-server children, and fake Ollama servers in this process.
+//!
+//! Each file of scenarios is about one promise of the design. Nothing here looks into the programs: what
+//! counts is their files, their output, their exit codes, the model calls that were paid for, and the queue.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
+mod bad_input;
+mod checker;
+mod checker_tests;
+mod command_line;
+mod crashes;
+mod documents;
+mod fleet;
+mod local;
+mod poison;
+mod processes;
+mod programs;
+mod python;
+mod resume;
+mod site;
+mod spent;
+mod stops;

@@ -1,0 +1,213 @@
+//! Resuming work whose input, settings or failures have changed: edit one paragraph, pay for one chunk.
+
+use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeModel, FakeOllama};
+use serde_json::json;
+
+use crate::checker::{Check, check};
+use crate::documents::Document;
+use crate::site::Site;
+
+fn server() -> FakeOllama {
+    FakeOllama::start(FakeConfig {
+        slots: 2,
+        models: vec![FakeModel::new("qwen3:8b"), FakeModel::new("llama3.2:3b")],
+        ..FakeConfig::default()
+    })
+}
+
+fn documents() -> [Document; 2] {
+    [Document::new("handbook", 14), Document::pdf("slides", 9, 4)]
+}
+
+/// A finished run.
+async fn finished() -> (Site, FakeOllama) {
+    let (site, server) = (Site::new(&documents()), server());
+    site.generate().servers(&[&server]).run(0).await;
+    assert_eq!(server.stats().chat_calls, 23);
+    (site, server)
+}
+
+#[tokio::test]
+async fn a_finished_job_asks_nothing_more() {
+    let (site, server) = finished().await;
+    let before = std::fs::read(site.qa_path("handbook")).unwrap();
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    site.check();
+    assert_eq!(server.stats().chat_calls, 23);
+    assert_eq!(std::fs::read(site.qa_path("handbook")).unwrap(), before);
+}
+
+#[tokio::test]
+async fn new_documents_are_taken_in() {
+    let (site, server) = finished().await;
+    site.write(&Document::new("appendix", 5));
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    site.check();
+    assert_eq!(server.stats().chat_calls, 23 + 5);
+}
+
+#[tokio::test]
+async fn who_edits_one_paragraph_pays_for_one_chunk() {
+    let (site, server) = finished().await;
+    let [mut handbook, _] = documents();
+    handbook.texts[6].push_str(" One more sentence, added later.");
+    site.write(&handbook);
+    let ended = site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    assert!(ended.stderr.contains("1 changed"), "{}", ended.stderr);
+    site.check();
+    assert_eq!(server.stats().chat_calls, 23 + 1);
+    assert_eq!(server.stats().calls_for(&handbook.texts[6]), 1);
+    let previous = site.job_folder().join("previous");
+    assert!(std::fs::read_dir(previous).unwrap().count() >= 1, "the replaced file was not kept");
+}
+
+#[tokio::test]
+async fn chunks_that_merely_moved_keep_their_pairs() {
+    let (site, server) = finished().await;
+    let [mut handbook, _] = documents();
+    handbook.texts.swap(2, 11);
+    handbook.texts.remove(5);
+    handbook.texts.insert(0, "A new preface. It tells what the handbook is about.".to_owned());
+    site.write(&handbook);
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    site.check();
+    assert_eq!(server.stats().chat_calls, 23 + 1);
+}
+
+#[tokio::test]
+async fn a_document_chunked_anew_is_asked_anew_where_its_texts_are_new() {
+    let (site, server) = finished().await;
+    let [handbook, _] = documents();
+    let mut rechunked = handbook.clone();
+    rechunked.texts = handbook.texts.chunks(2).map(|two| two.join("\n")).collect();
+    site.write(&rechunked);
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    site.check();
+    assert_eq!(server.stats().chat_calls, 23 + 7);
+}
+
+#[tokio::test]
+async fn the_output_of_a_document_that_is_gone_stays_and_is_combined() {
+    let (site, server) = finished().await;
+    std::fs::remove_file(site.chunks_dir().join("slides_chunks.json")).unwrap();
+    site.write(&Document::new("appendix", 2));
+    let ended = site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    assert!(ended.stderr.contains("slides_qa.json"), "the stray is not listed:\n{}", ended.stderr);
+    check(&Check::new(&site).stray("slides"));
+    assert_eq!(server.stats().chat_calls, 23 + 2);
+}
+
+/// A run in which two chunks of the handbook failed.
+async fn with_failures() -> (Site, FakeOllama, [String; 2]) {
+    let (site, server) = (Site::new(&documents()), server());
+    let texts = &documents()[0].texts;
+    let bad = [texts[3].clone(), texts[9].clone()];
+    let refused = bad.clone();
+    server.respond_with(move |call| {
+        if refused.contains(&call.chunk) { Behaviour::Text("no".to_owned()) } else { Behaviour::Answer }
+    });
+    site.generate().args(["--attempts", "1"]).servers(&[&server]).run(1).await;
+    check(&Check::new(&site).failed("handbook", [3, 9]));
+    assert_eq!(server.stats().chat_calls, 23);
+    (site, server, bad)
+}
+
+#[tokio::test]
+async fn failed_chunks_and_nothing_else_are_tried_again() {
+    let (site, server, bad) = with_failures().await;
+    server.respond_with(|_| Behaviour::Answer);
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    site.check();
+    let stats = server.stats();
+    assert_eq!(stats.chat_calls, 23 + 2);
+    assert!(bad.iter().all(|text| stats.calls_for(text) == 2));
+}
+
+#[tokio::test]
+async fn failed_chunks_are_left_alone_on_request() {
+    let (site, server, _) = with_failures().await;
+    server.respond_with(|_| Behaviour::Answer);
+    site.generate().args(["--resume", "--no-retry-failed"]).servers(&[&server]).run(1).await;
+    check(&Check::new(&site).failed("handbook", [3, 9]));
+    assert_eq!(server.stats().chat_calls, 23);
+}
+
+#[tokio::test]
+async fn failures_that_fail_again_stay_failures() {
+    let (site, server, _) = with_failures().await;
+    site.generate().args(["--resume", "--attempts", "1"]).servers(&[&server]).run(1).await;
+    check(&Check::new(&site).failed("handbook", [3, 9]));
+    assert_eq!(server.stats().chat_calls, 23 + 2);
+}
+
+#[tokio::test]
+async fn changed_settings_are_refused_until_they_are_accepted_and_then_count_for_the_rest() {
+    let (site, server) = (Site::new(&documents()), server());
+    site.generate().args(["--sample", "8"]).servers(&[&server]).run(0).await;
+    let changed = || {
+        let line = site.coordinator("generate").arg("--chunks-dir").arg(site.chunks_dir());
+        line.args(["--provider", "local", "--model", "llama3.2:3b", "--resume"]).servers(&[&server])
+    };
+    let ended = changed().run(2).await;
+    for part in ["model: qwen3:8b before, llama3.2:3b now", "--accept-changes", "15 outstanding"] {
+        assert!(ended.stderr.contains(part), "`{part}` is missing:\n{}", ended.stderr);
+    }
+    assert_eq!(server.stats().chat_calls, 8);
+    changed().arg("--accept-changes").run(0).await;
+    site.check();
+    assert_eq!(server.stats().chat_calls, 23);
+    let mut models: Vec<_> = documents()
+        .iter()
+        .flat_map(|document| site.qa(&document.name)["chunks"].as_array().unwrap().clone())
+        .map(|record| record["model"].as_str().unwrap().to_owned())
+        .collect();
+    models.sort();
+    assert_eq!(models, [vec!["llama3.2:3b"; 15], vec!["qwen3:8b"; 8]].concat());
+}
+
+#[tokio::test]
+async fn output_that_exists_is_not_overwritten_silently() {
+    let (site, server) = finished().await;
+    let before = std::fs::read(site.qa_path("handbook")).unwrap();
+    let ended = site.generate().servers(&[&server]).run(2).await;
+    assert!(ended.stderr.contains("--resume") && ended.stderr.contains("--restart"), "{}", ended.stderr);
+    let line = site.generate().arg("--no-resume").env("GENERATOR_RESUME", "true");
+    line.servers(&[&server]).run(2).await;
+    assert_eq!(std::fs::read(site.qa_path("handbook")).unwrap(), before);
+    assert_eq!(server.stats().chat_calls, 23);
+}
+
+#[tokio::test]
+async fn a_restart_does_everything_again_and_keeps_the_old_files() {
+    let (site, server) = finished().await;
+    let (job, before) = (site.job(), std::fs::read(site.qa_path("handbook")).unwrap());
+    site.generate().arg("--restart").servers(&[&server]).run(0).await;
+    site.check();
+    assert_eq!(server.stats().chat_calls, 2 * 23);
+    assert_ne!(site.job(), job);
+    let kept = files_in(&site.job_folder().join("previous"));
+    assert!(kept.contains(&before), "the old file is not among the {} that were kept", kept.len());
+}
+
+/// The contents of all files in a directory and those in it.
+fn files_in(directory: &std::path::Path) -> Vec<Vec<u8>> {
+    let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let content = |path: std::path::PathBuf| {
+        if path.is_dir() { files_in(&path) } else { vec![std::fs::read(path).unwrap()] }
+    };
+    paths.flat_map(content).collect()
+}
+
+#[tokio::test]
+async fn unknown_fields_of_a_qa_file_survive() {
+    let (site, server) = finished().await;
+    let mut qa = site.qa("handbook");
+    qa["reviewed_by"] = json!({"name": "Jürgen", "at": 7});
+    std::fs::write(site.qa_path("handbook"), serde_json::to_vec_pretty(&qa).unwrap()).unwrap();
+    let [mut handbook, _] = documents();
+    handbook.texts[0].push_str(" Edited.");
+    site.write(&handbook);
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    site.check();
+    assert_eq!(site.qa("handbook")["reviewed_by"], json!({"name": "Jürgen", "at": 7}));
+}
