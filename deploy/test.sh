@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# The gate: everything that must hold before a change lands. See --help.
+set -euo pipefail
+# shellcheck source=deploy/lib/tools.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/tools.sh"
+
+usage() {
+    cat <<'END'
+Runs the whole gate and stops at the first section that fails.
+
+usage: deploy/test.sh [SECTION...]
+
+Sections, in this order: scripts format clippy docs deny test. With names, only these run.
+What is missing is fetched into .tools/ in this checkout, pinned by version and checksum.
+END
+}
+
+SECTIONS='scripts format clippy docs deny test'
+
+section_scripts() {
+    local script
+    for script in deploy/*.sh deploy/lib/*.sh .ci/run; do
+        bash -n "$script" || return 1
+    done
+    "$PYTHON" -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' deploy/lib/demo.py || return 1
+    ensure_shellcheck
+    if [ -z "$SHELLCHECK" ]; then
+        say "no shellcheck for this machine; only the syntax was checked"
+        return 0
+    fi
+    "$SHELLCHECK" --external-sources deploy/*.sh deploy/lib/*.sh .ci/run
+}
+
+section_format() { cargo fmt --all --check; }
+
+section_clippy() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
+
+section_docs() { RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked; }
+
+# Without advisories: their database is a git repository that changes under us, so the same
+# commit could pass today and fail tomorrow. 'cargo deny check advisories' is for a schedule.
+section_deny() { "$CARGO_DENY" --locked check --hide-inclusion-graph licenses bans sources; }
+
+# More threads than cores: the end-to-end tests wait for processes most of the time.
+section_test() { QA_NATS_SERVER=$NATS_SERVER cargo test --workspace --locked -- --test-threads "${QA_TEST_THREADS:-6}"; }
+
+need_components() {
+    local missing=''
+    cargo fmt --version >/dev/null 2>&1 || missing='rustfmt'
+    cargo clippy --version >/dev/null 2>&1 || missing="$missing clippy"
+    [ -z "$missing" ] || die "missing parts of the Rust toolchain; run: rustup component add $missing"
+}
+
+chosen=''
+for argument in "$@"; do
+    case $argument in
+        -h | --help) usage; exit 0 ;;
+        *) case " $SECTIONS " in
+            *" $argument "*) chosen="$chosen $argument" ;;
+            *) usage >&2; die "there is no section '$argument'" ;;
+        esac ;;
+    esac
+done
+
+cd "$ROOT"
+trap clean_scratch EXIT
+begin=$SECONDS
+ensure_cargo
+ensure_python
+for section in ${chosen:-$SECTIONS}; do
+    case $section in
+        format | clippy) need_components ;;
+        deny) ensure_cargo_deny ;;
+        test) ensure_nats_server ;;
+    esac
+    printf '\n===== %s =====\n' "$section"
+    start=$SECONDS
+    # Not in an 'if': that would switch off set -e inside the section.
+    set +e
+    (set -e; "section_$section") </dev/null
+    status=$?
+    set -e
+    [ "$status" = 0 ] || die "section '$section' failed (status $status) after $((SECONDS - start)) s; again with: deploy/test.sh $section"
+    printf '===== %s: ok, %s s =====\n' "$section" $((SECONDS - start))
+done
+printf '\nall of it passed in %s s:%s\n' $((SECONDS - begin)) " ${chosen:-$SECTIONS}"
