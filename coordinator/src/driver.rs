@@ -252,22 +252,8 @@ impl Driver {
 
     /// A failure that this process found, not a worker.
     fn failed_here(&self, key: TaskKey, failure: Failure) -> TaskResult {
-        TaskResult {
-            key,
-            text_hash: None,
-            outcome: Outcome::Failed { failure },
-            asked: 0,
-            worker: self.performer.instance.clone(),
-            host: self.performer.host.clone(),
-            server: None,
-            provider: None,
-            model: None,
-            attempts: 0,
-            usage: Usage::default(),
-            started_at_ms: clock::unix_millis(),
-            duration_ms: 0,
-            unusable: Vec::new(),
-        }
+        let (worker, host) = (self.performer.instance.clone(), self.performer.host.clone());
+        TaskResult::failed_without_call(key, failure, worker, host, clock::unix_millis())
     }
 
     fn task_of(&self, key: &TaskKey) -> TaskRef {

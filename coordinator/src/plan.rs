@@ -188,8 +188,9 @@ pub(crate) fn plan(input: &PlanInput<'_>) -> Result<Plan, PlanError> {
     }
     apply_rounds(&mut plans, &journalled);
     let mut core = Core::new(plans, &CoreSettings { failure_limits: limits });
-    let released = replay(&mut core, &mut desks, &chunk_files, journalled, &mut report);
-    journal.release(&released)?;
+    let replayed = replay(&mut core, &mut desks, &chunk_files, journalled);
+    report.replayed = replayed.accepted;
+    journal.release(&replayed.released)?;
     let tokens =
         (0..).zip(core.documents()).map(|(index, document)| (document.name().token(), index)).collect();
 

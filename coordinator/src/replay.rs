@@ -7,7 +7,6 @@ use qa_shared::model::{FailureReason, TextHash, Usage};
 
 use crate::core::{Applied, ChunkState, Core, DocumentPlan, ResultFact, TaskRef, Verdict};
 use crate::files::{ChunkFile, ChunkRecord, ChunkSource, Entry, EntryLocation, RecordStatus};
-use crate::plan::PlanReport;
 use crate::snapshots::Desk;
 
 /// A journal entry without its pairs.
@@ -44,23 +43,31 @@ pub(crate) fn apply_rounds(plans: &mut [DocumentPlan], journalled: &[(EntryLocat
     }
 }
 
-/// Replays the journal; returns entries that nothing needs any more.
+/// What a replay came to.
+#[derive(Debug, Default)]
+pub(crate) struct Replayed {
+    /// Results that changed a chunk's state.
+    pub(crate) accepted: usize,
+    /// Entries that nothing needs any more.
+    pub(crate) released: Vec<EntryLocation>,
+}
+
+/// Replays the journal.
 pub(crate) fn replay(
     core: &mut Core,
     desks: &mut [Option<Desk>],
     files: &[Option<Arc<ChunkFile>>],
     journalled: Vec<(EntryLocation, Light)>,
-    report: &mut PlanReport,
-) -> Vec<EntryLocation> {
+) -> Replayed {
     let index: BTreeMap<String, u32> =
         (0..).zip(core.documents()).map(|(index, document)| (document.name().to_string(), index)).collect();
-    let mut released = Vec::new();
+    let mut replayed = Replayed::default();
     for (location, entry) in journalled {
         let (document, record) = match entry {
             Light::Rounds { document, .. } => {
                 match index.get(&document).and_then(|index| desks.get_mut(*index as usize)) {
                     Some(Some(desk)) => desk.rounds.push(location),
-                    Some(None) | None => released.push(location),
+                    Some(None) | None => replayed.released.push(location),
                 }
                 continue;
             }
@@ -79,18 +86,18 @@ pub(crate) fn replay(
             }
         }
         if applied == Applied::Accepted {
-            report.replayed += 1;
+            replayed.accepted += 1;
             if let Some(source) = desk.sources.get_mut(fact.task.chunk as usize) {
-                let replaced = std::mem::replace(source, ChunkSource::Journal(location));
-                if let ChunkSource::Journal(replaced) = replaced {
-                    released.push(replaced);
+                let earlier = std::mem::replace(source, ChunkSource::Journal(location));
+                if let ChunkSource::Journal(earlier) = earlier {
+                    replayed.released.push(earlier);
                 }
             }
         } else {
-            released.push(location);
+            replayed.released.push(location);
         }
     }
-    released
+    replayed
 }
 
 /// Where a text stands now that was asked about elsewhere and has no pairs yet.

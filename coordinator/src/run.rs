@@ -380,9 +380,9 @@ fn finish_of(end: End) -> Result<crate::core::Finish, RunError> {
     match end {
         End::Finished(finish) => Ok(finish),
         End::LeaseLost(reason) => Err(RunError::queue(format!("{reason}; this coordinator stops"))),
-        End::FilesFailed(reason) => Err(RunError::files(format!(
-            "{reason}; nothing is lost: results wait in the queue, make room and go on with --resume"
-        ))),
+        End::FilesFailed(reason) => {
+            Err(RunError::files(format!("{reason} (nothing is lost: results wait in the queue)")))
+        }
         End::QueueEnded(words) => {
             Err(RunError::queue(format!("the private nats-server ended: {words}; go on with --resume")))
         }

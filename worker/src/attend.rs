@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use qa_shared::model::{
-    Failure, FailureReason, JobEntry, JobId, JobState, Outcome, Provider, Task, TaskKey, TaskResult, Usage,
+    Failure, FailureReason, JobEntry, JobId, JobState, Outcome, Provider, Task, TaskKey, TaskResult,
 };
-use qa_shared::queue::{Delivery, PoisonNotes, Presence, Results};
+use qa_shared::queue::{Delivery, PoisonNotes, Presence, PublishError, Results};
 use qa_shared::shutdown::Shutdown;
 use qa_shared::{clock, wire};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::assigner::Assignment;
 use crate::driver::WorkerSetup;
@@ -27,6 +28,13 @@ use crate::server::Server;
 const POISON_AT: usize = 5;
 /// How long the result of a task that overran its deadline may still take to be stored.
 const STORE_GRACE: Duration = Duration::from_secs(120);
+
+/// What is said to the queue in the end.
+enum Settlement {
+    Ack,
+    HandBack(Option<Duration>),
+    Discard,
+}
 
 /// A task that this many servers failed at is the task's own fault.
 const FAULTY_SERVERS: u64 = 4;
@@ -44,6 +52,8 @@ pub(crate) struct Attendant {
     pub(crate) presence: Presence,
     pub(crate) jobs: watch::Receiver<Arc<BTreeMap<JobId, JobEntry>>>,
     pub(crate) shutdown: Shutdown,
+    /// Acks and hand-backs that wait for their confirmation.
+    pub(crate) settling: TaskTracker,
 }
 
 enum End {
@@ -84,10 +94,22 @@ pub(crate) async fn attend(attendant: &Attendant, server: &Server, work: &Assign
             End::Store(Box::new(attendant.failed(&key, server, failure)))
         })
     };
-    attendant.conclude(end, &key, &delivery).await;
+    let settlement = match end {
+        End::Store(result) => attendant.store(*result, &delivery).await,
+        End::HandBack(after) => Settlement::HandBack(after),
+        End::Discard => Settlement::Discard,
+    };
     if is_suspicious && let Err(error) = attendant.poison.clear(&key, &attendant.setup.instance).await {
         tracing::debug!(%error, "note could not be taken back");
     }
+    // Not in the slot: after a restart of the queue server a confirmation may take long to fail.
+    attendant.settling.spawn(async move {
+        settled(match settlement {
+            Settlement::Ack => delivery.ack().await,
+            Settlement::HandBack(after) => delivery.hand_back(after).await,
+            Settlement::Discard => delivery.discard().await,
+        });
+    });
 }
 
 fn settled<E: std::fmt::Display>(outcome: Result<(), E>) {
@@ -202,72 +224,40 @@ impl Attendant {
         }
     }
 
-    async fn conclude(&self, end: End, key: &TaskKey, delivery: &Delivery) {
-        match end {
-            End::Store(result) => {
-                let give_up = async {
-                    self.shutdown.stopping().await;
-                    tokio::select! {
-                        () = tokio::time::sleep(self.setup.drain_timeout) => {}
-                        () = self.shutdown.leaving_now() => {}
-                    }
-                };
-                match self.results.publish_until_stored(&result, delivery.context.as_ref(), give_up).await {
-                    Ok(()) => settled(delivery.ack().await),
-                    Err(qa_shared::queue::PublishError::TooLarge { bytes, limit }) => {
-                        self.store_smaller(*result, bytes, limit, delivery).await;
-                    }
-                    Err(error) => {
-                        tracing::error!(task = %key, %error, "result could not be stored, the task will be done again");
-                        settled(delivery.hand_back(None).await);
-                    }
-                }
-            }
-            End::HandBack(after) => settled(delivery.hand_back(after).await),
-            End::Discard => settled(delivery.discard().await),
-        }
-    }
-
-    /// A result over the server's limit: first without the unusable answers, then as a failure.
-    async fn store_smaller(&self, mut result: TaskResult, bytes: usize, limit: usize, delivery: &Delivery) {
-        result.unusable.clear();
-        let context = delivery.context.as_ref();
-        let mut stored = self.results.publish_until_stored(&result, context, self.drained()).await;
-        if matches!(stored, Err(qa_shared::queue::PublishError::TooLarge { .. })) {
-            result.outcome = Outcome::Failed {
-                failure: Failure {
-                    reason: FailureReason::TaskTooLarge,
-                    message: format!("the result has {bytes} bytes, the queue server takes {limit}"),
-                },
+    /// Stores the result. One over the server's limit is tried again without the unusable answers, and then
+    /// as a failure.
+    async fn store(&self, mut result: TaskResult, delivery: &Delivery) -> Settlement {
+        loop {
+            let context = delivery.context.as_ref();
+            let error = match self.results.publish_until_stored(&result, context, self.drained()).await {
+                Ok(()) => return Settlement::Ack,
+                Err(error) => error,
             };
-            stored = self.results.publish_until_stored(&result, context, self.drained()).await;
-        }
-        match stored {
-            Ok(()) => settled(delivery.ack().await),
-            Err(error) => {
-                tracing::error!(task = %result.key, %error, "result could not be stored, the task will be done again");
-                settled(delivery.hand_back(None).await);
+            match error {
+                PublishError::TooLarge { .. } if !result.unusable.is_empty() => result.unusable.clear(),
+                PublishError::TooLarge { bytes, limit }
+                    if matches!(result.outcome, Outcome::Completed { .. }) =>
+                {
+                    let message = format!("the result has {bytes} bytes, the queue server takes {limit}");
+                    let failure = Failure { reason: FailureReason::TaskTooLarge, message };
+                    result.outcome = Outcome::Failed { failure };
+                }
+                error => {
+                    tracing::error!(
+                        task = %result.key, %error,
+                        "result could not be stored, the task will be done again"
+                    );
+                    return Settlement::HandBack(None);
+                }
             }
         }
     }
 
     fn failed(&self, key: &TaskKey, server: &Server, failure: Failure) -> TaskResult {
-        TaskResult {
-            key: key.clone(),
-            text_hash: None,
-            outcome: Outcome::Failed { failure },
-            asked: 0,
-            worker: self.setup.instance.clone(),
-            host: self.setup.host.clone(),
-            server: Some(server.url.clone()),
-            provider: None,
-            model: None,
-            attempts: 0,
-            usage: Usage::default(),
-            started_at_ms: clock::unix_millis(),
-            duration_ms: 0,
-            unusable: Vec::new(),
-        }
+        let (worker, host) = (self.setup.instance.clone(), self.setup.host.clone());
+        let failed =
+            TaskResult::failed_without_call(key.clone(), failure, worker, host, clock::unix_millis());
+        TaskResult { server: Some(server.url.clone()), ..failed }
     }
 
     /// Completes when the task's job is cancelled.

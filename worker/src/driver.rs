@@ -12,6 +12,7 @@ use qa_shared::queue::{Jobs, PoisonNotes, Presence, Queue, Results, SourceError}
 use qa_shared::shutdown::Shutdown;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use crate::assigner::{Assigner, Assignment};
 use crate::attend::{self, Attendant};
@@ -24,6 +25,9 @@ use crate::server::Server;
 const PATIENT: Duration = Duration::from_secs(5);
 /// The same when other pools want the server too.
 const RESTLESS: Duration = Duration::from_secs(1);
+
+/// How long the last acks may take.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// What a worker works with.
 #[derive(Debug, Clone)]
@@ -60,6 +64,7 @@ pub async fn run(setup: WorkerSetup, queue: Queue, shutdown: Shutdown) {
         presence: Presence::new(&queue),
         jobs: jobs.receiver(),
         shutdown: shutdown.clone(),
+        settling: TaskTracker::new(),
     });
     for server in &setup.servers {
         let (sender, assignment) = watch::channel(None);
@@ -100,6 +105,8 @@ pub async fn run(setup: WorkerSetup, queue: Queue, shutdown: Shutdown) {
             tracing::error!(%error, "a slot ended unexpectedly");
         }
     }
+    attendant.settling.close();
+    drop(tokio::time::timeout(LAST_WORDS, attendant.settling.wait()).await);
     assigners.shutdown().await;
     if let Err(error) = heartbeat.await {
         tracing::error!(%error, "the heartbeat ended unexpectedly");

@@ -110,6 +110,8 @@ pub fn choose(current: Option<&PoolName>, busy: u32, candidates: &[Candidate]) -
 
 #[cfg(test)]
 mod tests {
+    use qa_shared::model::Provider;
+
     use super::*;
 
     fn candidate(name: &str, pending: u64, waited: u64) -> Candidate {
@@ -118,6 +120,48 @@ mod tests {
 
     fn choice(current: Option<&str>, busy: u32, candidates: &[Candidate]) -> Choice {
         choose(current.map(PoolName::new).as_ref(), busy, candidates)
+    }
+
+    fn job(id: u64, pool: &str, model: &str, state: JobState, context_tokens: u32) -> (JobId, JobEntry) {
+        let job = JobId::from_random(id);
+        let entry = JobEntry {
+            job: job.clone(),
+            state,
+            pool: PoolName::new(pool),
+            provider: Provider::Local,
+            model: model.into(),
+            context_tokens,
+            host: "h".into(),
+            directory: "d".into(),
+            updated_at_ms: 0,
+        };
+        (job, entry)
+    }
+
+    #[test]
+    fn active_jobs_make_a_pool_wanted_and_the_most_demanding_one_its_context() {
+        let jobs = [
+            job(1, "a", "m", JobState::Active, 3000),
+            job(2, "a", "m:latest", JobState::Active, 5000),
+            job(3, "b", "m", JobState::Interrupted, 9000),
+            job(4, "c", "x", JobState::Cancelled, 9000),
+        ];
+        let wanted = wanted(&jobs.into(), &Restrictions::default());
+        let pool = PoolName::new("a");
+        assert_eq!(wanted, [WantedPool { pool, model: "m:latest".into(), context_tokens: 5000 }]);
+    }
+
+    #[test]
+    fn restrictions_keep_pools_out_and_rename_models() {
+        let restrictions = Restrictions {
+            pools: vec![PoolName::new("b")],
+            models: vec![("m:latest".into(), "m:q4".into())],
+        };
+        let jobs = [job(1, "a", "m", JobState::Active, 1), job(2, "b", "m", JobState::Active, 1)];
+        let pools: Vec<_> = wanted(&jobs.into(), &restrictions).into_iter().map(|pool| pool.pool).collect();
+        assert_eq!(pools, [PoolName::new("b")]);
+        assert_eq!(restrictions.served_name("m:latest").as_deref(), Some("m:q4"));
+        assert_eq!(restrictions.served_name("other:latest"), None);
     }
 
     #[test]

@@ -42,6 +42,34 @@ pub struct TaskResult {
     pub unusable: Vec<UnusableAnswer>,
 }
 
+impl TaskResult {
+    /// A failure that came about without a model call.
+    pub fn failed_without_call(
+        key: TaskKey,
+        failure: Failure,
+        worker: InstanceId,
+        host: String,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            key,
+            text_hash: None,
+            outcome: Outcome::Failed { failure },
+            asked: 0,
+            worker,
+            host,
+            server: None,
+            provider: None,
+            model: None,
+            attempts: 0,
+            usage: Usage::default(),
+            started_at_ms: now_ms,
+            duration_ms: 0,
+            unusable: Vec::new(),
+        }
+    }
+}
+
 /// Pairs or a failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "status")]
