@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use qa_shared::clock;
-
 use qa_shared::model::{
     Failure, FailureReason, InstanceId, JobEntry, JobId, JobState, Outcome, PoolName, TaskKey, TaskResult,
     Usage, WorkerPresence,

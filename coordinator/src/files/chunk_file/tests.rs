@@ -2,9 +2,8 @@
 
 use std::fs;
 
-use serde_json::json;
-
 use qa_shared::tokens::estimate_tokens;
+use serde_json::json;
 
 use super::super::fixtures::{Document, ready};
 use super::*;
