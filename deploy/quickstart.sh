@@ -174,7 +174,9 @@ say "The files are in $QA_DIR:"
 say "  *_qa.json           pairs and status, one file per document"
 say "  training_data.json  all pairs${sample[0]:+ (once the job is finished: this was a sample)}"
 say ""
-say "Your own documents: $COORDINATOR generate --chunks-dir DIR --qa-dir DIR --provider local --model MODEL"
+say "Your own documents, with a model of your Ollama:"
+say "  $COORDINATOR generate --nats-server $NATS_SERVER \\"
+say "    --ollama-base-url http://127.0.0.1:11434 --model MODEL --chunks-dir DIR --qa-dir DIR"
 if [ "$status" = 1 ]; then
     say "note: some chunks failed, the lines above say why${own_model:+; of so small a model that is to be expected}"
     # Status 1 says just that. With the demo model the demonstration has succeeded all the same.

@@ -64,6 +64,8 @@ pub(crate) struct Driver {
     pub(crate) workers: Watched<InstanceId, WorkerPresence>,
     pub(crate) shutdown: Shutdown,
     pub(crate) detach: bool,
+    /// Everything is being published, after which this coordinator leaves.
+    pub(crate) detaching: bool,
     pub(crate) reporter: Reporter,
     pub(crate) fleet: FleetWatch,
     pub(crate) speed: Speed,
@@ -88,8 +90,13 @@ impl Driver {
                 () = self.shutdown.leaving_now() => return End::LeftAtOnce,
                 () = self.shutdown.stopping(), if !stop_heard => {
                     stop_heard = true;
-                    let cause = if self.detach { StopCause::Detached } else { StopCause::Signal };
-                    Some(Event::Stop(cause))
+                    if self.detach {
+                        tracing::info!("detaching: publishing what is left; a second signal leaves at once");
+                        self.detaching = true;
+                        Some(Event::Window(u32::MAX))
+                    } else {
+                        Some(Event::Stop(StopCause::Signal))
+                    }
                 }
                 done = self.done.recv() => match done {
                     Some(done) => match self.event_of(done) {
@@ -324,7 +331,19 @@ impl Driver {
             .filter(|entry| entry.job == self.job || entry.updated_at_ms >= fresh_since)
             .count();
         self.show();
+        if self.detaching {
+            return self.detach_when_published();
+        }
         Event::Window(window(slots, self.speed.chunks_per_second(), u32::try_from(rivals).unwrap_or(1)))
+    }
+
+    /// The fleet goes on without this coordinator once it has every task.
+    fn detach_when_published(&self) -> Event {
+        if self.core.waiting_tasks().next().is_none() && self.performer.lines.unconfirmed.is_empty() {
+            Event::Stop(StopCause::Detached)
+        } else {
+            Event::Window(u32::MAX)
+        }
     }
 
     /// Renews the job's entry. A queue server that lost its disk has forgotten the job, and without its entry

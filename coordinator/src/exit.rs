@@ -46,7 +46,7 @@ impl ExitCode {
             Self::Success => "success; also a finished --sample",
             Self::Failures => "finished, but with failed chunks or documents",
             Self::Configuration => "bad configuration or command line; nothing was done",
-            Self::Interrupted => "interrupted by a signal or `cancel`; --resume goes on",
+            Self::Interrupted => "interrupted by a signal (also with --detach) or `cancel`; --resume goes on",
             Self::FailureRate => "stopped by --max-failure-rate; --resume goes on",
             Self::Queue => "queue unreachable or unusable",
             Self::Files => "files cannot be read or written",

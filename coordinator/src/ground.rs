@@ -21,6 +21,14 @@ pub(crate) struct Ground {
     _lock: DirectoryLock,
 }
 
+/// Whether there is anything to read, before anything is started for it.
+pub(crate) fn check_input(config: &GenerateConfig) -> Result<(), RunError> {
+    let base = std::env::current_dir().map_err(RunError::files)?;
+    input_directory(&config.chunks_dir, &base, "chunk files", "--chunks-dir")
+        .map(drop)
+        .map_err(unusable_directory)
+}
+
 /// Finds or makes the directories and takes the lock.
 pub(crate) fn prepare(config: &GenerateConfig, host: &str, screen: &Screen) -> Result<Ground, RunError> {
     let base = std::env::current_dir().map_err(RunError::files)?;

@@ -18,6 +18,7 @@ use crate::files::{
     Journal, JournalError, Listing, QaFile, Scanned, adopt, find_chunk_files, find_qa_files, generation_info,
     keep_aside, now, qa_path, write_unprocessable,
 };
+use crate::format::counted;
 use crate::reconcile::Tokens;
 use crate::replay::{Light, apply_rounds, replay};
 use crate::sample;
@@ -31,6 +32,22 @@ pub enum PlanError {
     NoChunkFiles {
         /// The directory.
         directory: PathBuf,
+    },
+    /// There are chunk files, and none of them is finished.
+    #[error(
+        "nothing to do: of {skipped} chunk files in `{}` none has the status `completed` ({name} has {status}); \
+         a chunk file needs \"status\": \"completed\" and \"chunks\": [{{\"text\": \"...\"}}]",
+        directory.display()
+    )]
+    NothingFinished {
+        /// The directory.
+        directory: PathBuf,
+        /// How many there are.
+        skipped: usize,
+        /// One of them.
+        name: String,
+        /// Its status.
+        status: String,
     },
     /// Output exists and nobody said what to do with it.
     #[error(
@@ -161,6 +178,14 @@ pub(crate) fn plan(input: &PlanInput<'_>) -> Result<Plan, PlanError> {
     };
     let info = generation_info(input.settings, &now());
     let opened = open_documents(input, &listing, &info, &mut report)?;
+    if let (true, Some((name, status))) = (opened.is_empty(), report.skipped.first_key_value()) {
+        return Err(PlanError::NothingFinished {
+            directory: input.chunks_dir.to_owned(),
+            skipped: report.skipped.len(),
+            name: name.clone(),
+            status: status.clone(),
+        });
+    }
     let longest_chunk_tokens = opened
         .iter()
         .filter_map(|open| open.file.as_ref().map(|file| file.longest_tokens))
@@ -263,15 +288,19 @@ fn begin(input: &PlanInput<'_>, report: &mut PlanReport) -> Result<Begun, PlanEr
             let abandoned = input.folder.load_job().ok().flatten().map(|job| job.job);
             let aside = input.folder.previous_path();
             let old = qa_files.iter().map(|file| &file.path).chain(&segments);
-            let mut kept = 0;
+            let mut kept: u64 = 0;
             for path in old {
-                kept += usize::from(keep_aside(path, &aside)?.is_some());
+                kept += u64::from(keep_aside(path, &aside)?.is_some());
             }
             for path in qa_files.iter().map(|file| &file.path).chain(&segments) {
                 crate::files::remove_file(path)?;
             }
             if kept > 0 {
-                report.notes.push(format!("--restart: {kept} old files are kept in `{}`", aside.display()));
+                report.notes.push(format!(
+                    "--restart: {} kept in `{}`",
+                    counted(kept, "old file"),
+                    aside.display()
+                ));
             }
             Ok(Begun { job: None, abandoned, has_output: false })
         }

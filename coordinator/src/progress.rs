@@ -236,6 +236,9 @@ pub(crate) fn fleet_line(view: &View) -> String {
     let busy: u32 = serving.iter().map(|server| server.busy).sum();
     let slots: u32 = serving.iter().map(|server| server.slots).sum();
     let hosts: std::collections::BTreeSet<_> = serving.iter().map(|server| &server.host).collect();
+    if view.state == "stopping" {
+        return "finishing what is running".to_owned();
+    }
     if serving.is_empty() {
         return "no worker serves this model yet".to_owned();
     }

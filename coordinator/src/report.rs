@@ -63,7 +63,11 @@ pub(crate) fn plan(report: &PlanReport, total_chunks: u64, outstanding: u64) -> 
         say(format!("  {}: {} before, {} from now on", change.setting, change.before, change.now));
     }
     for (name, status) in &report.skipped {
-        say(format!("skipped: {} has status {}", line(name, 120), line(status, 40)));
+        say(format!(
+            "skipped: {} has status {}, only `completed` ones are worked on",
+            line(name, 120),
+            line(status, 40)
+        ));
     }
     for (name, error) in &report.broken {
         say(format!("cannot be processed: {}: {}", line(name, 120), line(error, 400)));
@@ -103,8 +107,15 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
     say(
         "documents",
         format!(
-            "{} completed, {} failed, {} in all",
-            run.successful_files, run.failed_files, run.total_files
+            "{} completed, {} failed, {} in all{}",
+            run.successful_files,
+            run.failed_files,
+            run.total_files,
+            if run.skipped_files.is_empty() {
+                String::new()
+            } else {
+                format!("; {} skipped, not finished by the chunker", run.skipped_files.len())
+            }
         ),
     );
     say(

@@ -52,6 +52,7 @@ pub(crate) async fn generate(
     let host = qa_shared::host::name();
     let instance = InstanceId::new(&host, std::process::id(), rand::random());
     let me = Me { instance, host, started: Instant::now() };
+    ground::check_input(&config)?;
     let timing = config.common.timing.clone();
     // Before anything is written.
     let (found_server, fleet_queue) = match &config.place {
@@ -183,11 +184,7 @@ impl JobRun<'_> {
             chunk_files: planned.chunk_files,
             held: Held::default(),
         };
-        let begun = serde_json::json!({
-            "pid": std::process::id(), "host": self.me.host, "model": self.config.settings.model,
-            "chunks": core.totals().chunks, "outstanding": core.totals().outstanding(),
-        });
-        performer.log_event("run_started", begun);
+        performer.log_event("run_started", self.start_details(&core));
         let mut driver = Driver {
             core,
             performer,
@@ -202,6 +199,7 @@ impl JobRun<'_> {
             jobs: Jobs::new(self.queue).watch(),
             workers: Presence::new(self.queue).watch(),
             shutdown,
+            detaching: false,
             detach: matches!(&self.config.place, Place::Fleet(place) if place.detach),
             reporter: Reporter::new(self.screen, self.config.common.logs.quiet, self.examples_wanted()),
             fleet: self.fleet_watch(is_local),
@@ -340,6 +338,13 @@ impl JobRun<'_> {
         let shutdown = Shutdown::new();
         let worker = tokio::spawn(qa_worker::driver::run(setup, self.queue.clone(), shutdown.clone()));
         Ok(Some((shutdown, worker)))
+    }
+
+    fn start_details(&self, core: &Core) -> serde_json::Value {
+        serde_json::json!({
+            "pid": std::process::id(), "host": self.me.host, "model": self.config.settings.model,
+            "chunks": core.totals().chunks, "outstanding": core.totals().outstanding(),
+        })
     }
 
     /// A sample shows what the settings lead to.

@@ -32,6 +32,7 @@ impl From<PlanError> for RunError {
     fn from(error: PlanError) -> Self {
         let code = match &error {
             PlanError::NoChunkFiles { .. }
+            | PlanError::NothingFinished { .. }
             | PlanError::OutputExists { .. }
             | PlanError::SettingsChanged { .. } => ExitCode::Configuration,
             PlanError::File(_) | PlanError::Folder(_) | PlanError::Journal(_) => ExitCode::Files,

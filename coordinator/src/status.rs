@@ -227,7 +227,7 @@ fn describe(status: &Status) -> String {
     say(format!("Q&A files    {}", if totals.is_empty() { "none".to_owned() } else { totals.join(", ") }));
     for document in &status.documents {
         say(format!(
-            "  {:<12} {} ({} chunks completed, {} failed, {} pairs)",
+            "  {:<12} {} (chunks: {} completed, {} failed; {} pairs)",
             line(&document.status, 60),
             line(&document.name, 80),
             document.completed,

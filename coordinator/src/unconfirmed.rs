@@ -28,6 +28,11 @@ impl Unconfirmed {
         self.tasks().remove(&task);
     }
 
+    /// Whether nothing is being published.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tasks().is_empty()
+    }
+
     /// Whether publishing it is still under way and wanted.
     pub(crate) fn contains(&self, task: TaskRef) -> bool {
         self.tasks().contains(&task)

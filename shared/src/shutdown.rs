@@ -1,7 +1,13 @@
 //! Orderly shutdown as a value that is passed in: the first signal asks to stop, the second insists.
 
+use std::time::{Duration, Instant};
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// Signals that come together count as one: `timeout` and some service managers send to the process and to
+/// its group.
+const ONE_SIGNAL: Duration = Duration::from_millis(200);
 
 /// The two levels of shutdown; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -28,16 +34,20 @@ impl Shutdown {
         let mut hangup = signal(SignalKind::hangup())?;
         let watched = shutdown.clone();
         tokio::spawn(async move {
+            let mut first: Option<Instant> = None;
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
                     _ = hangup.recv() => {}
                 }
-                if watched.stop.is_cancelled() {
-                    watched.now.cancel();
-                } else {
-                    watched.stop.cancel();
+                match first {
+                    None => {
+                        first = Some(Instant::now());
+                        watched.stop.cancel();
+                    }
+                    Some(first) if first.elapsed() < ONE_SIGNAL => {}
+                    Some(_) => watched.now.cancel(),
                 }
             }
         });

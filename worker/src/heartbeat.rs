@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use qa_shared::model::WorkerPresence;
 use qa_shared::queue::{Presence, Queue};
@@ -10,6 +11,11 @@ use tokio::sync::watch;
 
 use crate::assigner::Assignment;
 use crate::driver::WorkerSetup;
+
+/// A changed number of running requests is announced this soon.
+const LOAD_EVERY: Duration = Duration::from_secs(2);
+/// How often progress is told.
+const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
 /// Announces until the stop has been asked for and every server is idle, then says goodbye.
 pub(crate) async fn run(
@@ -21,7 +27,9 @@ pub(crate) async fn run(
     let presence = Presence::new(&queue);
     let every = queue.timing().renewal();
     let is_busy = || setup.servers.iter().any(|server| server.busy() > 0);
+    let mut told = (Instant::now(), 0);
     loop {
+        tell_progress(&setup, &mut told);
         let draining = shutdown.is_stopping();
         if draining && !is_busy() {
             break;
@@ -32,13 +40,23 @@ pub(crate) async fn run(
         }
         let news =
             futures_util::future::select_all(assignments.iter_mut().map(|one| Box::pin(one.changed())));
+        let busy = busy_slots(&setup);
+        let changed_load = async {
+            loop {
+                tokio::time::sleep(LOAD_EVERY.min(every)).await;
+                if busy_slots(&setup) != busy {
+                    return;
+                }
+            }
+        };
         let idle = async {
             while is_busy() {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
         tokio::select! {
             () = tokio::time::sleep(every) => {}
+            () = changed_load => {}
             (changed, ..) = news, if !draining => drop(changed),
             () = shutdown.stopping(), if !draining => {}
             () = idle, if draining => {}
@@ -46,6 +64,26 @@ pub(crate) async fn run(
     }
     if let Err(error) = presence.withdraw(&setup.instance).await {
         tracing::debug!(%error, "could not say goodbye");
+    }
+}
+
+fn busy_slots(setup: &WorkerSetup) -> u32 {
+    setup.servers.iter().map(|server| server.busy()).sum()
+}
+
+/// Now and then, what was done: somebody may look at this terminal after hours.
+fn tell_progress(setup: &WorkerSetup, told: &mut (Instant, u64)) {
+    let servers: Vec<_> = setup.servers.iter().map(|server| server.presence()).collect();
+    let finished = servers.iter().map(|server| server.finished).sum();
+    if told.0.elapsed() >= PROGRESS_EVERY && finished != told.1 {
+        let tokens_per_second: f64 = servers.iter().map(|server| server.tokens_per_second).sum();
+        tracing::info!(
+            finished,
+            busy = busy_slots(setup),
+            tokens_per_second = tokens_per_second.round(),
+            "tasks finished since the start"
+        );
+        *told = (Instant::now(), finished);
     }
 }
 

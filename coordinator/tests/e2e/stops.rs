@@ -79,6 +79,8 @@ async fn a_second_signal_leaves_at_once() {
     server.wait_for(|stats| stats.generating == 2 && stats.chat_calls >= 7).await;
     run.signal("INT");
     run.says("a second signal leaves at once").await;
+    // Signals that come together count as one.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     run.signal("INT");
     run.ends_with(130).await;
     no_process_is_left_in(site.root()).await;
