@@ -261,3 +261,19 @@ fn status_and_cancel_know_their_job() {
     let config = cancel(&["--qa-dir", "out"], &[]).unwrap();
     assert_eq!(config.target, CancelTarget::Directory("out".into()));
 }
+
+#[test]
+fn a_slip_in_a_variables_name_is_told_and_other_programs_variables_are_not() {
+    let text = "GENERATOR_TEMPRATURE=0.3\nQA_CONCURENCY=3\nGENERATOR_CHUNK_SIZE=1000\nOLLAMA_HOST=0.0.0.0\n\
+                VALIDATOR_MODEL=x\nGENERATOR_INCOMING_DIR=/data/incoming\n";
+    let config = generate_in(&[], &with_file(enough(&[]), text)).unwrap();
+    let warnings: Vec<_> =
+        config.common.notes.iter().filter(|note| note.warning).map(|note| &note.text).collect();
+    assert_eq!(
+        warnings,
+        [
+            "config.env:1: GENERATOR_TEMPRATURE is not a setting; did you mean GENERATOR_TEMPERATURE?",
+            "config.env:2: QA_CONCURENCY is not a setting; did you mean QA_CONCURRENCY?"
+        ]
+    );
+}

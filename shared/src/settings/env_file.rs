@@ -27,6 +27,11 @@ impl EnvFile {
         &self.path
     }
 
+    /// Every name with the line that it stands on.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.values.iter().map(|(name, (_, line))| (name.as_str(), *line))
+    }
+
     /// A variable's value and the line, counted from 1, that it stands on; of several the last one wins.
     pub(super) fn get(&self, name: &str) -> Option<(&str, usize)> {
         self.values.get(name).map(|(value, line)| (value.as_str(), *line))

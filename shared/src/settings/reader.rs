@@ -68,7 +68,8 @@ impl<'a> Reader<'a> {
     /// Starts a reading; mistakes in the env file are part of it.
     pub fn new(environment: &'a Environment) -> Self {
         let mistakes = environment.mistakes().to_vec();
-        Self { environment, mistakes, notes: Vec::new(), sources: Vec::new() }
+        let notes = environment.likely_slips().into_iter().map(|text| Note { warning: true, text }).collect();
+        Self { environment, mistakes, notes, sources: Vec::new() }
     }
 
     /// Notes a mistake.

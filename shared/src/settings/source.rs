@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::env_file::{self, EnvFile};
 use super::errors::Mistake;
 use super::setting::Setting;
-use super::variables::Variable;
+use super::variables::{ALL, Variable};
 
 /// Where a value was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,24 @@ impl Environment {
     /// What is wrong with the env file.
     pub(super) fn mistakes(&self) -> &[Mistake] {
         &self.mistakes
+    }
+
+    /// Names in the env file that nobody reads and that look like a slip of the pen, each with what it should
+    /// probably be. The file may hold variables of other programs: those look different.
+    pub(super) fn likely_slips(&self) -> Vec<String> {
+        const FEW: usize = 2;
+        let Some(file) = &self.file else { return Vec::new() };
+        let is_known = |name: &str| ALL.iter().any(|variable| variable.name() == name);
+        let unknown = file.names().filter(|(name, _)| !is_known(name));
+        let slips = unknown.filter_map(|(name, line)| {
+            let near =
+                ALL.iter().map(|variable| (strsim::osa_distance(name, variable.name()), variable.name()));
+            let (distance, meant) = near.min()?;
+            let text =
+                format!("{}:{line}: {name} is not a setting; did you mean {meant}?", file.path().display());
+            (distance <= FEW).then_some(text)
+        });
+        slips.collect()
     }
 
     /// The search path for programs.
