@@ -33,12 +33,17 @@ pub(crate) struct PrivateQueue {
     pub(crate) invitation: Option<String>,
 }
 
-/// The nats-server to run.
+/// The nats-server to run: the one that is set, else the first on the search path or beside this program.
 pub(crate) async fn find(
     setting: Option<&Path>,
     search_path: Option<&std::ffi::OsStr>,
 ) -> Result<FoundServer, LocalError> {
-    Ok(find_nats_server(setting, search_path).await?)
+    let own_path = std::env::current_exe().map_err(LocalError::OwnPath)?;
+    let directories = std::env::split_paths(search_path.unwrap_or_default());
+    let places = directories.chain(own_path.parent().map(Path::to_owned));
+    // A directory whose name cannot be part of a search path is not one.
+    let places = std::env::join_paths(places).unwrap_or_else(|_| search_path.unwrap_or_default().to_owned());
+    Ok(find_nats_server(setting, Some(&places)).await?)
 }
 
 /// Starts the private server in the job folder.

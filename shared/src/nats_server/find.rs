@@ -26,7 +26,7 @@ pub struct FoundServer {
 pub enum FindError {
     /// None was set, and none is on the search path.
     #[error(
-        "no nats-server found on PATH: install version {MIN_SERVER_VERSION} or newer, \
+        "no nats-server found on PATH or beside this program: install version {MIN_SERVER_VERSION} or newer, \
          or set QA_NATS_SERVER to its path, or use a server that runs already (--nats-url)"
     )]
     NotFound,
