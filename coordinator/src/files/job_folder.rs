@@ -73,8 +73,6 @@ pub struct JobFile {
     pub created: String,
     /// The pool that its tasks go to.
     pub pool: PoolName,
-    /// How often the lease was taken: part of the name of the results consumer.
-    pub epoch: u64,
     /// The settings in force.
     pub settings: GenerationSettings,
     /// What else is kept with the job, and what another version wrote.
@@ -85,7 +83,7 @@ pub struct JobFile {
 impl JobFile {
     /// A new job.
     pub fn new(job: JobId, created: String, pool: PoolName, settings: GenerationSettings) -> Self {
-        Self { version: VERSION, job, created, pool, epoch: 0, settings, other: Map::new() }
+        Self { version: VERSION, job, created, pool, settings, other: Map::new() }
     }
 }
 
