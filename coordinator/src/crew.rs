@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::TaskRef;
 use crate::done::Done;
 use crate::files::{ChunkFile, EventLog, FailureLog, JobFolder, Journal};
-use crate::guard;
+use crate::guard::{self, LeaseClock};
 use crate::intake::{self, Intake};
 use crate::publisher::Publisher;
 use crate::recorder::{Recorder, RecorderCommand};
@@ -95,9 +95,11 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
         snapshots: snapshot_commands.clone(),
         done: done.clone(),
     };
+    let (renewed, lease_clock) = LeaseClock::new(parts.queue.timing().presence_age);
     let stop_publishing = CancellationToken::new();
     let unconfirmed = Unconfirmed::default();
     let publisher = Publisher {
+        lease: lease_clock,
         stop: stop_publishing.clone(),
         job: parts.job.clone(),
         pool: parts.pool.clone(),
@@ -124,7 +126,7 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
         recorder_commands: recorder_commands.clone(),
         snapshot_commands: snapshot_commands.clone(),
         acker: tokio::spawn(intake::acknowledge(parts.consumer, acks_inbox)),
-        guard: tokio::spawn(guard::keep_lease(parts.lease, renewal, done.clone())),
+        guard: tokio::spawn(guard::keep_lease(parts.lease, renewal, renewed, done.clone())),
         background,
     };
     let publishing = Some(tokio::spawn(publisher.run(orders_inbox)));

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::TaskRef;
 use crate::done::Done;
 use crate::files::{ChunkFile, ChunkReader};
+use crate::guard::LeaseClock;
 use crate::unconfirmed::Unconfirmed;
 
 /// Publications in flight at most.
@@ -31,6 +32,8 @@ pub(crate) struct Publisher {
     pub(crate) queue: Queue,
     pub(crate) done: mpsc::Sender<Done>,
     pub(crate) unconfirmed: Unconfirmed,
+    /// Nothing is published for a job that somebody else may have.
+    pub(crate) lease: LeaseClock,
     /// Nothing is published any more once this is cancelled.
     pub(crate) stop: CancellationToken,
 }
@@ -80,6 +83,10 @@ impl Publisher {
         let begun = Instant::now();
         let mut said = false;
         for wait in Backoff::new(Duration::from_millis(100), Duration::from_secs(10)) {
+            let mut lease = self.lease.clone();
+            if self.stop.run_until_cancelled(lease.fresh()).await.is_none() {
+                return;
+            }
             match tasks.publish(&task, Some(&context)).await {
                 Ok(_) => return,
                 Err(PublishError::Unavailable(error)) => {

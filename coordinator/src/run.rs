@@ -13,6 +13,7 @@ use qa_shared::queue::{
 };
 use qa_shared::shutdown::Shutdown;
 use qa_shared::tokens::{BUILT_IN_PROMPT_TOKENS, estimate_tokens};
+use qa_worker::driver::WorkerSetup;
 use tokio::task::JoinHandle;
 
 use crate::conclude::{self, Conclusion};
@@ -335,6 +336,7 @@ impl JobRun<'_> {
         let pools = std::slice::from_ref(&self.config.pool);
         let setup = qa_worker::setup::worker_setup(&place.serving, &[], pools)
             .map_err(|error| RunError::new(ExitCode::Configuration, error))?;
+        let setup = WorkerSetup { tells_progress: false, ..setup };
         let shutdown = Shutdown::new();
         let worker = tokio::spawn(qa_worker::driver::run(setup, self.queue.clone(), shutdown.clone()));
         Ok(Some((shutdown, worker)))

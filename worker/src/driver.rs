@@ -48,6 +48,8 @@ pub struct WorkerSetup {
     pub task_timeout: Duration,
     /// How long running tasks may go on after a stop.
     pub drain_timeout: Duration,
+    /// Whether progress is told now and then; in local mode the coordinator does that.
+    pub tells_progress: bool,
 }
 
 /// Works until a stop is asked for, then drains and says goodbye.

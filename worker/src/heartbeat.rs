@@ -29,7 +29,9 @@ pub(crate) async fn run(
     let is_busy = || setup.servers.iter().any(|server| server.busy() > 0);
     let mut told = (Instant::now(), 0);
     loop {
-        tell_progress(&setup, &mut told);
+        if setup.tells_progress {
+            tell_progress(&setup, &mut told);
+        }
         let draining = shutdown.is_stopping();
         if draining && !is_busy() {
             break;

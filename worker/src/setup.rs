@@ -43,5 +43,6 @@ pub fn worker_setup(
         limits: Limits { attempts: serving.attempts, ..Limits::default() },
         task_timeout: serving.task_timeout,
         drain_timeout: serving.drain_timeout,
+        tells_progress: true,
     })
 }
