@@ -339,7 +339,7 @@ impl Driver {
 
     /// The fleet goes on without this coordinator once it has every task.
     fn detach_when_published(&self) -> Event {
-        if self.core.waiting_tasks().next().is_none() && self.performer.lines.unconfirmed.is_empty() {
+        if !self.core.has_more_to_publish() && self.performer.lines.unconfirmed.is_empty() {
             Event::Stop(StopCause::Detached)
         } else {
             Event::Window(u32::MAX)

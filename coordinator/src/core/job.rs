@@ -98,6 +98,11 @@ impl Core {
         self.tasks().filter(|(_, state)| *state == ChunkState::Waiting).map(|(task, _)| task)
     }
 
+    /// Whether a chunk is left that a wider window would publish: an unselected one never is.
+    pub fn has_more_to_publish(&self) -> bool {
+        self.order.clone().next(&self.documents).is_some()
+    }
+
     /// Where the chunk of a task stands and which round is current, if there is such a chunk.
     pub fn chunk(&self, document: u32, chunk: u32) -> Option<(ChunkState, u32)> {
         let chunk = self.documents.get(document as usize)?.chunks.get(chunk as usize)?;
@@ -345,7 +350,7 @@ impl Core {
         if self.phase == Phase::Running
             && self.published == 0
             && self.totals.outstanding() > 0
-            && self.order.clone().next(&self.documents).is_none()
+            && !self.has_more_to_publish()
             && self.documents.iter().any(|document| !document.is_settled())
         {
             self.phase = Phase::Settling(Finish::Sampled);

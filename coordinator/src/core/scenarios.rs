@@ -193,6 +193,17 @@ fn a_sample_leaves_the_rest_for_a_resume() {
 }
 
 #[test]
+fn a_sample_has_nothing_more_to_publish_once_its_own_chunks_are_out() {
+    let mut run = TestRun::new(plan(&[3, 3]));
+    run.core.select_only(&[(0, 2), (1, 1)].into());
+    run.start(1);
+    assert!(run.core.has_more_to_publish());
+    run.send(Event::Window(u32::MAX));
+    assert_eq!(run.queue.iter().copied().collect::<Vec<_>>(), [task(0, 2), task(1, 1)]);
+    assert!(!run.core.has_more_to_publish(), "the unselected chunks stay for a resume");
+}
+
+#[test]
 fn documents_without_chunks_complete_at_once() {
     let mut run = TestRun::new(plan(&[0, 1]));
     run.start(1);
