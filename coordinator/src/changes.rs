@@ -31,6 +31,10 @@ pub fn changes(
     compare("questions-per-chunk", questions(before), questions(now));
     compare("temperature", before.temperature.to_string(), now.temperature.to_string());
     compare("max-tokens", before.max_tokens.to_string(), now.max_tokens.to_string());
+    let reasoning = |settings: &GenerationSettings| {
+        settings.reasoning.map_or("default".to_owned(), |level| level.to_string())
+    };
+    compare("reasoning", reasoning(before), reasoning(now));
     let text = |text: &Option<String>| text.as_deref().map_or("ours".to_owned(), shortened);
     compare("qa-system-message", text(&before.prompt.system_message), text(&now.prompt.system_message));
     let extra = |text: &Option<String>| text.as_deref().map_or("none".to_owned(), shortened);
@@ -86,6 +90,7 @@ mod tests {
             questions_per_chunk: 3,
             temperature: 0.7,
             max_tokens: 2000,
+            reasoning: None,
             prompt: PromptSettings::default(),
             ollama: OllamaOptions::default(),
         }

@@ -68,6 +68,7 @@ pub(crate) fn read(
             values::within(1..=u32::MAX),
         )
         .unwrap_or_default(),
+        reasoning: None,
         prompt: read_prompt(reader, args),
         ollama: read_ollama(reader, args),
     };

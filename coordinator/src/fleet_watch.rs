@@ -216,6 +216,7 @@ mod tests {
         let server = ServerPresence {
             url: url.into(),
             provider: Provider::Local,
+            account: None,
             version: None,
             reachable: true,
             problem: None,

@@ -140,6 +140,7 @@ impl Publisher {
             text: chunk.text,
             text_hash,
             settings: self.settings.clone(),
+            max_calls: None,
             published_at_ms: clock::unix_millis(),
         })
     }

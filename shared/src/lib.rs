@@ -14,6 +14,7 @@ pub mod clock;
 pub mod connecting;
 pub mod host;
 pub mod model;
+pub mod model_table;
 pub mod nats_server;
 pub mod queue;
 pub mod secret;

@@ -151,6 +151,7 @@ mod tests {
             questions_per_chunk: 3,
             temperature: 0.7,
             max_tokens: 2000,
+            reasoning: None,
             prompt,
             ollama: OllamaOptions::default(),
         }

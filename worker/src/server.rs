@@ -173,6 +173,7 @@ impl Server {
         ServerPresence {
             url: self.url.clone(),
             provider: Provider::Local,
+            account: None,
             version: state.info.as_ref().and_then(|info| info.version.clone()),
             reachable: state.info.is_some(),
             problem: state.problem.clone(),

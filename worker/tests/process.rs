@@ -33,9 +33,11 @@ fn task(text: &str) -> Task {
             questions_per_chunk: 3,
             temperature: 0.3,
             max_tokens: 2000,
+            reasoning: None,
             prompt: PromptSettings::default(),
             ollama: OllamaOptions::default(),
         },
+        max_calls: None,
         published_at_ms: 0,
     }
 }

@@ -134,6 +134,7 @@ pub(crate) fn settings() -> GenerationSettings {
         questions_per_chunk: 3,
         temperature: 0.3,
         max_tokens: 2000,
+        reasoning: None,
         prompt: PromptSettings::default(),
         ollama: OllamaOptions::default(),
     }

@@ -25,8 +25,10 @@ pub enum FailureReason {
     PromptTooLong,
     /// The chunk has no text to ask about.
     EmptyChunk,
-    /// The model or its server refuses requests like this one (unknown model, invalid option, refusal).
+    /// The model or its server refuses requests like this one (unknown model, invalid option).
     Rejected,
+    /// The model, or a filter of its provider, declines to answer about this chunk.
+    Refused,
     /// The server failed again and again in a way that is not overload.
     ServerError,
     /// The task's deadline passed.
@@ -51,6 +53,7 @@ impl FailureReason {
             Self::PromptTooLong => "prompt_too_long",
             Self::EmptyChunk => "empty_chunk",
             Self::Rejected => "rejected",
+            Self::Refused => "refused",
             Self::ServerError => "server_error",
             Self::Deadline => "deadline",
             Self::Poison => "poison",
@@ -68,6 +71,7 @@ impl FailureReason {
             | Self::OutputLimit
             | Self::PromptTooLong
             | Self::Rejected
+            | Self::Refused
             | Self::ServerError
             | Self::Deadline
             | Self::Poison
@@ -86,6 +90,7 @@ impl FailureReason {
             Self::PromptTooLong => "use smaller chunks, a shorter prompt, or a model with a larger context",
             Self::EmptyChunk => "nothing to do, or remove the chunk from its file",
             Self::Rejected => "read the message: the model or an option is not accepted by the server",
+            Self::Refused => "read the provider's reason; another model may answer, or leave the chunk out",
             Self::ServerError => "look at the LLM server's own log",
             Self::Deadline => "raise the worker's --task-timeout, or use a faster machine",
             Self::Poison => "this chunk ended its worker again and again: look at the workers' logs",

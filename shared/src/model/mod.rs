@@ -5,6 +5,7 @@
 mod failure;
 mod ids;
 mod job;
+mod money;
 mod pair;
 mod provider;
 mod result;
@@ -17,9 +18,10 @@ pub use ids::{
     DocumentName, DocumentToken, InstanceId, InvalidId, JobId, PoolName, TaskKey, TextHash, TraceId,
 };
 pub use job::{JobEntry, JobState};
+pub use money::{NanoUsd, Price};
 pub use pair::Pair;
 pub use provider::{Provider, UnknownProvider, normalised_model};
 pub use result::{Outcome, TaskResult, UnusableAnswer, Usage};
-pub use settings::{GenerationSettings, OllamaOptions, PromptSettings};
+pub use settings::{GenerationSettings, OllamaOptions, PromptSettings, Reasoning};
 pub use task::Task;
 pub use worker::{ServedModel, ServerPresence, WorkerPresence};

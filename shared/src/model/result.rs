@@ -92,9 +92,18 @@ pub struct Usage {
     /// Prompt tokens, cached ones included.
     #[serde(default)]
     pub input_tokens: u64,
+    /// Prompt tokens among them that the provider had cached and read at a lower price.
+    #[serde(default)]
+    pub cached_tokens: u64,
+    /// Prompt tokens among them that the provider wrote to its cache, some at a higher price.
+    #[serde(default)]
+    pub cache_write_tokens: u64,
     /// Generated tokens, reasoning included.
     #[serde(default)]
     pub output_tokens: u64,
+    /// Generated tokens among them that the model spent on reasoning, where the provider tells.
+    #[serde(default)]
+    pub reasoning_tokens: u64,
     /// Time the server spent loading the model, in milliseconds.
     #[serde(default)]
     pub load_ms: u64,
@@ -107,10 +116,18 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Prompt and generated tokens together.
+    pub fn tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+
     /// Adds another call's figures.
     pub fn add(&mut self, other: Usage) {
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.cache_write_tokens = self.cache_write_tokens.saturating_add(other.cache_write_tokens);
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
         self.load_ms = self.load_ms.saturating_add(other.load_ms);
         self.prompt_ms = self.prompt_ms.saturating_add(other.prompt_ms);
         self.generation_ms = self.generation_ms.saturating_add(other.generation_ms);

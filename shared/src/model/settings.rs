@@ -1,5 +1,7 @@
 //! How pairs are generated. These settings travel in every task; where a model is served does not.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::Provider;
@@ -17,12 +19,53 @@ pub struct GenerationSettings {
     pub temperature: f64,
     /// Output ceiling per model call in tokens (`--max-tokens`).
     pub max_tokens: u32,
+    /// How much the model may reason before it answers; absent: as little as it allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<Reasoning>,
     /// The user's own prompt parts.
     #[serde(default)]
     pub prompt: PromptSettings,
     /// Ollama's sampling options; ignored by other providers.
     #[serde(default)]
     pub ollama: OllamaOptions,
+}
+
+/// How much a model reasons before it answers. Each provider's own levels are mapped to the nearest one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reasoning {
+    /// Not at all, or as little as the model allows.
+    Off,
+    /// Hardly.
+    Minimal,
+    /// A little.
+    Low,
+    /// Some.
+    Medium,
+    /// A lot.
+    High,
+}
+
+impl Reasoning {
+    /// Every level, from least to most.
+    pub const ALL: [Self; 5] = [Self::Off, Self::Minimal, Self::Low, Self::Medium, Self::High];
+
+    /// The word in flags and files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+impl fmt::Display for Reasoning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The user's own prompt parts; what is absent is ours.

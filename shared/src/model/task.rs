@@ -19,6 +19,9 @@ pub struct Task {
     pub text_hash: TextHash,
     /// How to generate.
     pub settings: GenerationSettings,
+    /// Model calls at most, where a budget of the job counts on it; the worker's own limit applies as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_calls: Option<u32>,
     /// When the coordinator published it, in milliseconds since 1970 UTC.
     pub published_at_ms: u64,
 }

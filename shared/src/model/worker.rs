@@ -34,6 +34,10 @@ pub struct ServerPresence {
     pub url: String,
     /// The kind of service.
     pub provider: Provider,
+    /// Tells provider accounts apart: workers with the same key share its rate limits. It is a digest from
+    /// which the key cannot be had; absent for servers without a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// Its version, where it tells one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

@@ -42,6 +42,7 @@ const RULES: &[Rule] = &[
         about: &[
             "coordinator/src/core/",
             "shared/src/model/",
+            "shared/src/model_table.rs",
             "coordinator/src/sample.rs",
             "coordinator/src/changes.rs",
         ],

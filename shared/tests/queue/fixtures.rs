@@ -46,9 +46,11 @@ pub(crate) fn task(pool: &PoolName, key: TaskKey, text: &str) -> Task {
             questions_per_chunk: 3,
             temperature: 0.7,
             max_tokens: 2000,
+            reasoning: None,
             prompt: PromptSettings::default(),
             ollama: OllamaOptions::default(),
         },
+        max_calls: None,
         published_at_ms: 1,
     }
 }

@@ -189,6 +189,7 @@ pub(super) fn reply(line: &ChatLine, content: String, thinking: String, version:
             load_ms: ms(line.load_duration),
             prompt_ms: ms(line.prompt_eval_duration),
             generation_ms: ms(line.eval_duration),
+            ..Usage::default()
         },
         prompt_tokens: line.prompt_eval_count,
     }
