@@ -54,15 +54,15 @@ pub struct FileArgs {
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Generation")]
 pub struct GenerationArgs {
-    /// Who generates: openai, claude, gemini or local (Ollama); this version generates with local only
+    /// Who generates: openai (also any server with its API), claude, gemini or local (Ollama)
     /// [env: GENERATOR_PROVIDER] [default: openai]
     #[arg(long, value_name = "NAME")]
     pub provider: Option<String>,
     /// The model's name [env: GENERATOR_MODEL]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// Key of the provider; other processes can see flags, so prefer [env: OPENAI_API_KEY, ANTHROPIC_API_KEY,
-    /// GEMINI_API_KEY]
+    /// Key of the provider; better in a variable or a file that one names [env: QA_API_KEY, OPENAI_API_KEY,
+    /// ANTHROPIC_API_KEY, GEMINI_API_KEY, and each with _FILE]
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
     /// Pairs asked for per chunk, 1 to 50 [env: GENERATOR_QUESTIONS_PER_CHUNK] [default: 3]
@@ -74,6 +74,10 @@ pub struct GenerationArgs {
     /// Ceiling of one answer in tokens; allow about 150 per pair [env: GENERATOR_MAX_TOKENS] [default: 2000]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_tokens: Option<String>,
+    /// How much the model reasons first: off, minimal, low, medium or high; as little as it allows if unset
+    /// [env: QA_REASONING]
+    #[arg(long, value_name = "LEVEL")]
+    pub reasoning: Option<String>,
     /// Ollama: only the K most likely tokens [env: OLLAMA_TOP_K]
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub ollama_top_k: Option<String>,

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use qa_shared::secret;
 use qa_shared::settings::{Address, LogSettings, Origin};
 use qa_shared::shutdown::Shutdown;
 use qa_shared::telemetry::start_logging;
@@ -12,7 +13,7 @@ use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::ollama::OllamaServer;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use crate::config::{CancelConfig, CombineConfig, Common, GenerateConfig, StatusConfig};
+use crate::config::{CancelConfig, CombineConfig, Common, GenerateConfig, Place, StatusConfig};
 use crate::exit::ExitCode;
 use crate::progress::Screen;
 use crate::run_error::RunError;
@@ -26,6 +27,11 @@ pub async fn generate(config: GenerateConfig, search_path: Option<OsString>) -> 
     let screen = Screen::new(config.common.logs.quiet);
     if let Err(error) = begin(&config.common, &screen) {
         return complain(&error);
+    }
+    if let Place::Local(place) = &config.place
+        && place.serving.servers.iter().any(|server| server.key.is_some())
+    {
+        secret::keep_out_of_core_dumps();
     }
     let shutdown = Shutdown::on_signals()?;
     let left = shutdown.clone();

@@ -9,7 +9,8 @@ use std::time::Duration;
 use qa_shared::model::{GenerationSettings, JobId, PoolName};
 use qa_shared::queue::Timing;
 use qa_shared::settings::{
-    Environment, LogSettings, Mistake, NatsSettings, Note, Origin, Reader, Source, read_timing,
+    Environment, LogSettings, Mistake, NatsSettings, Note, Origin, Reader, Source, read_model_table,
+    read_timing,
 };
 use qa_worker::config::Serving;
 
@@ -131,13 +132,10 @@ impl GenerateConfig {
             args.files.output_file.as_deref(),
             args.files.overwrite,
         );
-        let place = config_place::read(&mut reader, args);
-        let generation = config_generation::read(
-            &mut reader,
-            &args.generation,
-            &place,
-            !args.serving.ollama_base_url.is_empty(),
-        );
+        let chosen = config_generation::read_provider(&mut reader, &args.generation, &args.serving);
+        let table = read_model_table(&mut reader, None);
+        let place = config_place::read(&mut reader, args, chosen.provider, table);
+        let generation = config_generation::read(&mut reader, &args.generation, &chosen, &place);
         let pool = config_place::read_pool(&mut reader, args.place.pool.as_deref(), &generation.settings);
         let config = Self {
             chunks_dir: chunks_dir.unwrap_or_default(),

@@ -1,14 +1,16 @@
 //! What decides what pairs look like: provider, model, sampling, prompt.
 
-use qa_shared::model::{GenerationSettings, OllamaOptions, PromptSettings, Provider};
+use qa_shared::model::{GenerationSettings, OllamaOptions, PromptSettings, Provider, Reasoning};
 use qa_shared::settings::{Found, Mistake, Origin, Reader, Setting, values};
 use qa_shared::template;
+use qa_worker::cli::ServingArgs;
+use qa_worker::config::ways_to_set_key;
 
 use crate::cli_generate::GenerationArgs;
 use crate::config_place::Place;
 use crate::config_settings::{
-    BATCH_PROCESSING, CLAUDE_KEY, EXTRA_INSTRUCTIONS, GEMINI_KEY, MAX_TOKENS, MODEL, NUM_PREDICT, OPENAI_KEY,
-    PROVIDER, QUESTIONS, REPEAT_PENALTY, STOP, SYSTEM_MESSAGE, TEMPERATURE, TEMPLATE_FILE, TOP_K, TOP_P,
+    BATCH_PROCESSING, EXTRA_INSTRUCTIONS, MAX_TOKENS, MODEL, NUM_PREDICT, PROVIDER, QUESTIONS, REASONING,
+    REPEAT_PENALTY, STOP, SYSTEM_MESSAGE, TEMPERATURE, TEMPLATE_FILE, TOP_K, TOP_P,
 };
 
 /// Output tokens that a pair takes, roughly.
@@ -26,18 +28,47 @@ pub(crate) enum Missing {
     Model,
 }
 
-/// `names_ollama`: whether an Ollama server is named on the command line, which says who shall generate.
+/// The provider, and where it was found.
+pub(crate) struct ChosenProvider {
+    pub(crate) provider: Provider,
+    pub(crate) origin: Origin,
+}
+
+/// Who shall generate. An Ollama server that is named on the command line says it, too.
+pub(crate) fn read_provider(
+    reader: &mut Reader<'_>,
+    args: &GenerationArgs,
+    serving: &ServingArgs,
+) -> ChosenProvider {
+    let expected = "openai, claude, gemini or local (also: anthropic, google, ollama)";
+    let found = reader.word(&PROVIDER, args.provider.as_deref());
+    let local = |origin| ChosenProvider { provider: Provider::Local, origin };
+    let Some(Found { value, origin }) = found else { return local(Origin::Default) };
+    let names_ollama = !serving.ollama_base_url.is_empty() && serving.openai_base_url.is_empty();
+    if origin == Origin::Default && names_ollama {
+        reader.note("--ollama-base-url is given and no provider: the provider is local");
+        return local(origin);
+    }
+    if let Ok(provider) = value.parse() {
+        return ChosenProvider { provider, origin };
+    }
+    reader.mistake(Mistake::value(&PROVIDER, &Found { value, origin: origin.clone() }, expected));
+    local(origin)
+}
+
+/// Reads everything else; in local mode the provider's key must be there.
 pub(crate) fn read(
     reader: &mut Reader<'_>,
     args: &GenerationArgs,
+    chosen: &ChosenProvider,
     place: &Place,
-    names_ollama: bool,
 ) -> Generation {
-    let (provider, provider_is_missing_key) = read_provider(reader, args, place, names_ollama);
+    let provider = chosen.provider;
+    let provider_is_missing_key = lacks_key(reader, chosen, place);
     let model = reader.word(&MODEL, args.model.as_deref()).map(|found| found.value);
-    let is_local = provider == Provider::Local;
-    let model_is_missing = is_local && model.is_none();
-    if model_is_missing {
+    let model_is_missing = model.is_none();
+    // Whoever has no key is helped with the models that are there.
+    if model_is_missing && !provider_is_missing_key {
         let mistake = Mistake::new(&MODEL, "no model is set");
         reader.mistake(mistake.remedy(format!("set {}", MODEL.ways_to_set())));
     }
@@ -68,7 +99,12 @@ pub(crate) fn read(
             values::within(1..=u32::MAX),
         )
         .unwrap_or_default(),
-        reasoning: None,
+        reasoning: reader.parsed(
+            &REASONING,
+            args.reasoning.as_deref(),
+            "off, minimal, low, medium or high",
+            |text| Reasoning::ALL.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text)),
+        ),
         prompt: read_prompt(reader, args),
         ollama: read_ollama(reader, args),
     };
@@ -78,6 +114,7 @@ pub(crate) fn read(
         reader.note("--batch-processing changes nothing: chunks are always worked on in parallel");
     }
     let missing = if provider_is_missing_key { Some(Missing::Key) } else { None };
+    let model_is_missing = model_is_missing && provider == Provider::Local;
     Generation { settings, missing: missing.or(model_is_missing.then_some(Missing::Model)) }
 }
 
@@ -91,51 +128,25 @@ fn number<T>(
     reader.parsed(setting, flag, expected, parse)
 }
 
-/// The provider, and whether its key is what is missing. Only `local` can generate in this version.
-fn read_provider(
-    reader: &mut Reader<'_>,
-    args: &GenerationArgs,
-    place: &Place,
-    names_ollama: bool,
-) -> (Provider, bool) {
-    const ONLY_LOCAL: &str = "this version generates with local models (Ollama) only";
-    let expected = "openai, claude, gemini or local (also: anthropic, google, ollama)";
-    let found = reader.word(&PROVIDER, args.provider.as_deref());
-    let Some(Found { value, origin }) = found else { return (Provider::Local, false) };
-    if origin == Origin::Default && names_ollama {
-        reader.note("--ollama-base-url is given and no provider: the provider is local");
-        return (Provider::Local, false);
+/// Whether nobody could generate because the provider's key is not set.
+fn lacks_key(reader: &mut Reader<'_>, chosen: &ChosenProvider, place: &Place) -> bool {
+    let Place::Local(local) = place else { return false };
+    let Some(ways) = ways_to_set_key(chosen.provider) else { return false };
+    if !local.serving.servers.is_empty() {
+        return false;
     }
-    let Ok(provider) = value.parse::<Provider>() else {
-        reader.mistake(Mistake::value(&PROVIDER, &Found { value, origin }, expected));
-        return (Provider::Local, false);
-    };
-    let key = match provider {
-        Provider::Local => {
-            if args.api_key.is_some() && matches!(place, Place::Local(_)) {
-                reader.note("--api-key is not used: local models need none");
-            }
-            return (provider, false);
-        }
-        Provider::OpenAi => &OPENAI_KEY,
-        Provider::Claude => &CLAUDE_KEY,
-        Provider::Gemini => &GEMINI_KEY,
-    };
-    let asks_workers = matches!(place, Place::Fleet(_));
-    let has_key = asks_workers || reader.secret(key, args.api_key.as_deref()).is_some();
-    let mistake = if has_key {
-        let problem = format!("the provider is {provider} ({}), but {ONLY_LOCAL}", where_from(&origin));
-        Mistake::new(&PROVIDER, problem)
+    let server = if chosen.provider == Provider::OpenAi {
+        "; OPENAI_BASE_URL names a server of your own with its API"
     } else {
-        let problem = format!(
-            "the provider is {provider} ({}), but its key is not set ({}), and {ONLY_LOCAL}",
-            where_from(&origin),
-            key.ways_to_set()
-        );
-        Mistake::new(&PROVIDER, problem)
+        ""
     };
-    reader.mistake(mistake.remedy("use --provider local --model MODEL"));
-    (provider, !asks_workers && !has_key)
+    let problem = format!(
+        "the provider is {} ({}), but its key is not set ({ways}{server})",
+        chosen.provider,
+        where_from(&chosen.origin)
+    );
+    reader.mistake(Mistake::new(&PROVIDER, problem).remedy("use --provider local --model MODEL"));
+    true
 }
 
 fn where_from(origin: &Origin) -> String {

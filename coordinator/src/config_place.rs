@@ -6,20 +6,19 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use qa_shared::model::{GenerationSettings, PoolName};
+use qa_shared::model::{GenerationSettings, PoolName, Provider};
+use qa_shared::model_table::ModelTable;
 use qa_shared::settings::{Mistake, NatsSettings, Reader};
-use qa_worker::config::Serving;
+use qa_worker::config::{Serving, Wanted, set_elsewhere};
 
 use crate::cli_generate::GenerateArgs;
-use crate::config_settings::{
-    CLAUDE_KEY, DETACH, GEMINI_KEY, LISTEN, LOCAL, NATS_SERVER, NATS_TOKEN, OLLAMA_BASE_URL, OPENAI_KEY, POOL,
-};
+use crate::config_settings::{API_KEY, DETACH, LISTEN, LOCAL, NATS_SERVER, NATS_TOKEN, POOL};
 
 /// NATS' own port.
 const NATS_PORT: u16 = 4222;
 
 /// Where the work is done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Place {
     /// On this machine, with a private nats-server and an in-process worker.
     Local(LocalPlace),
@@ -28,7 +27,7 @@ pub enum Place {
 }
 
 /// Work on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LocalPlace {
     /// The address at which workers on other machines may join.
     pub listen: Option<SocketAddr>,
@@ -47,7 +46,12 @@ pub struct FleetPlace {
     pub detach: bool,
 }
 
-pub(crate) fn read(reader: &mut Reader<'_>, args: &GenerateArgs) -> Place {
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    args: &GenerateArgs,
+    provider: Provider,
+    table: ModelTable,
+) -> Place {
     let url_flag = args.nats.nats_url.as_deref().filter(|url| !url.trim().is_empty());
     if args.place.local && url_flag.is_some() {
         let mistake = Mistake::new(&LOCAL, "it contradicts --nats-url");
@@ -62,7 +66,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, args: &GenerateArgs) -> Place {
     let nats = if args.place.local { None } else { NatsSettings::read(reader, &args.nats) };
     match nats {
         Some(nats) => Place::Fleet(read_fleet(reader, args, nats)),
-        None => Place::Local(read_local(reader, args)),
+        None => Place::Local(read_local(reader, args, provider, table)),
     }
 }
 
@@ -77,13 +81,10 @@ fn read_fleet(reader: &mut Reader<'_>, args: &GenerateArgs, nats: NatsSettings) 
     }
     Serving::refuse_flags(reader, &args.serving);
     if args.generation.api_key.as_deref().is_some_and(|key| !key.trim().is_empty()) {
-        let mistake = Mistake::new(&OPENAI_KEY, "with a NATS server the workers talk to the models");
+        let mistake = Mistake::new(&API_KEY, "with a NATS server the workers talk to the models");
         reader.mistake(mistake.remedy("give the key to qa-worker; secrets do not travel through the queue"));
     }
-    let workers_own: Vec<_> = [&OLLAMA_BASE_URL, &OPENAI_KEY, &CLAUDE_KEY, &GEMINI_KEY]
-        .into_iter()
-        .filter_map(|setting| reader.is_set(setting).map(|origin| origin.to_string()))
-        .collect();
+    let workers_own = set_elsewhere(reader);
     if !workers_own.is_empty() {
         let found = workers_own.join(", ");
         reader.note(format!("ignored because the workers talk to the models: what is set {found}"));
@@ -91,7 +92,12 @@ fn read_fleet(reader: &mut Reader<'_>, args: &GenerateArgs, nats: NatsSettings) 
     FleetPlace { nats, detach: args.place.detach }
 }
 
-fn read_local(reader: &mut Reader<'_>, args: &GenerateArgs) -> LocalPlace {
+fn read_local(
+    reader: &mut Reader<'_>,
+    args: &GenerateArgs,
+    provider: Provider,
+    table: ModelTable,
+) -> LocalPlace {
     if args.place.detach {
         let problem = "only a NATS server that outlives this process can keep the tasks";
         reader.mistake(Mistake::new(&DETACH, problem).remedy("name one with --nats-url, or leave it out"));
@@ -100,11 +106,16 @@ fn read_local(reader: &mut Reader<'_>, args: &GenerateArgs) -> LocalPlace {
         let problem = "it is for a NATS server, but local mode has one of its own";
         reader.mistake(Mistake::new(&NATS_TOKEN, problem).remedy("add --nats-url, or leave it out"));
     }
+    let key = reader.secret(&API_KEY, args.generation.api_key.as_deref());
+    if key.is_some() && provider == Provider::Local {
+        reader.note("--api-key is not used: local models need none");
+    }
+    Serving::refuse_others(reader, &args.serving, provider);
     let expected = "an address to listen on, such as 0.0.0.0:4222 or 4222";
     LocalPlace {
         listen: reader.parsed(&LISTEN, args.place.listen.as_deref(), expected, listen_address),
         nats_server: reader.path(&NATS_SERVER, args.place.nats_server.as_deref()),
-        serving: Serving::read(reader, &args.serving),
+        serving: Serving::read(reader, &args.serving, &[], table, &Wanted::Only(provider, key)),
     }
 }
 

@@ -21,12 +21,11 @@ settings! {
 
     PROVIDER = Setting::new("--provider", &[&variables::GENERATOR_PROVIDER]);
     MODEL = Setting::new("--model", &[&variables::GENERATOR_MODEL]);
-    OPENAI_KEY = Setting::new("--api-key", &[&variables::OPENAI_API_KEY]);
-    CLAUDE_KEY = Setting::new("--api-key", &[&variables::ANTHROPIC_API_KEY, &variables::CLAUDE_API_KEY]);
-    GEMINI_KEY = Setting::new("--api-key", &[&variables::GEMINI_API_KEY, &variables::GOOGLE_API_KEY]);
+    API_KEY = Setting::new("--api-key", &[&variables::QA_API_KEY]);
     QUESTIONS = Setting::new("--questions-per-chunk", &[&variables::GENERATOR_QUESTIONS_PER_CHUNK]);
     TEMPERATURE = Setting::new("--temperature", &[&variables::GENERATOR_TEMPERATURE]);
     MAX_TOKENS = Setting::new("--max-tokens", &[&variables::GENERATOR_MAX_TOKENS]);
+    REASONING = Setting::new("--reasoning", &[&variables::QA_REASONING]);
     TOP_K = Setting::new("--ollama-top-k", &[&variables::OLLAMA_TOP_K]);
     TOP_P = Setting::new("--ollama-top-p", &[&variables::OLLAMA_TOP_P]);
     REPEAT_PENALTY = Setting::new("--ollama-repeat-penalty", &[&variables::OLLAMA_REPEAT_PENALTY]);
@@ -51,7 +50,6 @@ settings! {
     NATS_TOKEN = Setting::flag("--nats-token", None);
     DETACH = Setting::flag("--detach", None);
     POOL = Setting::new("--pool", &[&variables::QA_POOL]);
-    OLLAMA_BASE_URL = Setting::new("--ollama-base-url", &[&variables::OLLAMA_BASE_URL]);
 
     INTERVAL = Setting::flag("--interval", Some("2s"));
     JOB = Setting::flag("--job", None);

@@ -9,6 +9,7 @@ use qa_shared::nats_server::{
 };
 use qa_shared::queue::ConnectOptions;
 use qa_shared::secret::Secret;
+use qa_shared::settings::variables;
 use tokio::process::Command;
 
 /// Why local mode has no queue.
@@ -63,6 +64,10 @@ pub(crate) async fn start(
     let own_path = std::env::current_exe().map_err(LocalError::OwnPath)?;
     let mut supervisor = Command::new(own_path);
     supervisor.arg("nats-supervisor").arg(&found.path);
+    // The queue has no use for keys, and its processes live longer than it takes to look at them.
+    for secret in variables::ALL.iter().filter(|variable| variable.is_secret()) {
+        supervisor.env_remove(secret.name());
+    }
     let server = PrivateServer::start(directory, config, supervisor).await?;
     tracing::debug!(version = %found.version, path = %found.path.display(), port = server.port(), "private nats-server");
     let invitation = listen.map(|address| {

@@ -1,6 +1,8 @@
 //! The program `qa-coordinator`: command line and configuration in, exit code out. What the commands do is in
 //! the library.
 
+mod hide_key;
+
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -38,7 +40,14 @@ fn perform(cli: Cli, runtime: &tokio::runtime::Runtime) -> io::Result<ExitCode> 
         Command::Generate(args) => {
             let environment = environment(&args.common);
             match GenerateConfig::read(&args, &environment) {
-                Ok(config) => runtime.block_on(commands::generate(config, environment.search_path())),
+                Ok(config) => {
+                    if args.generation.api_key.is_some()
+                        && let Err(error) = hide_key::hide_key()
+                    {
+                        drop(writeln!(io::stderr(), "warning: others can see the key of --api-key: {error}"));
+                    }
+                    runtime.block_on(commands::generate(config, environment.search_path()))
+                }
                 Err(error) => Ok(runtime.block_on(refuse(error))),
             }
         }

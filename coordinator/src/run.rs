@@ -13,6 +13,7 @@ use qa_shared::queue::{
 };
 use qa_shared::shutdown::Shutdown;
 use qa_shared::tokens::{BUILT_IN_PROMPT_TOKENS, estimate_tokens};
+use qa_worker::config::ways_to_set_key;
 use qa_worker::driver::WorkerSetup;
 use tokio::task::JoinHandle;
 
@@ -58,6 +59,9 @@ pub(crate) async fn generate(
     // Before anything is written.
     let (found_server, fleet_queue) = match &config.place {
         Place::Local(place) => {
+            qa_worker::setup::refuse_useless(&place.serving, &config.settings.model)
+                .await
+                .map_err(|error| RunError::new(ExitCode::Configuration, error))?;
             let server = local::find(place.nats_server.as_deref(), search_path.as_deref()).await;
             (Some(server.map_err(RunError::queue)?), None)
         }
@@ -357,7 +361,11 @@ impl JobRun<'_> {
     fn fleet_watch(&self, is_local: bool) -> FleetWatch {
         let help = match &self.config.place {
             Place::Fleet(place) => {
-                format!("start one next to each Ollama: qa-worker --nats-url {}", place.nats.url)
+                let url = &place.nats.url;
+                match ways_to_set_key(self.config.settings.provider) {
+                    None => format!("start one next to each Ollama: qa-worker --nats-url {url}"),
+                    Some(ways) => format!("start one with {ways} set: qa-worker --nats-url {url}"),
+                }
             }
             Place::Local(_) => "the in-process worker is still starting".to_owned(),
         };

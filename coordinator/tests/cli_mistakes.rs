@@ -259,8 +259,8 @@ fn without_a_key_the_message_shows_the_local_models() {
     let error = generate_in(&[], &Environment::default()).unwrap_err();
     let servers: Vec<_> = error.servers_to_ask().unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["http://127.0.0.1:11434"]);
-    let missing = "--provider: the provider is openai (the default), but its key is not set (--api-key or \
-                   OPENAI_API_KEY), and this version generates with local models (Ollama) only; ";
+    let missing = "--provider: the provider is openai (the default), but its key is not set (OPENAI_API_KEY or \
+                   OPENAI_API_KEY_FILE; OPENAI_BASE_URL names a server of your own with its API); ";
     let models = |models: &[&str]| models.iter().map(|&model| model.to_owned()).collect::<Vec<_>>();
     let message =
         |names: &[&str]| error.clone().with_local_models(&models(names)).mistakes.all()[0].to_string();
@@ -272,24 +272,37 @@ fn without_a_key_the_message_shows_the_local_models() {
 }
 
 #[test]
-fn a_key_does_not_help_while_only_local_models_are_supported() {
+fn a_provider_wants_its_own_key_or_any_by_flag() {
     for (provider, variable) in [
         ("openai", "OPENAI_API_KEY"),
         ("anthropic", "ANTHROPIC_API_KEY"),
         ("claude", "CLAUDE_API_KEY"),
         ("gemini", "GEMINI_API_KEY"),
         ("Google", "GOOGLE_API_KEY"),
+        ("gemini", "QA_API_KEY"),
     ] {
-        let with_key = Environment::from_pairs([("GENERATOR_PROVIDER", provider), (variable, "sk-secret")]);
-        let error = generate_in(&[], &with_key).unwrap_err();
-        assert_eq!(error.servers_to_ask(), None, "{provider}");
-        let message = error.to_string();
-        assert!(message.contains("this version generates with local models"), "{message}");
-        assert!(!message.contains("key is not set") && !message.contains("secret"), "{message}");
-        let placeholder =
-            Environment::from_pairs([("GENERATOR_PROVIDER", provider), (variable, "your_key_here")]);
-        let message = generate_in(&[], &placeholder).unwrap_err().to_string();
+        let set = |key: &str| {
+            let pairs = [("GENERATOR_PROVIDER", provider), ("GENERATOR_MODEL", "m"), (variable, key)];
+            generate_in(&[], &Environment::from_pairs(pairs))
+        };
+        let config = set("sk-secret").unwrap();
+        assert!(!format!("{config:?}").contains("sk-secret"), "{provider}");
+        let message = set("your_key_here").unwrap_err().to_string();
         assert!(message.contains("key is not set"), "{message}");
+    }
+    let config = generate(&["--provider", "claude", "--model", "m", "--api-key", "sk-secret"], &[]).unwrap();
+    assert!(!format!("{config:?}").contains("sk-secret"));
+}
+
+#[test]
+fn a_server_that_the_provider_does_not_use_is_a_mistake() {
+    for (args, flag) in [
+        (["--provider", "local", "--openai-base-url", "gpu1:8000"], "--openai-base-url"),
+        (["--provider", "openai", "--ollama-base-url", "gpu1"], "--ollama-base-url"),
+    ] {
+        let message =
+            generate(&args, &[("GENERATOR_MODEL", "m"), ("QA_API_KEY", "k")]).unwrap_err().to_string();
+        assert!(message.contains(flag) && message.contains("the provider is"), "{message}");
     }
 }
 

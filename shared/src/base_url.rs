@@ -1,4 +1,4 @@
-//! One form for the addresses that people write for an Ollama server.
+//! One form for the addresses that people write for an LLM server.
 //!
 //! Both programs validate addresses. It must not open a connection, nor know what is asked there.
 
@@ -23,6 +23,28 @@ pub struct BaseUrlError {
 /// and `/api` go, since clients of other APIs need them. An address to listen on, such as `0.0.0.0`, means
 /// this machine. Several addresses are to be split before.
 pub fn normalise_base_url(text: &str) -> Result<String, BaseUrlError> {
+    let (origin, path) = split(text, Some(DEFAULT_PORT))?;
+    Ok(format!("{origin}{}", base_path(&path)))
+}
+
+/// Brings the address of an API into the form `scheme://[user:password@]host[:port][/path]` without a trailing
+/// slash. A missing scheme means `http`. `version` is the path under which the API's routes lie: with
+/// `keeps_version` it stands at the end where the address has no path of its own (OpenAI's `/v1`; gateways
+/// have others), else it is cut off, since routes bring it along.
+pub fn normalise_api_url(text: &str, version: &str, keeps_version: bool) -> Result<String, BaseUrlError> {
+    let (origin, path) = split(text, None)?;
+    let path = path.trim_end_matches('/');
+    let path = path.strip_suffix("/chat/completions").unwrap_or(path);
+    if keeps_version {
+        let path = if path.is_empty() { version } else { path };
+        return Ok(format!("{origin}{path}"));
+    }
+    Ok(format!("{origin}{}", path.strip_suffix(version).unwrap_or(path)))
+}
+
+/// Splits an address into `scheme://[user:password@]host[:port]` and its path as it was written. Where there
+/// is no scheme, `default_port` is the port.
+fn split(text: &str, default_port: Option<u16>) -> Result<(String, String), BaseUrlError> {
     let text = text.trim();
     let error = |problem| BaseUrlError { found: without_credentials(text), problem };
     if text.is_empty() {
@@ -50,15 +72,14 @@ pub fn normalise_base_url(text: &str) -> Result<String, BaseUrlError> {
         None => (String::new(), authority),
     };
     let (host, port) = split_port(host_port).map_err(error)?;
-    let port = port.or(scheme.is_none().then_some(DEFAULT_PORT));
-    let mut url =
-        format!("{}://{user}{}", scheme.as_deref().unwrap_or("http"), reachable_host(host).map_err(error)?);
+    let port = port.or(if scheme.is_none() { default_port } else { None });
+    let host = reachable_host(host).map_err(error)?;
+    let mut origin = format!("{}://{user}{host}", scheme.as_deref().unwrap_or("http"));
     if let Some(port) = port {
-        url.push(':');
-        url.push_str(&port.to_string());
+        origin.push(':');
+        origin.push_str(&port.to_string());
     }
-    url.push_str(base_path(path));
-    Ok(url)
+    Ok((origin, path.to_owned()))
 }
 
 /// Whether an address in the form of [`normalise_base_url`] is on this machine.
@@ -152,6 +173,27 @@ mod tests {
         ] {
             assert_eq!(normalise_base_url(written).as_deref(), Ok(expected), "{written}");
         }
+    }
+
+    #[test]
+    fn addresses_of_apis_keep_their_path() {
+        for (written, expected) in [
+            ("https://api.openai.com", "https://api.openai.com/v1"),
+            ("https://api.openai.com/v1/", "https://api.openai.com/v1"),
+            ("http://gpu1:8000/v1/chat/completions", "http://gpu1:8000/v1"),
+            ("gpu1:8000", "http://gpu1:8000/v1"),
+            ("https://gateway.example/api/v1", "https://gateway.example/api/v1"),
+            ("https://gateway.example/openai", "https://gateway.example/openai"),
+        ] {
+            assert_eq!(normalise_api_url(written, "/v1", true).as_deref(), Ok(expected), "{written}");
+        }
+        for (written, expected) in [
+            ("https://api.anthropic.com/v1/", "https://api.anthropic.com"),
+            ("https://gateway.example/anthropic", "https://gateway.example/anthropic"),
+        ] {
+            assert_eq!(normalise_api_url(written, "/v1", false).as_deref(), Ok(expected), "{written}");
+        }
+        assert!(normalise_api_url("ftp://x", "/v1", true).is_err());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Texts that must never be shown: API keys, passwords, tokens.
 
-use std::fmt;
+use std::fmt::{self, Write};
+
+use sha2::{Digest, Sha256};
 
 /// A text that prints as `***`; [`Secret::expose`] is the only way to it.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,6 +18,22 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// A text of others in which this secret stands as `***`.
+    #[must_use]
+    pub fn redacted(&self, text: &str) -> String {
+        if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, "***") }
+    }
+
+    /// Tells this secret from others without giving it away: 12 hexadecimal digits of a digest. `context` is
+    /// what it is a secret for.
+    pub fn fingerprint(&self, context: &str) -> String {
+        let digest = Sha256::digest(format!("qa-fleet account {context} {}", self.0));
+        digest[..6].iter().fold(String::with_capacity(12), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("a String takes every text");
+            hex
+        })
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -27,6 +45,22 @@ impl fmt::Debug for Secret {
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+/// Has the system write no core dump of this process, nor let others of the same user look into its memory:
+/// keys lie there. What cannot be set is left as it is.
+pub fn keep_out_of_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            tracing::debug!(%error, "core dumps could not be switched off");
+        }
+    }
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::debug!(%error, "the size of core dumps could not be limited");
     }
 }
 
@@ -46,6 +80,16 @@ mod tests {
     fn a_secret_does_not_print() {
         let secret = Secret::new("sk-123");
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+    }
+
+    #[test]
+    fn a_secret_leaves_the_texts_of_others_and_is_told_by_its_fingerprint() {
+        let secret = Secret::new("sk-123");
+        assert_eq!(secret.redacted("bad key sk-123!"), "bad key ***!");
+        assert_eq!(Secret::new("").redacted("text"), "text");
+        assert_eq!(secret.fingerprint("a").len(), 12);
+        assert_ne!(secret.fingerprint("a"), Secret::new("sk-124").fingerprint("a"));
+        assert_ne!(secret.fingerprint("a"), secret.fingerprint("b"));
     }
 
     #[test]

@@ -85,6 +85,12 @@ impl Template {
         if parts.contains(&Part::Text) { Ok(Self { parts }) } else { Err(TemplateError::TextMissing) }
     }
 
+    /// The rendered text up to the chunk's place: the same for every chunk.
+    pub fn constant_start(&self, num_questions: u32, extra_instructions: &str) -> String {
+        let parts = self.parts.iter().take_while(|part| **part != Part::Text).cloned().collect();
+        Self { parts }.render("", num_questions, extra_instructions)
+    }
+
     /// Fills the placeholders. Braces inside the values stay as they are.
     pub fn render(&self, text: &str, num_questions: u32, extra_instructions: &str) -> String {
         let mut rendered = String::new();

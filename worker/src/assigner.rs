@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qa_shared::model::{JobEntry, JobId, PoolName};
+use qa_shared::model_table::Service;
 use qa_shared::queue::{Queue, TaskSource, Tasks};
 use qa_shared::shutdown::Shutdown;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::context;
+use crate::llm::client::Client;
 use crate::llm::ollama_models::PullProgress;
 use crate::llm::{LlmError, LlmErrorKind, ModelInfo};
 use crate::pools::{self, Candidate, Choice, Restrictions, WantedPool};
@@ -21,6 +23,8 @@ use crate::server::{Reachability, Server};
 const INVENTORY: Duration = Duration::from_secs(60);
 /// How often an unreachable one is.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long a pool waits while a service, which loads nothing, works for another one.
+const SERVICE_PATIENCE: Duration = Duration::from_secs(15);
 /// How often pools are compared when there is a choice.
 const COMPARE: Duration = Duration::from_secs(2);
 
@@ -67,8 +71,8 @@ struct Memory {
     unable: BTreeSet<String>,
     /// Pools whose model could not be loaded, and until when they are left out.
     failed_until: BTreeMap<PoolName, Instant>,
-    /// Models that could not be pulled, and until when that is not tried again.
-    pull_failed_until: BTreeMap<String, Instant>,
+    /// Models that could not be pulled, or that a service does not have, and until when that is not tried again.
+    missing_until: BTreeMap<String, Instant>,
     last_inventory: Option<Instant>,
 }
 
@@ -90,7 +94,9 @@ impl Assigner {
     }
 
     async fn look_at_server(&self, memory: &mut Memory) {
-        let every = if self.server.is_reachable() { INVENTORY } else { RETRY };
+        // A key does not become right by being shown again and again.
+        let is_settled = self.server.is_reachable() || self.server.key_is_refused();
+        let every = if is_settled { INVENTORY } else { RETRY };
         let has_doubt = self.server.take_doubt();
         if !has_doubt && memory.last_inventory.is_some_and(|last| last.elapsed() < every) {
             return;
@@ -124,7 +130,13 @@ impl Assigner {
         let able = self.able(&wanted, memory).await;
         let current = self.assignment.borrow().as_ref().map(|assignment| assignment.pool.clone());
         let Some(candidates) = self.candidates(&able, current.as_ref(), memory).await else { return COMPARE };
-        match pools::choose(current.as_ref(), self.server.busy(), &candidates) {
+        // A service loads nothing: there is nothing to drain, and changing costs nothing.
+        let (busy, patience) = if self.server.client.is_hosted() {
+            (0, SERVICE_PATIENCE)
+        } else {
+            (self.server.busy(), pools::PATIENCE)
+        };
+        match pools::choose(current.as_ref(), busy, &candidates, patience) {
             Choice::Stay => {
                 let pool = able.iter().find(|(pool, _)| Some(&pool.pool) == current.as_ref());
                 if let Some((pool, served)) = pool {
@@ -150,22 +162,53 @@ impl Assigner {
     /// The wanted pools that this server can serve, with the model's name here.
     async fn able(&self, wanted: &[WantedPool], memory: &mut Memory) -> Vec<(WantedPool, String)> {
         let mut able = Vec::new();
-        for pool in wanted {
-            let Some(served) = self.restrictions.served_name(&pool.model) else { continue };
-            let may_pull = self.pull
-                && memory.pull_failed_until.get(&served).is_none_or(|until| *until <= Instant::now());
-            if self.server.model(&served).is_some() || (may_pull && self.pull_model(&served, memory).await) {
+        let provider = self.server.client.provider();
+        for pool in wanted.iter().filter(|pool| pool.provider == provider) {
+            let Some(served) = self.restrictions.served_name(pool) else { continue };
+            let may_ask = memory.missing_until.get(&served).is_none_or(|until| *until <= Instant::now());
+            let has_model = self.server.model(&served).is_some()
+                || match &self.server.client {
+                    Client::Ollama(_) => self.pull && may_ask && self.pull_model(&served, memory).await,
+                    client if client.is_hosted() => may_ask && self.service_has(&served, memory).await,
+                    Client::Remote(_) => false,
+                };
+            if has_model {
                 memory.unable.remove(&served);
                 able.push((pool.clone(), served));
             } else if memory.unable.insert(served.clone()) {
+                let help = match self.server.client.service() {
+                    Service::Ollama => format!("`ollama pull {served}` there, or --pull here"),
+                    Service::Compatible => {
+                        format!(
+                            "start it with that model, or serve another as {served} with --models {served}=NAME"
+                        )
+                    }
+                    _ => "check the name, and what the account may use".to_owned(),
+                };
                 tracing::warn!(
                     server = %self.server.url,
                     model = %served,
-                    "a job wants a model that this server does not have: `ollama pull {served}` there, or --pull here"
+                    "a job wants a model that this server does not have: {help}"
                 );
             }
         }
         able
+    }
+
+    /// Asks a service about a model: it has far more than one would list.
+    async fn service_has(&self, model: &str, memory: &mut Memory) -> bool {
+        match self.server.client.show(model).await {
+            Ok(_) => {
+                self.server.add_model(model);
+                true
+            }
+            Err(error) => {
+                tracing::debug!(server = %self.server.url, model, %error, "the service does not have the model");
+                let pause = if error.kind == LlmErrorKind::ModelNotFound { INVENTORY } else { RETRY };
+                memory.missing_until.insert(model.to_owned(), Instant::now() + pause);
+                false
+            }
+        }
     }
 
     async fn pull_model(&self, model: &str, memory: &mut Memory) -> bool {
@@ -193,7 +236,7 @@ impl Assigner {
             }
             Err(error) => {
                 tracing::warn!(server = %self.server.url, model, %error, "the model could not be pulled");
-                memory.pull_failed_until.insert(model.to_owned(), Instant::now() + INVENTORY);
+                memory.missing_until.insert(model.to_owned(), Instant::now() + INVENTORY);
                 false
             }
         }
@@ -237,8 +280,7 @@ impl Assigner {
     /// Goes on with the pool; when a new job needs more context the model is loaded anew, once it is idle.
     async fn keep_up(&self, pool: &WantedPool, served: &str, has_rivals: bool, memory: &mut Memory) {
         let Some(current) = self.assignment.borrow().clone() else { return };
-        let longest = current.info.context_length;
-        let num_ctx = context::choose([pool.context_tokens], Some(current.num_ctx), longest);
+        let num_ctx = self.context(pool, Some(current.num_ctx), &current.info);
         if num_ctx == current.num_ctx && has_rivals == current.has_rivals {
             return;
         }
@@ -304,12 +346,20 @@ impl Assigner {
         }
         memory.infos.insert(served.to_owned(), info.clone());
         let before = memory.contexts.get(served).copied();
-        let num_ctx = context::choose([pool.context_tokens], before, info.context_length);
+        let num_ctx = self.context(pool, before, &info);
         tokio::select! {
             warm = self.server.client.warm_up(served, num_ctx) => warm?,
             () = self.shutdown.stopping() => {}
         }
         memory.contexts.insert(served.to_owned(), num_ctx);
         Ok((num_ctx, info))
+    }
+
+    /// The context that requests ask for: Ollama's is chosen here, others have the one they have.
+    fn context(&self, pool: &WantedPool, before: Option<u32>, info: &ModelInfo) -> u32 {
+        match self.server.client {
+            Client::Ollama(_) => context::choose([pool.context_tokens], before, info.context_length),
+            Client::Remote(_) => info.context_length.unwrap_or(u32::MAX),
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use qa_shared::model::{
-    Failure, FailureReason, JobEntry, JobId, JobState, Outcome, Provider, Task, TaskKey, TaskResult,
+    Failure, FailureReason, JobEntry, JobId, JobState, Outcome, Task, TaskKey, TaskResult,
 };
 use qa_shared::queue::{Delivery, PoisonNotes, Presence, PublishError, Results};
 use qa_shared::shutdown::Shutdown;
@@ -23,6 +23,7 @@ use crate::assigner::Assignment;
 use crate::driver::WorkerSetup;
 use crate::process::{self, Processed, Processing};
 use crate::server::Server;
+use crate::spent::SpentBefore;
 
 /// Notes left by this many vanished workers make a task poison.
 const POISON_AT: usize = 5;
@@ -52,6 +53,8 @@ pub(crate) struct Attendant {
     pub(crate) presence: Presence,
     pub(crate) jobs: watch::Receiver<Arc<BTreeMap<JobId, JobEntry>>>,
     pub(crate) shutdown: Shutdown,
+    /// What tasks cost here before they were handed back.
+    pub(crate) spent_before: SpentBefore,
     /// Acks and hand-backs that wait for their confirmation.
     pub(crate) settling: TaskTracker,
 }
@@ -178,12 +181,14 @@ impl Attendant {
             () = self.drained() => return End::HandBack(None),
         };
         match processed {
-            Processed::Result { outcome, spent, unusable } => {
+            Processed::Result { outcome, mut spent, unusable } => {
+                spent.add(self.spent_before.take(key));
                 if is_server_fault(&outcome) {
                     server.close_for_a_while(None);
                     server.doubt();
                     // The server may be broken, not the chunk: let others try before the chunk counts as failed.
                     if delivery.deliveries < FAULTY_SERVERS {
+                        self.spent_before.keep(key, spent);
                         tracing::warn!(server = %server.url, task = %key, "LLM server failed, handing the task back");
                         return End::HandBack(Some(Duration::from_millis(500)));
                     }
@@ -198,7 +203,7 @@ impl Attendant {
                     worker: self.setup.instance.clone(),
                     host: self.setup.host.clone(),
                     server: Some(server.url.clone()),
-                    provider: Some(Provider::Local),
+                    provider: Some(server.client.provider()),
                     model: Some(work.model.clone()),
                     attempts: spent.attempts,
                     usage: spent.usage,
@@ -207,9 +212,15 @@ impl Attendant {
                     unusable,
                 }))
             }
-            Processed::HandBack { message, after, .. } => {
+            Processed::HandBack { cause, message, after, spent } => {
+                self.spent_before.keep(key, spent);
                 // The other slots meet the same trouble; it is told once.
-                if let Some(wait) = server.close_for_a_while(Some(after)) {
+                let closed = if cause.is_about_the_account() {
+                    server.suspend(message.clone(), after)
+                } else {
+                    server.close_for_a_while(Some(after))
+                };
+                if let Some(wait) = closed {
                     tracing::warn!(
                         server = %server.url,
                         reason = message,

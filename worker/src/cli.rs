@@ -8,10 +8,11 @@ use qa_shared::settings::variables::{self, Program};
 
 use crate::exit::ExitCode;
 
-/// Generates question-answer pairs with your Ollama servers for the coordinators of a fleet
+/// Generates question-answer pairs with your LLM servers for the coordinators of a fleet
 ///
-/// It connects to NATS, looks at its Ollama servers and works for every job that needs a model they have,
-/// until it is stopped. Start as many workers as you like; they may come and go at any time.
+/// It connects to NATS, looks at its servers (Ollama, any with OpenAI's API, and the services of OpenAI,
+/// Anthropic and Google whose keys are set) and works for every job that needs a model they have, until it is
+/// stopped. Start as many workers as you like; they may come and go at any time.
 #[derive(Parser, Clone)]
 #[command(
     name = "qa-worker",
@@ -22,12 +23,15 @@ use crate::exit::ExitCode;
     after_long_help = format!("{}\n\n{}", variables::help(Program::Worker), ExitCode::table())
 )]
 pub struct Cli {
-    /// Print completions for a shell instead of working.
+    /// Do something else than work.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Which servers, how hard, how long.
     #[command(flatten)]
     pub serving: ServingArgs,
+    /// Serve these providers only, separated by commas: local, openai, claude, gemini [env: QA_PROVIDERS]
+    #[arg(long, value_name = "LIST", help_heading = "LLM servers")]
+    pub providers: Vec<String>,
     /// Which tasks.
     #[command(flatten)]
     pub choice: ChoiceArgs,
@@ -42,11 +46,45 @@ pub struct Cli {
 /// What else the program can do.
 #[derive(Subcommand, Clone)]
 pub enum Command {
+    /// Look at every configured server and have it write one pair: what works, how fast, what is wrong
+    Check(Box<CheckArgs>),
     /// Print completions for a shell
     Completions {
         /// The shell
         shell: Shell,
     },
+}
+
+/// What `check` looks at.
+#[derive(Args, Clone, Default)]
+pub struct CheckArgs {
+    /// Print the findings as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Which servers, how hard, how long.
+    #[command(flatten)]
+    pub serving: ServingArgs,
+    /// Look at these providers only, separated by commas: local, openai, claude, gemini [env: QA_PROVIDERS]
+    #[arg(long, value_name = "LIST", help_heading = "LLM servers")]
+    pub providers: Vec<String>,
+    /// Try these models, separated by commas; what is loaded if none is named [env: QA_MODELS]
+    #[arg(long, value_name = "LIST")]
+    pub models: Vec<String>,
+    /// Flags of every command.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+impl Cli {
+    /// The same with a command's own flags where the program's stand.
+    #[must_use]
+    pub fn flattened(self) -> Self {
+        let Some(Command::Check(check)) = self.command else { return self };
+        let CheckArgs { json, serving, providers, models, common } = *check;
+        let command = Some(Command::Check(Box::new(CheckArgs { json, ..CheckArgs::default() })));
+        let choice = ChoiceArgs { models, ..ChoiceArgs::default() };
+        Self { command, serving, providers, choice, nats: self.nats, common }
+    }
 }
 
 /// Which tasks a worker takes.
@@ -63,16 +101,30 @@ pub struct ChoiceArgs {
 
 /// Which LLM servers are worked for, and within which limits. The coordinator's local mode has these too.
 #[derive(Args, Clone, Default)]
-#[command(next_help_heading = "Ollama servers")]
+#[command(next_help_heading = "LLM servers")]
 pub struct ServingArgs {
     /// Address of an Ollama server; repeat it or separate several by commas [env: OLLAMA_BASE_URL]
     /// [default: http://127.0.0.1:11434]
     #[arg(long, value_name = "URL")]
     pub ollama_base_url: Vec<String>,
-    /// Requests in flight per server: one number, or one per server separated by commas
-    /// [env: QA_CONCURRENCY] [default: 2]
+    /// Address of a server with OpenAI's API, such as http://gpu1:8000/v1; repeat it or separate several by
+    /// commas [env: OPENAI_BASE_URL]
+    #[arg(long, value_name = "URL")]
+    pub openai_base_url: Vec<String>,
+    /// Requests in flight per server of your own: one number, or one per server separated by commas, those of
+    /// Ollama first [env: QA_CONCURRENCY] [default: 2]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub concurrency: Option<String>,
+    /// Requests in flight per provider account [env: QA_ACCOUNT_CONCURRENCY] [default: 8]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub account_concurrency: Option<String>,
+    /// Requests per minute per account: a number, or PROVIDER=N separated by commas
+    /// [env: QA_REQUESTS_PER_MINUTE]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub requests_per_minute: Option<String>,
+    /// Tokens per minute per account: a number, or PROVIDER=N separated by commas [env: QA_TOKENS_PER_MINUTE]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub tokens_per_minute: Option<String>,
     /// Pull models that are wanted and not there
     #[arg(long)]
     pub pull: bool,

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use qa_shared::connecting::connect_options;
 use qa_shared::queue::{ConnectError, ConnectOptions, Queue, Timing};
+use qa_shared::secret;
 use qa_shared::settings::Origin;
 use qa_shared::shutdown::Shutdown;
 use qa_shared::telemetry::start_logging;
 
 use crate::config::WorkerConfig;
 use crate::exit::ExitCode;
-use crate::{driver, setup};
+use crate::{check, driver, setup};
 
 /// How long after a second signal the goodbyes may take.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -24,6 +25,7 @@ pub async fn work(config: WorkerConfig) -> io::Result<ExitCode> {
     if !config.logs.quiet {
         show_header(&config)?;
     }
+    guard_keys(&config);
     let shutdown = Shutdown::on_signals()?;
     let setup = match setup::worker_setup(&config.serving, &config.models, &config.pools) {
         Ok(setup) => setup,
@@ -50,6 +52,36 @@ pub async fn work(config: WorkerConfig) -> io::Result<ExitCode> {
             Ok(ExitCode::Success)
         }
         () = left_at_once => Ok(ExitCode::SecondSignal),
+    }
+}
+
+/// Looks at every server and tells what works.
+pub async fn check(config: WorkerConfig, as_json: bool) -> io::Result<ExitCode> {
+    if let Err(error) = start_logging(&config.logs.filter, config.logs.format, None) {
+        return complain(&error.to_string(), ExitCode::Configuration);
+    }
+    if !config.logs.quiet {
+        show_header(&config)?;
+    }
+    guard_keys(&config);
+    let findings = match check::check(&config.serving, &config.models).await {
+        Ok(findings) => findings,
+        Err(error) => return complain(&error.to_string(), ExitCode::Configuration),
+    };
+    let mut out = io::stdout().lock();
+    if as_json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&findings).unwrap_or_default())?;
+    } else {
+        write!(out, "{}", check::table(&findings))?;
+    }
+    let works = !findings.is_empty() && findings.iter().all(|finding| finding.works);
+    Ok(if works { ExitCode::Success } else { ExitCode::Check })
+}
+
+/// Whoever holds a key leaves no memory behind when it crashes.
+fn guard_keys(config: &WorkerConfig) {
+    if config.serving.servers.iter().any(|server| server.key.is_some()) {
+        secret::keep_out_of_core_dumps();
     }
 }
 

@@ -7,18 +7,21 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use qa_shared::base_url::normalise_base_url;
-use qa_shared::model::PoolName;
+use qa_shared::model::{PoolName, Provider};
+use qa_shared::model_table::ModelTable;
 use qa_shared::queue::Timing;
 use qa_shared::settings::{
     Address, Environment, LogSettings, Mistake, Mistakes, NatsSettings, Note, Reader, Setting, Source,
-    read_timing, values, variables,
+    read_model_table, read_timing, values, variables,
 };
 
 use crate::cli::{Cli, ServingArgs};
+use crate::config_servers::{
+    self, ACCOUNT_CONCURRENCY, CONCURRENCY, OLLAMA_BASE_URL, OPENAI_BASE_URL, REQUESTS_PER_MINUTE,
+    TOKENS_PER_MINUTE, joined,
+};
+pub use crate::config_servers::{ServerSettings, Wanted, set_elsewhere, ways_to_set_key};
 
-static OLLAMA_BASE_URL: Setting = Setting::new("--ollama-base-url", &[&variables::OLLAMA_BASE_URL]);
-static CONCURRENCY: Setting = Setting::new("--concurrency", &[&variables::QA_CONCURRENCY]);
 static PULL: Setting = Setting::flag("--pull", None);
 static DRAIN_TIMEOUT: Setting = Setting::new("--drain-timeout", &[&variables::QA_DRAIN_TIMEOUT]);
 static TASK_TIMEOUT: Setting = Setting::new("--task-timeout", &[&variables::QA_TASK_TIMEOUT]);
@@ -27,9 +30,6 @@ static IDLE_TIMEOUT: Setting = Setting::new("--idle-timeout", &[&variables::QA_I
 static ATTEMPTS: Setting = Setting::new("--attempts", &[&variables::QA_ATTEMPTS]);
 static MODELS: Setting = Setting::new("--models", &[&variables::QA_MODELS]);
 static POOL: Setting = Setting::new("--pool", &[&variables::QA_POOL]);
-
-/// Slots that one server may have at most.
-const MOST_SLOTS: u32 = 256;
 
 /// What a worker needs to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,10 +55,12 @@ pub struct WorkerConfig {
 }
 
 /// Which LLM servers are worked for, and within which limits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Serving {
-    /// At least one server, none twice.
+    /// None twice; none at all where the one provider that is wanted has neither key nor address.
     pub servers: Vec<ServerSettings>,
+    /// What differs from model to model.
+    pub table: ModelTable,
     /// Whether models that are wanted and missing are pulled.
     pub pull: bool,
     /// How long running tasks may finish after a stop; may be zero.
@@ -71,15 +73,6 @@ pub struct Serving {
     pub idle_timeout: Duration,
     /// Model calls per task at most.
     pub attempts: u32,
-}
-
-/// One LLM server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerSettings {
-    /// Its address in the form of [`normalise_base_url`].
-    pub url: Address,
-    /// Requests in flight at most, 1 to 256.
-    pub slots: u32,
 }
 
 /// A model that is served, perhaps under another name than the server knows it by.
@@ -96,9 +89,11 @@ impl WorkerConfig {
     pub fn read(cli: &Cli, environment: &Environment) -> Result<Self, Mistakes> {
         let mut reader = Reader::new(environment);
         let logs = LogSettings::read(&mut reader, &cli.common);
+        let table = read_model_table(&mut reader, None);
+        let serving = Serving::read(&mut reader, &cli.serving, &cli.providers, table, &Wanted::Configured);
         let config = Self {
             nats: NatsSettings::read_or_local(&mut reader, &cli.nats),
-            serving: Serving::read(&mut reader, &cli.serving),
+            serving,
             models: read_models(&mut reader, &cli.choice.models),
             pools: read_pools(&mut reader, &cli.choice.pool),
             logs,
@@ -113,14 +108,19 @@ impl WorkerConfig {
 }
 
 impl Serving {
-    /// Reads and checks them.
-    pub fn read(reader: &mut Reader<'_>, args: &ServingArgs) -> Self {
-        let urls = read_base_urls(reader, &args.ollama_base_url);
-        let slots = read_slots(reader, args.concurrency.as_deref(), urls.len());
+    /// Reads and checks them. `providers` are those that `--providers` names.
+    pub fn read(
+        reader: &mut Reader<'_>,
+        args: &ServingArgs,
+        providers: &[String],
+        table: ModelTable,
+        wanted: &Wanted,
+    ) -> Self {
         let drain = "a duration, such as 0, 30, 30s or 5m";
         let attempts = "a whole number from 1 to 20";
         Self {
-            servers: urls.into_iter().zip(slots).map(|(url, slots)| ServerSettings { url, slots }).collect(),
+            servers: config_servers::read(reader, args, providers, wanted),
+            table,
             pull: reader.yes_or_no(&PULL, args.pull.then_some(true)),
             drain_timeout: reader
                 .parsed(&DRAIN_TIMEOUT, args.drain_timeout.as_deref(), drain, values::duration)
@@ -138,7 +138,11 @@ impl Serving {
     pub fn refuse_flags(reader: &mut Reader<'_>, args: &ServingArgs) {
         let given = [
             (&OLLAMA_BASE_URL, !args.ollama_base_url.is_empty()),
+            (&OPENAI_BASE_URL, !args.openai_base_url.is_empty()),
             (&CONCURRENCY, args.concurrency.is_some()),
+            (&ACCOUNT_CONCURRENCY, args.account_concurrency.is_some()),
+            (&REQUESTS_PER_MINUTE, args.requests_per_minute.is_some()),
+            (&TOKENS_PER_MINUTE, args.tokens_per_minute.is_some()),
             (&PULL, args.pull),
             (&DRAIN_TIMEOUT, args.drain_timeout.is_some()),
             (&TASK_TIMEOUT, args.task_timeout.is_some()),
@@ -153,63 +157,22 @@ impl Serving {
         }
     }
 
+    /// A server on the command line that the job's provider does not use is a mistake.
+    pub fn refuse_others(reader: &mut Reader<'_>, args: &ServingArgs, provider: Provider) {
+        let given = [
+            (&OLLAMA_BASE_URL, !args.ollama_base_url.is_empty() && provider != Provider::Local),
+            (&OPENAI_BASE_URL, !args.openai_base_url.is_empty() && provider != Provider::OpenAi),
+        ];
+        for (setting, _) in given.into_iter().filter(|(_, given)| *given) {
+            let mistake = Mistake::new(setting, format!("the provider is {provider}, which does not use it"));
+            reader.mistake(mistake.remedy("leave it out, or choose its provider with --provider"));
+        }
+    }
+
     /// The addresses of the Ollama servers, where only they are wanted (to look for models after a mistake).
     pub fn base_urls(environment: &Environment, args: &ServingArgs) -> Vec<Address> {
-        read_base_urls(&mut Reader::new(environment), &args.ollama_base_url)
+        config_servers::ollama_urls(&mut Reader::new(environment), &args.ollama_base_url)
     }
-}
-
-fn joined(flags: &[String]) -> Option<String> {
-    (!flags.is_empty()).then(|| flags.join(","))
-}
-
-fn read_base_urls(reader: &mut Reader<'_>, flags: &[String]) -> Vec<Address> {
-    let Some(found) = reader.word(&OLLAMA_BASE_URL, joined(flags).as_deref()) else { return Vec::new() };
-    let mut seen = HashSet::new();
-    let mut urls = Vec::new();
-    let written = values::comma_list(&found.value);
-    if written.is_empty() {
-        reader.mistake(Mistake::value(&OLLAMA_BASE_URL, &found, "an address such as http://gpu1:11434"));
-    }
-    for text in written {
-        match normalise_base_url(text) {
-            Ok(url) if seen.insert(url.clone()) => urls.push(Address::new(url)),
-            Ok(url) => {
-                let problem = format!("the server {} is named twice {}", Address::new(url), found.origin);
-                reader.mistake(Mistake::new(&OLLAMA_BASE_URL, problem).remedy("name it once"));
-            }
-            Err(error) => {
-                let problem = format!("{error} (found {})", found.origin);
-                reader.mistake(Mistake::new(&OLLAMA_BASE_URL, problem));
-            }
-        }
-    }
-    urls
-}
-
-/// One number of slots for each server.
-fn read_slots(reader: &mut Reader<'_>, flag: Option<&str>, servers: usize) -> Vec<u32> {
-    let expected = "a whole number from 1 to 256, or one per server separated by commas";
-    let Some(found) = reader.word(&CONCURRENCY, flag) else { return Vec::new() };
-    let parsed: Option<Vec<u32>> =
-        found.value.split(',').map(|part| values::within(1..=MOST_SLOTS)(part)).collect();
-    match parsed {
-        None => reader.mistake(Mistake::value(&CONCURRENCY, &found, expected)),
-        Some(slots) if slots.len() == 1 => return vec![slots[0]; servers],
-        // Without a valid address their number says nothing.
-        Some(slots) if slots.len() == servers || servers == 0 => return slots,
-        Some(slots) => {
-            let problem = format!(
-                "found {} numbers {} for {servers} {}",
-                slots.len(),
-                found.origin,
-                if servers == 1 { "server" } else { "servers" }
-            );
-            let remedy = "give one number for all servers, or one for each";
-            reader.mistake(Mistake::new(&CONCURRENCY, problem).remedy(remedy));
-        }
-    }
-    Vec::new()
 }
 
 fn read_models(reader: &mut Reader<'_>, flags: &[String]) -> Vec<ModelChoice> {

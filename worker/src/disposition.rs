@@ -3,8 +3,9 @@
 //! PURE: one function of the call's outcome, what was before, and the limits. It must not know how a server
 //! is asked nor how waiting is done.
 //!
-//! The rule that everything follows: what a server does to everybody (overload, absence) never counts
-//! against a chunk, what happens to this chunk counts as an attempt.
+//! The rule that everything follows: what a server does to everybody (overload, absence, a spent account)
+//! never counts against a chunk, what happens to this chunk counts as an attempt. What an error reply means
+//! is `llm::retry`'s and `llm::ollama_errors`' to say; together they are the whole retry policy.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub struct Limits {
     pub holds: u32,
     /// The first wait; each later one is twice as long.
     pub first_wait: Duration,
-    /// The longest wait, also where a server asks for more.
+    /// The longest wait with a task in hand; a server that asks for more loses it.
     pub longest_wait: Duration,
 }
 
@@ -83,15 +84,18 @@ pub enum Next {
     AskAgain {
         /// What was wrong with the last answer.
         reason: String,
-        /// Pairs still missing.
+        /// Pairs to ask for: those still missing, or fewer where not even one fitted into an answer.
         missing: u32,
         /// Whether the last answer ran out of room: ask for shorter texts.
         shorter: bool,
     },
-    /// Send the same request again after a wait.
+    /// Send the same request again after a wait of `at_least` and a random part of `spread` (full jitter, so
+    /// that many tasks do not come back at once).
     Hold {
-        /// How long.
-        after: Duration,
+        /// What the server asked for; zero where it did not.
+        at_least: Duration,
+        /// The back-off's bound.
+        spread: Duration,
     },
     /// Give the task back to the queue: this server cannot work on it now.
     HandBack {
@@ -119,7 +123,21 @@ pub enum HandBackCause {
     ModelMissing,
     /// The server has not enough memory for the model.
     OutOfMemory,
+    /// The provider does not accept the key.
+    KeyRefused,
+    /// The account's quota or credit is used up.
+    QuotaExhausted,
 }
+
+impl HandBackCause {
+    /// Whether only the account's owner can help: nobody should go on asking with it.
+    pub fn is_about_the_account(self) -> bool {
+        matches!(self, Self::KeyRefused | Self::QuotaExhausted)
+    }
+}
+
+/// After this long a key or a quota is tried again: somebody may have mended it.
+const ACCOUNT_PAUSE: Duration = Duration::from_secs(300);
 
 /// Decides what is next, and brings the tally up to date with `outcome`.
 pub fn decide(outcome: &CallOutcome, tally: &mut Tally, limits: &Limits) -> Next {
@@ -130,19 +148,38 @@ pub fn decide(outcome: &CallOutcome, tally: &mut Tally, limits: &Limits) -> Next
             tally.answers += 1;
             tally.cut += u32::from(cut && *new_pairs == 0);
             tally.have = tally.have.saturating_add(*new_pairs);
-            after_answer(finish, problems, cut, *tally, limits)
+            after_answer(finish, problems, cut, *new_pairs, *tally, limits)
         }
         CallOutcome::Error(error) => after_error(error, tally, limits),
     }
 }
 
-fn after_answer(finish: &Finish, problems: &[Problem], cut: bool, tally: Tally, limits: &Limits) -> Next {
+fn after_answer(
+    finish: &Finish,
+    problems: &[Problem],
+    cut: bool,
+    new_pairs: u32,
+    tally: Tally,
+    limits: &Limits,
+) -> Next {
     if tally.have >= tally.asked {
         return Next::Accept;
     }
+    if let Finish::Refused(reason) = finish {
+        // Asking again costs the same and gets the same.
+        return if tally.have > 0 {
+            Next::Accept
+        } else {
+            let message = format!("the model or its provider declines: {reason}");
+            Next::Fail(Failure { reason: FailureReason::Refused, message })
+        };
+    }
     let reason = complaint(finish, problems, cut);
     if tally.attempts < limits.attempts {
-        return Next::AskAgain { reason, missing: tally.asked - tally.have, shorter: cut };
+        let missing = tally.asked - tally.have;
+        // The ceiling is the user's: more room comes from asking for less at once.
+        let missing = if cut && new_pairs == 0 { missing.div_ceil(2) } else { missing };
+        return Next::AskAgain { reason, missing, shorter: cut };
     }
     if tally.have > 0 {
         return Next::Accept;
@@ -159,6 +196,9 @@ fn complaint(finish: &Finish, problems: &[Problem], cut: bool) -> String {
     }
     if let Finish::Other(reason) = finish {
         parts.push(format!("the server ended the answer with `{reason}`"));
+        if reason == "RECITATION" {
+            parts.push("use words of your own instead of long quotations".to_owned());
+        }
     }
     if !problems.is_empty() {
         parts.push(describe(problems));
@@ -181,6 +221,10 @@ fn after_error(error: &LlmError, tally: &mut Tally, limits: &Limits) -> Next {
         LlmErrorKind::Unreachable => hand_back(HandBackCause::Unreachable, error, limits.first_wait),
         LlmErrorKind::ModelNotFound => hand_back(HandBackCause::ModelMissing, error, limits.longest_wait),
         LlmErrorKind::OutOfMemory => hand_back(HandBackCause::OutOfMemory, error, limits.longest_wait),
+        // What was paid for stays; the rest waits for an account that works.
+        LlmErrorKind::KeyRefused | LlmErrorKind::QuotaExhausted if tally.have > 0 => Next::Accept,
+        LlmErrorKind::KeyRefused => hand_back(HandBackCause::KeyRefused, error, ACCOUNT_PAUSE),
+        LlmErrorKind::QuotaExhausted => hand_back(HandBackCause::QuotaExhausted, error, ACCOUNT_PAUSE),
         LlmErrorKind::PromptTooLong => fail_or_accept(FailureReason::PromptTooLong, error, tally),
         LlmErrorKind::Rejected => fail_or_accept(FailureReason::Rejected, error, tally),
         LlmErrorKind::ServerFault
@@ -189,7 +233,7 @@ fn after_error(error: &LlmError, tally: &mut Tally, limits: &Limits) -> Next {
         | LlmErrorKind::IdleTimeout => {
             if tally.attempts + 1 < limits.attempts {
                 tally.attempts += 1;
-                return Next::Hold { after: wait_number(tally.attempts, limits) };
+                return Next::Hold { at_least: Duration::ZERO, spread: wait_number(tally.attempts, limits) };
             }
             fail_or_accept(FailureReason::ServerError, error, tally)
         }
@@ -204,12 +248,13 @@ fn wait_or_hand_back(
     limits: &Limits,
 ) -> Next {
     let next_wait = wait_number(tally.holds + 1, limits);
-    let after = retry_after.unwrap_or(next_wait).min(limits.longest_wait);
-    if tally.holds < limits.holds {
+    let asked_for = retry_after.unwrap_or_default();
+    if tally.holds < limits.holds && asked_for <= limits.longest_wait {
         tally.holds += 1;
-        Next::Hold { after }
+        let spread = if asked_for.is_zero() { next_wait } else { limits.first_wait };
+        Next::Hold { at_least: asked_for, spread }
     } else {
-        hand_back(cause, error, after)
+        hand_back(cause, error, asked_for.max(next_wait))
     }
 }
 

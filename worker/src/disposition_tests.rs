@@ -58,7 +58,22 @@ fn answers() {
         (
             tally(0, 1),
             answered(Finish::Length, 0, &[Problem::Empty]),
-            ask_again("the answer reached the output limit; the answer was empty", 3, true),
+            ask_again("the answer reached the output limit; the answer was empty", 2, true),
+        ),
+        (
+            tally(0, 0),
+            answered(Finish::Refused("SAFETY".to_owned()), 0, &[]),
+            failure(FailureReason::Refused, "the model or its provider declines: SAFETY"),
+        ),
+        (tally(1, 1), answered(Finish::Refused("no".to_owned()), 0, &[]), Next::Accept),
+        (
+            tally(0, 0),
+            answered(Finish::Other("RECITATION".to_owned()), 0, &[]),
+            ask_again(
+                "the server ended the answer with `RECITATION`; use words of your own instead of long quotations",
+                3,
+                false,
+            ),
         ),
         (
             tally(0, 1),
@@ -89,7 +104,7 @@ fn only_cut_answers_blame_the_output_limit() {
         let next = decide(&answered(Finish::Length, 0, &[Problem::Empty]), &mut tally, &LIMITS);
         match next {
             Next::Fail(failure) if expected_end => assert_eq!(failure.reason, FailureReason::OutputLimit),
-            Next::AskAgain { shorter: true, missing: 3, .. } if !expected_end => {}
+            Next::AskAgain { shorter: true, missing: 2, .. } if !expected_end => {}
             other => panic!("{other:?}"),
         }
     }
@@ -98,13 +113,27 @@ fn only_cut_answers_blame_the_output_limit() {
 #[test]
 fn errors() {
     use LlmErrorKind as Kind;
-    let hold = |seconds| Next::Hold { after: Duration::from_secs(seconds) };
+    let s = Duration::from_secs;
+    let hold = |spread| Next::Hold { at_least: Duration::ZERO, spread: s(spread) };
     for (before, kind, expected, counts) in [
         (tally(0, 0), Kind::Unreachable, handed_back(HandBackCause::Unreachable, 1), 0),
         (tally(2, 2), Kind::Unreachable, handed_back(HandBackCause::Unreachable, 1), 0),
         (tally(0, 2), Kind::Overloaded { retry_after: None }, hold(1), 0),
-        (tally(0, 0), Kind::Overloaded { retry_after: Some(Duration::from_secs(7)) }, hold(7), 0),
-        (tally(0, 0), Kind::Overloaded { retry_after: Some(Duration::from_secs(700)) }, hold(10), 0),
+        (
+            tally(0, 0),
+            Kind::Overloaded { retry_after: Some(s(7)) },
+            Next::Hold { at_least: s(7), spread: s(1) },
+            0,
+        ),
+        (
+            tally(0, 0),
+            Kind::Overloaded { retry_after: Some(s(700)) },
+            handed_back(HandBackCause::Overloaded, 700),
+            0,
+        ),
+        (tally(0, 0), Kind::KeyRefused, handed_back(HandBackCause::KeyRefused, 300), 0),
+        (tally(0, 0), Kind::QuotaExhausted, handed_back(HandBackCause::QuotaExhausted, 300), 0),
+        (tally(1, 1), Kind::QuotaExhausted, Next::Accept, 0),
         (tally(0, 0), Kind::ModelLoading, hold(1), 0),
         (tally(0, 0), Kind::ModelNotFound, handed_back(HandBackCause::ModelMissing, 10), 0),
         (tally(0, 0), Kind::OutOfMemory, handed_back(HandBackCause::OutOfMemory, 10), 0),
@@ -139,7 +168,7 @@ fn a_server_that_stays_overloaded_loses_the_task_after_growing_waits() {
     let nexts: Vec<_> = (0..3)
         .map(|_| decide(&failed(LlmErrorKind::Overloaded { retry_after: None }), &mut tally, &LIMITS))
         .collect();
-    let hold = |seconds| Next::Hold { after: Duration::from_secs(seconds) };
+    let hold = |spread| Next::Hold { at_least: Duration::ZERO, spread: Duration::from_secs(spread) };
     assert_eq!(nexts, [hold(1), hold(2), handed_back(HandBackCause::Overloaded, 4)]);
     assert_eq!(tally.attempts, 1);
 }
@@ -153,6 +182,8 @@ fn any_outcome() -> impl Strategy<Value = CallOutcome> {
         Just(Kind::Unreachable),
         Just(Kind::ModelLoading),
         Just(Kind::ModelNotFound),
+        Just(Kind::KeyRefused),
+        Just(Kind::QuotaExhausted),
         Just(Kind::PromptTooLong),
         Just(Kind::Rejected),
         Just(Kind::OutOfMemory),
@@ -162,6 +193,7 @@ fn any_outcome() -> impl Strategy<Value = CallOutcome> {
         Just(Kind::IdleTimeout),
     ];
     let finish = prop_oneof![Just(Finish::Stop), Just(Finish::Length), "[a-z]{0,5}".prop_map(Finish::Other)];
+    let finish = prop_oneof![9 => finish, 1 => Just(Finish::Refused("no".to_owned()))];
     let problem = prop_oneof![Just(Problem::Empty), Just(Problem::Cut), Just(Problem::Duplicate)];
     prop_oneof![
         kind.prop_map(failed),
@@ -185,15 +217,24 @@ proptest! {
             let before = tally;
             let next = decide(outcome, &mut tally, &limits);
             if let CallOutcome::Error(error) = outcome
-                && matches!(error.kind, LlmErrorKind::Overloaded { .. } | LlmErrorKind::ModelLoading | LlmErrorKind::Unreachable)
+                && matches!(
+                    error.kind,
+                    LlmErrorKind::Overloaded { .. }
+                        | LlmErrorKind::ModelLoading
+                        | LlmErrorKind::Unreachable
+                        | LlmErrorKind::KeyRefused
+                        | LlmErrorKind::QuotaExhausted
+                )
             {
                 prop_assert_eq!(tally.attempts, before.attempts, "overload is no attempt");
                 prop_assert!(!matches!(next, Next::Fail(_)), "overload fails no chunk");
             }
             prop_assert!(tally.attempts <= attempts && tally.holds <= holds);
             match next {
-                Next::AskAgain { missing, .. } => prop_assert_eq!(missing, asked - tally.have),
-                Next::Hold { after } => prop_assert!(after <= limits.longest_wait),
+                Next::AskAgain { missing, .. } => prop_assert!((1..=asked - tally.have).contains(&missing)),
+                Next::Hold { at_least, spread } => {
+                    prop_assert!(at_least <= limits.longest_wait && spread <= limits.longest_wait);
+                }
                 Next::Accept => prop_assert!(tally.have > 0),
                 Next::Fail(_) => prop_assert_eq!(tally.have, 0),
                 Next::HandBack { .. } => {}

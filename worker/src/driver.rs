@@ -20,6 +20,7 @@ use crate::disposition::Limits;
 use crate::heartbeat;
 use crate::pools::Restrictions;
 use crate::server::Server;
+use crate::spent::SpentBefore;
 
 /// How long a free slot waits for a task in one request.
 const PATIENT: Duration = Duration::from_secs(5);
@@ -66,6 +67,7 @@ pub async fn run(setup: WorkerSetup, queue: Queue, shutdown: Shutdown) {
         presence: Presence::new(&queue),
         jobs: jobs.receiver(),
         shutdown: shutdown.clone(),
+        spent_before: SpentBefore::default(),
         settling: TaskTracker::new(),
     });
     for server in &setup.servers {

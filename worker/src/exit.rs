@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 pub enum ExitCode {
     /// Stopped as asked; every task was finished or handed back.
     Success = 0,
+    /// `check` found something that does not work.
+    Check = 1,
     /// Bad configuration or command line; nothing was done.
     Configuration = 2,
     /// The queue cannot be reached or used.
@@ -20,13 +22,16 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// Every code.
-    pub const ALL: [Self; 5] =
-        [Self::Success, Self::Configuration, Self::Queue, Self::Internal, Self::SecondSignal];
+    pub const ALL: [Self; 6] =
+        [Self::Success, Self::Check, Self::Configuration, Self::Queue, Self::Internal, Self::SecondSignal];
 
     /// What the code means.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Success => "stopped as asked; every task was finished or handed back",
+            Self::Success => {
+                "stopped as asked; every task was finished or handed back; `check`: everything works"
+            }
+            Self::Check => "`check` found something that does not work",
             Self::Configuration => "bad configuration or command line; nothing was done",
             Self::Queue => "queue unreachable or unusable",
             Self::Internal => "internal error: please report it",

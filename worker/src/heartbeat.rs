@@ -40,6 +40,7 @@ pub(crate) async fn run(
         if let Err(error) = announced {
             tracing::debug!(%error, "heartbeat was not stored");
         }
+        share_accounts(&setup, &presence).await;
         let news =
             futures_util::future::select_all(assignments.iter_mut().map(|one| Box::pin(one.changed())));
         let busy = busy_slots(&setup);
@@ -66,6 +67,23 @@ pub(crate) async fn run(
     }
     if let Err(error) = presence.withdraw(&setup.instance).await {
         tracing::debug!(%error, "could not say goodbye");
+    }
+}
+
+/// The limits of an account are shared by all workers that are present with its key.
+async fn share_accounts(setup: &WorkerSetup, presence: &Presence) {
+    let accounts: Vec<_> = setup.servers.iter().map(|server| server.client.account()).collect();
+    if accounts.iter().all(Option::is_none) {
+        return;
+    }
+    let Ok(workers) = presence.workers().await else { return };
+    for (server, account) in setup.servers.iter().zip(accounts).filter(|(_, account)| account.is_some()) {
+        let others = workers.iter().filter(|(instance, worker)| {
+            **instance != setup.instance
+                && !worker.draining
+                && worker.servers.iter().any(|other| other.account == account)
+        });
+        server.client.set_share(u32::try_from(others.count()).unwrap_or(u32::MAX).saturating_add(1));
     }
 }
 

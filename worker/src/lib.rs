@@ -6,9 +6,12 @@
 pub mod answer;
 pub mod assigner;
 mod attend;
+pub mod breaker;
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;
+mod config_servers;
 pub mod context;
 pub mod disposition;
 pub mod driver;
@@ -22,3 +25,4 @@ pub mod process;
 pub mod prompt;
 pub mod server;
 pub mod setup;
+pub mod spent;

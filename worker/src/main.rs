@@ -16,18 +16,25 @@ fn main() -> std::process::ExitCode {
 }
 
 fn run(cli: &Cli) -> io::Result<ExitCode> {
-    if let Some(Command::Completions { shell }) = cli.command {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "qa-worker", &mut script);
-        io::stdout().write_all(&script)?;
-        return Ok(ExitCode::Success);
-    }
+    let cli = match &cli.command {
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "qa-worker", &mut script);
+            io::stdout().write_all(&script)?;
+            return Ok(ExitCode::Success);
+        }
+        Some(Command::Check(_)) | None => cli.clone().flattened(),
+    };
     let environment = Environment::capture().with_env_file(cli.common.env_file.as_deref(), Path::new(""));
-    let config = match WorkerConfig::read(cli, &environment) {
+    let config = match WorkerConfig::read(&cli, &environment) {
         Ok(config) => config,
         Err(mistakes) => return Ok(complain(&mistakes.to_string(), ExitCode::Configuration)),
     };
-    tokio::runtime::Runtime::new()?.block_on(commands::work(config))
+    let runtime = tokio::runtime::Runtime::new()?;
+    match cli.command {
+        Some(Command::Check(args)) => runtime.block_on(commands::check(config, args.json)),
+        Some(Command::Completions { .. }) | None => runtime.block_on(commands::work(config)),
+    }
 }
 
 fn complain(error: &str, code: ExitCode) -> ExitCode {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use qa_shared::model::{JobEntry, JobId, JobState, PoolName, normalised_model};
+use qa_shared::model::{JobEntry, JobId, JobState, PoolName, Provider, normalised_model};
 
 /// How long another pool with work waits before a server leaves its own for it.
 pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -16,6 +16,8 @@ pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
 pub struct WantedPool {
     /// Its name.
     pub pool: PoolName,
+    /// The kind of service it needs.
+    pub provider: Provider,
     /// The model it needs, normalised.
     pub model: String,
     /// The context that its most demanding job needs, in tokens.
@@ -33,12 +35,13 @@ pub struct Restrictions {
 }
 
 impl Restrictions {
-    /// The name under which a job's model is served here, if it may be served at all.
-    pub fn served_name(&self, model: &str) -> Option<String> {
+    /// The name under which a pool's model is served here, if it may be served at all.
+    pub fn served_name(&self, pool: &WantedPool) -> Option<String> {
         if self.models.is_empty() {
-            return Some(model.to_owned());
+            return Some(pool.model.clone());
         }
-        self.models.iter().find(|(name, _)| name == model).map(|(_, served)| served.clone())
+        let normal = |name: &str| normalised_model(pool.provider, name);
+        self.models.iter().find(|(name, _)| normal(name) == pool.model).map(|(_, served)| normal(served))
     }
 
     fn allows(&self, pool: &PoolName) -> bool {
@@ -52,6 +55,7 @@ pub fn wanted(jobs: &BTreeMap<JobId, JobEntry>, restrictions: &Restrictions) -> 
     for job in jobs.values().filter(|job| job.state == JobState::Active && restrictions.allows(&job.pool)) {
         let entry = pools.entry(job.pool.clone()).or_insert_with(|| WantedPool {
             pool: job.pool.clone(),
+            provider: job.provider,
             model: normalised_model(job.provider, &job.model),
             context_tokens: 0,
         });
@@ -84,8 +88,9 @@ pub enum Choice {
     Rest,
 }
 
-/// Chooses for a server that works for `current` and has `busy` requests in flight.
-pub fn choose(current: Option<&PoolName>, busy: u32, candidates: &[Candidate]) -> Choice {
+/// Chooses for a server that works for `current` and has `busy` requests in flight. Another pool with work
+/// waits for `patience` before it gets its turn.
+pub fn choose(current: Option<&PoolName>, busy: u32, candidates: &[Candidate], patience: Duration) -> Choice {
     let others = || candidates.iter().filter(|candidate| Some(&candidate.pool) != current);
     let longest_waiting = others().filter(|other| other.pending > 0).max_by_key(|other| other.waited);
     let mine = current.and_then(|pool| candidates.iter().find(|candidate| candidate.pool == *pool));
@@ -97,7 +102,7 @@ pub fn choose(current: Option<&PoolName>, busy: u32, candidates: &[Candidate]) -
             (Some(first), _) => Choice::Work(first.pool.clone()),
             (None, Some(_) | None) => Choice::Rest,
         },
-        (Some(mine), Some(other)) if mine.pending == 0 || other.waited >= PATIENCE => {
+        (Some(mine), Some(other)) if mine.pending == 0 || other.waited >= patience => {
             if busy > 0 {
                 Choice::Drain
             } else {
@@ -110,8 +115,6 @@ pub fn choose(current: Option<&PoolName>, busy: u32, candidates: &[Candidate]) -
 
 #[cfg(test)]
 mod tests {
-    use qa_shared::model::Provider;
-
     use super::*;
 
     fn candidate(name: &str, pending: u64, waited: u64) -> Candidate {
@@ -119,7 +122,7 @@ mod tests {
     }
 
     fn choice(current: Option<&str>, busy: u32, candidates: &[Candidate]) -> Choice {
-        choose(current.map(PoolName::new).as_ref(), busy, candidates)
+        choose(current.map(PoolName::new).as_ref(), busy, candidates, PATIENCE)
     }
 
     fn job(id: u64, pool: &str, model: &str, state: JobState, context_tokens: u32) -> (JobId, JobEntry) {
@@ -148,20 +151,29 @@ mod tests {
         ];
         let wanted = wanted(&jobs.into(), &Restrictions::default());
         let pool = PoolName::new("a");
-        assert_eq!(wanted, [WantedPool { pool, model: "m:latest".into(), context_tokens: 5000 }]);
+        assert_eq!(
+            wanted,
+            [WantedPool { pool, provider: Provider::Local, model: "m:latest".into(), context_tokens: 5000 }]
+        );
     }
 
     #[test]
     fn restrictions_keep_pools_out_and_rename_models() {
-        let restrictions = Restrictions {
-            pools: vec![PoolName::new("b")],
-            models: vec![("m:latest".into(), "m:q4".into())],
-        };
+        let restrictions =
+            Restrictions { pools: vec![PoolName::new("b")], models: vec![("m".into(), "m:q4".into())] };
         let jobs = [job(1, "a", "m", JobState::Active, 1), job(2, "b", "m", JobState::Active, 1)];
         let pools: Vec<_> = wanted(&jobs.into(), &restrictions).into_iter().map(|pool| pool.pool).collect();
         assert_eq!(pools, [PoolName::new("b")]);
-        assert_eq!(restrictions.served_name("m:latest").as_deref(), Some("m:q4"));
-        assert_eq!(restrictions.served_name("other:latest"), None);
+        let pool = |provider, model: &str| WantedPool {
+            pool: PoolName::new("b"),
+            provider,
+            model: model.to_owned(),
+            context_tokens: 1,
+        };
+        let served = |provider, model| restrictions.served_name(&pool(provider, model));
+        assert_eq!(served(Provider::Local, "m:latest").as_deref(), Some("m:q4"));
+        assert_eq!(served(Provider::OpenAi, "m").as_deref(), Some("m:q4"));
+        assert_eq!(served(Provider::Local, "other:latest"), None);
     }
 
     #[test]

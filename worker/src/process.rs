@@ -15,6 +15,7 @@ use crate::answer::{Parsed, describe, parse};
 use crate::disposition::{CallOutcome, HandBackCause, Limits, Next, Tally, decide};
 use crate::llm::{ChatReply, ChatRequest, Finish, LlmServer, Message, Role};
 use crate::prompt::{self, Prompt, answer_schema, estimate_conversation};
+use crate::spent::Spent;
 
 /// Unusable answers that travel with a result at most.
 const MAX_UNUSABLE: usize = 3;
@@ -62,15 +63,6 @@ pub enum Processed {
     },
 }
 
-/// What a task took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// Model calls that count.
-    pub attempts: u32,
-    /// Tokens and time of the calls that were answered.
-    pub usage: Usage,
-}
-
 /// Works on a task until there is a result or the server cannot go on.
 pub async fn process<S: LlmServer>(task: &Task, server: &S, processing: &Processing) -> Processed {
     let settings = &task.settings;
@@ -87,6 +79,8 @@ pub async fn process<S: LlmServer>(task: &Task, server: &S, processing: &Process
     if let Some(message) = surely_too_long(&prompt, processing.num_ctx) {
         return not_asked(FailureReason::PromptTooLong, message);
     }
+    let attempts = task.max_calls.unwrap_or(u32::MAX).clamp(1, processing.limits.attempts);
+    let limits = Limits { attempts, ..processing.limits };
     let mut session = Session {
         request: ChatRequest {
             model: processing.model.clone(),
@@ -94,6 +88,7 @@ pub async fn process<S: LlmServer>(task: &Task, server: &S, processing: &Process
             schema: Some(answer_schema(asked)),
             temperature: settings.temperature,
             max_output: settings.output_ceiling(),
+            reasoning: settings.reasoning,
             num_ctx: processing.num_ctx,
             sampling: settings.ollama.clone(),
             seed: None,
@@ -112,7 +107,7 @@ pub async fn process<S: LlmServer>(task: &Task, server: &S, processing: &Process
             None => Ok(call.await),
         };
         let Ok(outcome) = outcome else { return session.out_of_time() };
-        let next = decide(&outcome, &mut session.tally, &processing.limits);
+        let next = decide(&outcome, &mut session.tally, &limits);
         tracing::debug!(task = %task.key, tally = ?session.tally, ?next, "model call finished");
         match next {
             Next::Accept => {
@@ -123,7 +118,9 @@ pub async fn process<S: LlmServer>(task: &Task, server: &S, processing: &Process
             Next::HandBack { cause, message, after } => {
                 return Processed::HandBack { cause, message, after, spent: session.spent() };
             }
-            Next::Hold { after } => tokio::time::sleep(after).await,
+            Next::Hold { at_least, spread } => {
+                tokio::time::sleep(at_least + spread.mul_f64(rand::random())).await;
+            }
             Next::AskAgain { reason, missing, shorter } => session.ask_again(&reason, missing, shorter),
         }
     }
@@ -151,10 +148,17 @@ impl Session {
     fn judge(&mut self, reply: ChatReply) -> CallOutcome {
         self.usage.add(reply.usage);
         let missing = usize::try_from(self.tally.asked.saturating_sub(self.tally.have)).unwrap_or(usize::MAX);
-        let Parsed { pairs, problems, truncated } = parse(&reply.content, missing, &self.pairs);
+        let Parsed { pairs, problems, truncated } = match &reply.finish {
+            // Whatever stands beside a refusal is no pair.
+            Finish::Refused(_) => Parsed { pairs: Vec::new(), problems: Vec::new(), truncated: false },
+            _ => parse(&reply.content, missing, &self.pairs),
+        };
         let new_pairs = u32::try_from(pairs.len()).unwrap_or(u32::MAX);
         if pairs.is_empty() {
             let mut reason = describe(&problems);
+            if let Finish::Refused(why) = &reply.finish {
+                reason = format!("refused: {why}");
+            }
             if reply.finish == Finish::Length {
                 reason.push_str("; the output limit was reached");
             }
@@ -232,7 +236,8 @@ fn opening(prompt: &Prompt) -> Vec<Message> {
     if !prompt.system.is_empty() {
         messages.push(Message::new(Role::System, prompt.system.clone()));
     }
-    messages.push(Message::new(Role::User, prompt.user.clone()));
+    let constant = prompt.constant;
+    messages.push(Message { constant, ..Message::new(Role::User, prompt.user.clone()) });
     messages
 }
 

@@ -30,6 +30,8 @@ pub struct Prompt {
     pub system: String,
     /// The user message; the chunk's text is in it.
     pub user: String,
+    /// Of `user` this many bytes from its start are the same for all chunks of a job.
+    pub constant: usize,
 }
 
 /// Checks a user's template: see [`qa_shared::template`].
@@ -46,7 +48,11 @@ pub fn build(settings: &GenerationSettings, text: &str, questions: u32) -> Resul
         None => built_in(text, questions, extra),
     };
     let system = own.system_message.clone().unwrap_or_else(|| SYSTEM.to_owned());
-    Ok(Prompt { system, user })
+    let constant = match &own.template {
+        Some(template) => Template::parse(template)?.constant_start(questions, extra).len(),
+        None => user.len() - text.len() - CHUNK_END.len() - 1,
+    };
+    Ok(Prompt { system, user, constant })
 }
 
 fn built_in(text: &str, questions: u32, extra: &str) -> String {
@@ -175,6 +181,7 @@ mod tests {
         };
         assert_eq!(a.system, b.system);
         assert_eq!(head(&a, "AAA"), head(&b, "something else {text}"));
+        assert_eq!(a.user[..a.constant], head(&a, "AAA"));
         assert!(a.user.contains("exactly 3 question-answer pairs") && a.user.contains("Prefer numbers."));
     }
 
@@ -184,6 +191,7 @@ mod tests {
             build(&own(None, Some("E"), Some("{num_questions}|{extra_instructions}|{text}")), "{x}", 2)
                 .unwrap();
         assert_eq!((prompt.system.as_str(), prompt.user.as_str()), (SYSTEM, "2|E|{x}"));
+        assert_eq!(&prompt.user[..prompt.constant], "2|E|");
         let prompt = build(&own(Some("Be brief."), None, None), "T", 1).unwrap();
         assert_eq!(prompt.system, "Be brief.");
         assert!(prompt.user.contains("exactly 1 question-answer pair about"));

@@ -7,22 +7,24 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use qa_shared::backoff::{Backoff, jittered};
-use qa_shared::model::{Provider, ServedModel, ServerPresence};
+use qa_shared::model::{ServedModel, ServerPresence};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::llm::ollama::OllamaServer;
-use crate::llm::{LlmError, ServerInfo};
+use crate::breaker::{Breaker, Gate};
+use crate::llm::client::Client;
+use crate::llm::{LlmError, LlmErrorKind, ServerInfo};
 
 /// How far back the speed looks.
 const SPEED_WINDOW: Duration = Duration::from_secs(300);
+/// While one task tries a server that was in trouble, nobody else does; tasks end long before this.
+const LONGEST_TRIAL: Duration = Duration::from_secs(24 * 3600);
 
 /// An LLM server.
 #[derive(Debug)]
 pub struct Server {
     /// How to talk with it.
-    pub client: OllamaServer,
+    pub client: Client,
     /// Its address without credentials.
     pub url: String,
     /// Requests that are kept in flight at most.
@@ -33,24 +35,24 @@ pub struct Server {
     /// Something changed that the assigner should look at.
     pub changed: Notify,
     doubtful: AtomicBool,
+    /// From here the breaker's time counts.
+    started: Instant,
 }
 
 #[derive(Debug)]
 struct State {
     info: Option<ServerInfo>,
     problem: Option<String>,
-    closed_until: Option<Instant>,
-    backoff: Backoff,
+    key_is_refused: bool,
+    /// What only the account's owner can mend.
+    account_problem: Option<String>,
+    breaker: Breaker,
     generated: VecDeque<(Instant, u64)>,
-}
-
-fn fresh_backoff() -> Backoff {
-    Backoff::new(Duration::from_secs(1), Duration::from_secs(60))
 }
 
 impl Server {
     /// A server that was not asked yet.
-    pub fn new(client: OllamaServer, slots: u32) -> Self {
+    pub fn new(client: Client, slots: u32) -> Self {
         Self {
             url: client.url().to_owned(),
             client,
@@ -60,12 +62,14 @@ impl Server {
             state: Mutex::new(State {
                 info: None,
                 problem: None,
-                closed_until: None,
-                backoff: fresh_backoff(),
+                key_is_refused: false,
+                account_problem: None,
+                breaker: Breaker::default(),
                 generated: VecDeque::new(),
             }),
             changed: Notify::new(),
             doubtful: AtomicBool::new(false),
+            started: Instant::now(),
         }
     }
 
@@ -80,6 +84,7 @@ impl Server {
 
     /// Counts a request in flight until the guard is dropped.
     pub fn enter(&self) -> Busy<'_> {
+        self.state().breaker.trial_runs(self.started.elapsed(), LONGEST_TRIAL);
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(self)
     }
@@ -89,9 +94,23 @@ impl Server {
         self.state().info.is_some()
     }
 
+    /// Whether its service refused the key when it was last asked.
+    pub fn key_is_refused(&self) -> bool {
+        self.state().key_is_refused
+    }
+
     /// The model with this normalised name, if the server has it.
     pub fn model(&self, name: &str) -> Option<ServedModel> {
         self.state().info.as_ref()?.models.iter().find(|model| model.name == name).cloned()
+    }
+
+    /// Remembers that a service has this model, whose list of models nobody reads.
+    pub fn add_model(&self, name: &str) {
+        if let Some(info) = &mut self.state().info
+            && !info.models.iter().any(|model| model.name == name)
+        {
+            info.models.push(ServedModel { name: name.to_owned(), digest: None, gpu_percent: None });
+        }
     }
 
     /// Takes what the server said about itself; tells whether it came or went by that.
@@ -102,11 +121,13 @@ impl Server {
             Ok(info) => {
                 state.info = Some(info);
                 state.problem = None;
+                state.key_is_refused = false;
                 (!was_reachable).then_some(Reachability::Came)
             }
             Err(error) => {
                 let is_news = was_reachable || state.problem.is_none();
                 state.info = None;
+                state.key_is_refused = error.kind == LlmErrorKind::KeyRefused;
                 state.problem = Some(error.message.clone());
                 is_news.then_some(Reachability::Went(error.message))
             }
@@ -132,29 +153,29 @@ impl Server {
     /// Takes no tasks for a while: longer each time, until an answer succeeds. Returns how long; nothing if
     /// it was closed already.
     pub fn close_for_a_while(&self, asked_for: Option<Duration>) -> Option<Duration> {
-        let mut state = self.state();
-        let now = Instant::now();
-        if let Some(until) = state.closed_until
-            && until > now
-        {
-            return None;
-        }
-        let wait = jittered(state.backoff.next().unwrap_or_default()).max(asked_for.unwrap_or_default());
-        state.closed_until = Some(now + wait);
-        Some(wait)
+        self.state().breaker.trip(self.started.elapsed(), asked_for, rand::random())
     }
 
-    /// Until when it takes no tasks, if so.
+    /// The account is of no use until its owner does something, or for this long.
+    pub fn suspend(&self, problem: String, pause: Duration) -> Option<Duration> {
+        self.state().account_problem = Some(problem);
+        self.close_for_a_while(Some(pause))
+    }
+
+    /// Until when a slot that wants a task has to wait, if it has to.
     pub fn closed_until(&self) -> Option<Instant> {
-        self.state().closed_until.filter(|until| *until > Instant::now())
+        match self.state().breaker.gate(self.started.elapsed()) {
+            Gate::Go => None,
+            Gate::Wait { until } => Some(self.started + until),
+        }
     }
 
     /// Takes a finished task's figures.
     pub fn finished(&self, output_tokens: u64) {
         self.finished.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
-        state.backoff = fresh_backoff();
-        state.closed_until = None;
+        state.breaker.succeeded();
+        state.account_problem = None;
         let now = Instant::now();
         state.generated.push_back((now, output_tokens));
         while state.generated.front().is_some_and(|(when, _)| now.duration_since(*when) > SPEED_WINDOW) {
@@ -172,11 +193,11 @@ impl Server {
         };
         ServerPresence {
             url: self.url.clone(),
-            provider: Provider::Local,
-            account: None,
+            provider: self.client.provider(),
+            account: self.client.account(),
             version: state.info.as_ref().and_then(|info| info.version.clone()),
             reachable: state.info.is_some(),
-            problem: state.problem.clone(),
+            problem: state.account_problem.clone().or_else(|| state.problem.clone()),
             models: state.info.as_ref().map(|info| info.models.clone()).unwrap_or_default(),
             slots: self.slots,
             busy: self.busy(),
@@ -202,6 +223,8 @@ pub struct Busy<'a>(&'a Server);
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        // A trial that neither succeeded nor failed, such as a cancelled one, says nothing: the next may try.
+        self.0.state().breaker.trial_runs(self.0.started.elapsed(), Duration::ZERO);
         self.0.changed.notify_one();
     }
 }

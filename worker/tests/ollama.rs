@@ -28,6 +28,7 @@ fn request(text: &str) -> ChatRequest {
         schema: Some(answer_schema(2)),
         temperature: 0.3,
         max_output: 500,
+        reasoning: None,
         num_ctx: 8192,
         sampling: OllamaOptions::default(),
         seed: None,

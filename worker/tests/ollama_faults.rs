@@ -30,6 +30,7 @@ fn request(text: &str) -> ChatRequest {
         schema: None,
         temperature: 0.3,
         max_output: 500,
+        reasoning: None,
         num_ctx: 8192,
         sampling: OllamaOptions::default(),
         seed: None,

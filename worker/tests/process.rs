@@ -13,7 +13,8 @@ use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeModel, FakeOlla
 use qa_worker::disposition::{HandBackCause, Limits};
 use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::ollama::OllamaServer;
-use qa_worker::process::{Processed, Processing, Spent, process};
+use qa_worker::process::{Processed, Processing, process};
+use qa_worker::spent::Spent;
 use serde_json::Value;
 
 const TEXT: &str = "A stream stores messages until limits or acks remove them.";

@@ -94,12 +94,12 @@ impl NatsSettings {
 
 fn read_auth(reader: &mut Reader<'_>, args: &NatsArgs) -> NatsAuth {
     let token = reader.secret(&TOKEN, args.nats_token.as_deref());
-    let token_file = secret_file(reader, &TOKEN_FILE);
+    let token_file = reader.secret_file(&TOKEN_FILE);
     let user = reader.word(&USER, None);
     let password = reader.secret(&PASSWORD, None);
-    let password_file = secret_file(reader, &PASSWORD_FILE);
+    let password_file = reader.secret_file(&PASSWORD_FILE);
     let credentials = reader.existing_file(&CREDS, None);
-    let seed = secret_file(reader, &NKEY_SEED_FILE);
+    let seed = reader.secret_file(&NKEY_SEED_FILE);
 
     if token.is_some() && token_file.is_some() {
         reader.mistake(Mistake::new(&TOKEN_FILE, "QA_NATS_TOKEN is set too").remedy("keep one of them"));
@@ -138,15 +138,6 @@ fn read_auth(reader: &mut Reader<'_>, args: &NatsArgs) -> NatsAuth {
     } else {
         NatsAuth::None
     }
-}
-
-fn secret_file(reader: &mut Reader<'_>, setting: &'static Setting) -> Option<Secret> {
-    let (path, text) = reader.file_text(setting, None)?;
-    if text.trim().is_empty() {
-        let problem = format!("the file `{}` is empty", path.display());
-        reader.mistake(Mistake::new(setting, problem).remedy("write the secret into it"));
-    }
-    Some(Secret::new(text.trim()))
 }
 
 fn read_tls(reader: &mut Reader<'_>) -> NatsTls {

@@ -201,6 +201,16 @@ impl<'a> Reader<'a> {
         self.text(setting, flag).map(|found| Secret::new(found.value.trim()))
     }
 
+    /// A secret that stands in a file.
+    pub fn secret_file(&mut self, setting: &'static Setting) -> Option<Secret> {
+        let (path, text) = self.file_text(setting, None)?;
+        if text.trim().is_empty() {
+            let problem = format!("the file `{}` is empty", path.display());
+            self.mistake(Mistake::new(setting, problem).remedy("write the secret into it"));
+        }
+        Some(Secret::new(text.trim()))
+    }
+
     /// Gives `value` with everything worth telling, or every mistake.
     pub fn finish<T>(self, value: T) -> Result<(T, Vec<Note>, Vec<Source>), Mistakes> {
         match Mistakes::new(self.mistakes) {

@@ -95,7 +95,7 @@ macro_rules! variables {
 variables! {
     "The main job" {
         GENERATOR_PROVIDER, Coordinator, Some("openai"), "", false,
-            "Who generates: openai, claude, gemini or local (Ollama); this version generates with local only";
+            "Who generates: openai (also any server with its API), claude, gemini or local (Ollama)";
         GENERATOR_MODEL, Coordinator, None, "qwen3:14b", false,
             "The model's name";
         GENERATOR_PROCESS_DIR, Coordinator, Some("/data/chunks"), "", false,
@@ -110,6 +110,8 @@ variables! {
             "Sampling temperature, 0 to 2";
         GENERATOR_MAX_TOKENS, Coordinator, Some("2000"), "", false,
             "Ceiling of one answer in tokens; allow about 150 per pair";
+        QA_REASONING, Coordinator, None, "low", false,
+            "How much the model reasons first: off, minimal, low, medium or high; unset: as little as it allows";
         GENERATOR_RESUME, Coordinator, Some("false"), "", false,
             "Go on with what is in the output directory (--no-resume and --restart beat it)";
         GENERATOR_BATCH_PROCESSING, Coordinator, Some("false"), "", false,
@@ -137,17 +139,37 @@ variables! {
         OLLAMA_STOP, Coordinator, None, "[\"<|im_end|>\"]", false,
             "Texts that end an answer: a JSON list, or one text";
     }
-    "API keys" {
-        OPENAI_API_KEY, Coordinator, None, "your_openai_api_key_here", true,
-            "Key of provider openai";
-        ANTHROPIC_API_KEY, Coordinator, None, "your_anthropic_api_key_here", true,
+    "OpenAI, Claude, Gemini and servers with OpenAI's API" {
+        QA_API_KEY, Coordinator, None, "your_api_key_here", true,
+            "Key of the provider, whichever it is; wins over the ones below";
+        OPENAI_API_KEY, Both, None, "your_openai_api_key_here", true,
+            "Key of provider openai; on a fleet the workers read keys";
+        OPENAI_API_KEY_FILE, Both, None, "/run/secrets/openai-key", false,
+            "File that holds it";
+        OPENAI_BASE_URL, Both, None, "http://gpu1:8000/v1", false,
+            "Address of a server with OpenAI's API (vLLM, llama.cpp, LM Studio), or several separated by commas; unset: OpenAI's own service";
+        ANTHROPIC_API_KEY, Both, None, "your_anthropic_api_key_here", true,
             "Key of provider claude";
-        CLAUDE_API_KEY, Coordinator, None, "your_claude_api_key_here", true,
+        ANTHROPIC_API_KEY_FILE, Both, None, "/run/secrets/anthropic-key", false,
+            "File that holds it";
+        CLAUDE_API_KEY, Both, None, "your_claude_api_key_here", true,
             "Another name of ANTHROPIC_API_KEY, which wins";
-        GEMINI_API_KEY, Coordinator, None, "your_gemini_api_key_here", true,
+        ANTHROPIC_BASE_URL, Both, Some("https://api.anthropic.com"), "", false,
+            "Address of Anthropic's service, or of a gateway to it";
+        GEMINI_API_KEY, Both, None, "your_gemini_api_key_here", true,
             "Key of provider gemini";
-        GOOGLE_API_KEY, Coordinator, None, "your_google_api_key_here", true,
+        GEMINI_API_KEY_FILE, Both, None, "/run/secrets/gemini-key", false,
+            "File that holds it";
+        GOOGLE_API_KEY, Both, None, "your_google_api_key_here", true,
             "Another name of GEMINI_API_KEY, which wins";
+        GEMINI_BASE_URL, Both, Some("https://generativelanguage.googleapis.com"), "", false,
+            "Address of Google's service, or of a gateway to it";
+        QA_REQUESTS_PER_MINUTE, Both, None, "openai=500,claude=50", false,
+            "Requests per minute that an account may take: one number for each, or PROVIDER=N separated by commas; the service's own headers count as well";
+        QA_TOKENS_PER_MINUTE, Both, None, "openai=200000", false,
+            "The same for tokens, input and output together";
+        QA_ACCOUNT_CONCURRENCY, Both, Some("8"), "", false,
+            "Requests in flight per provider account, 1 to 256";
     }
     "The queue (NATS JetStream)" {
         QA_NATS_URL, Both, None, "nats://10.0.0.5:4222", false,
@@ -185,7 +207,9 @@ variables! {
         QA_MAX_FAILURE_RATE, Coordinator, Some("20"), "", false,
             "Stop when more than this percentage of the last 100 chunks failed, or `off`";
         QA_CONCURRENCY, Both, Some("2"), "", false,
-            "Requests in flight per Ollama server, 1 to 256: one number, or one per server separated by commas";
+            "Requests in flight per server of your own, 1 to 256: one number, or one per server separated by commas";
+        QA_PROVIDERS, Worker, None, "local,openai", false,
+            "Serve these providers only; unset: Ollama, and each provider whose key or address is set";
         QA_MODELS, Worker, None, "qwen3:14b,llama3=llama3.1:8b", false,
             "Serve these models only; NAME=SERVED serves NAME with the server's model SERVED";
         QA_DRAIN_TIMEOUT, Both, Some("30s"), "", false,
@@ -198,6 +222,10 @@ variables! {
             "How long a model call may stall between two tokens";
         QA_ATTEMPTS, Both, Some("3"), "", false,
             "Model calls per task at most, 1 to 20";
+    }
+    "Cost and budget" {
+        QA_MODEL_TABLE, Both, None, "models.json", false,
+            "File with rows of your own for the table of models: prices and what a model can do";
     }
     "Logs" {
         QA_LOG_FORMAT, Both, Some("human"), "", false,

@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 use qa_shared::base_url::is_loopback;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::reply::Reply;
 use super::{LlmError, LlmErrorKind};
 
 /// A line longer than this is no answer, in bytes.
@@ -120,6 +121,38 @@ pub(crate) async fn send(
     }
 }
 
+/// A whole reply, whatever its status. An answer of more than `most` bytes is none; of an error reply the
+/// beginning is enough.
+pub(crate) async fn read_reply(
+    server: &str,
+    mut response: reqwest::Response,
+    idle: Duration,
+    deadline: Instant,
+    most: usize,
+) -> Result<Reply, LlmError> {
+    let status = response.status();
+    let headers = response
+        .headers()
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .collect();
+    let mut body = Vec::new();
+    if status.is_success() {
+        while let Some(piece) = next_piece(server, &mut response, idle, deadline).await? {
+            body.extend_from_slice(&piece);
+            if body.len() > most {
+                return Err(LlmError::new(
+                    LlmErrorKind::Malformed,
+                    format!("{server} sent an answer of more than {most} bytes"),
+                ));
+            }
+        }
+    } else {
+        body = error_body(response, deadline).await.into_bytes();
+    }
+    Ok(Reply { status: status.as_u16(), headers, body })
+}
+
 /// The text of an error reply, as far as it comes.
 pub(crate) async fn error_body(mut response: reqwest::Response, deadline: Instant) -> String {
     let mut body = Vec::new();
@@ -131,12 +164,6 @@ pub(crate) async fn error_body(mut response: reqwest::Response, deadline: Instan
     }
     body.truncate(MAX_ERROR_BYTES);
     String::from_utf8_lossy(&body).into_owned()
-}
-
-/// How long a reply asks to wait: the seconds of its Retry-After.
-pub(crate) fn retry_after(response: &reqwest::Response) -> Option<Duration> {
-    let header = response.headers().get(reqwest::header::RETRY_AFTER)?;
-    header.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 pub(crate) fn too_slow(server: &str) -> LlmError {
@@ -198,19 +225,24 @@ impl<'a> Lines<'a> {
     }
 
     async fn piece(&mut self) -> Result<Option<bytes::Bytes>, LlmError> {
-        match timeout_at(self.deadline, timeout(self.idle, self.response.chunk())).await {
-            Ok(Ok(Ok(piece))) => Ok(piece),
-            Ok(Ok(Err(error))) => Err(transport_error(self.server, error, true)),
-            Ok(Err(_)) => Err(LlmError::new(
-                LlmErrorKind::IdleTimeout,
-                format!(
-                    "{} began an answer and then sent nothing for {} s",
-                    self.server,
-                    self.idle.as_secs_f64()
-                ),
-            )),
-            Err(_) => Err(too_slow(self.server)),
-        }
+        next_piece(self.server, &mut self.response, self.idle, self.deadline).await
+    }
+}
+
+async fn next_piece(
+    server: &str,
+    response: &mut reqwest::Response,
+    idle: Duration,
+    deadline: Instant,
+) -> Result<Option<bytes::Bytes>, LlmError> {
+    match timeout_at(deadline, timeout(idle, response.chunk())).await {
+        Ok(Ok(Ok(piece))) => Ok(piece),
+        Ok(Ok(Err(error))) => Err(transport_error(server, error, true)),
+        Ok(Err(_)) => Err(LlmError::new(
+            LlmErrorKind::IdleTimeout,
+            format!("{server} began an answer and then sent nothing for {} s", idle.as_secs_f64()),
+        )),
+        Err(_) => Err(too_slow(server)),
     }
 }
 

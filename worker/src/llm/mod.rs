@@ -1,14 +1,19 @@
 //! The words in which the worker talks with any kind of LLM server, and the trait that servers implement.
 //!
-//! Provider wire types stay private to their provider's file. This module must not know about tasks, the
-//! queue or what an answer is good for.
+//! [`client`] is any of them: [`ollama`] speaks Ollama's own API, [`remote`] those of OpenAI (and of servers
+//! that copy it), Anthropic and Google, whose wire forms stay in `openai`, `claude` and `gemini`. This module
+//! must not know about tasks, the queue or what an answer is good for.
 
 use std::fmt;
 use std::time::Duration;
 
-use qa_shared::model::{OllamaOptions, ServedModel, Usage};
+use qa_shared::model::{OllamaOptions, Reasoning, ServedModel, Usage};
 use serde_json::Value;
 
+mod adapt;
+mod claude;
+pub mod client;
+mod gemini;
 pub mod http;
 pub mod ollama;
 mod ollama_errors;
@@ -16,7 +21,18 @@ mod ollama_memory;
 pub mod ollama_models;
 mod ollama_version;
 mod ollama_wire;
+mod openai;
+pub mod rate_limit;
+pub mod remote;
+mod remote_models;
+mod reply;
+mod retry;
+mod retry_after;
+mod schema;
 mod truncation;
+
+/// What an answer's schema, or the tool that takes it, is called where it needs a name.
+const SCHEMA_NAME: &str = "qa_pairs";
 
 /// A server that continues conversations.
 pub trait LlmServer: Sync {
@@ -42,12 +58,25 @@ pub struct Message {
     pub role: Role,
     /// What is said.
     pub content: String,
+    /// Of `content` this many bytes from its start are the same for every chunk of a job, so that a provider
+    /// may cache them.
+    pub constant: usize,
 }
 
 impl Message {
     /// A message.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into() }
+        Self { role, content: content.into(), constant: 0 }
+    }
+
+    /// The beginning that is the same for every chunk of a job; perhaps empty.
+    pub fn constant_part(&self) -> &str {
+        self.content.get(..self.constant).unwrap_or_default()
+    }
+
+    /// What follows the constant part.
+    pub fn variable_part(&self) -> &str {
+        &self.content[self.constant_part().len()..]
     }
 }
 
@@ -64,12 +93,31 @@ pub struct ChatRequest {
     pub temperature: f64,
     /// Output ceiling in tokens, reasoning included.
     pub max_output: u32,
+    /// How much the model may reason; absent: as little as it allows.
+    pub reasoning: Option<Reasoning>,
     /// Context of the loaded model in tokens, prompt and output together; one constant per server and model.
     pub num_ctx: u32,
     /// Ollama's sampling options; its `num_predict` is not read here, `max_output` is what counts.
     pub sampling: OllamaOptions,
     /// Makes sampling repeatable where the server supports it.
     pub seed: Option<i64>,
+}
+
+impl ChatRequest {
+    /// One question to a model, within 256 tokens.
+    pub fn of(model: &str, question: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            messages: vec![Message::new(Role::User, question)],
+            schema: None,
+            temperature: 0.0,
+            max_output: 256,
+            reasoning: None,
+            num_ctx: 2048,
+            sampling: OllamaOptions::default(),
+            seed: None,
+        }
+    }
 }
 
 /// Why a server stopped generating.
@@ -79,6 +127,8 @@ pub enum Finish {
     Stop,
     /// The output ceiling or the end of the context was reached.
     Length,
+    /// The model declines, or a filter of its provider blocked prompt or answer; the text is the provider's.
+    Refused(String),
     /// What else the server calls it.
     Other(String),
 }
@@ -128,6 +178,10 @@ pub enum LlmErrorKind {
     ModelLoading,
     /// The server does not have the model.
     ModelNotFound,
+    /// The account's key is missing, wrong, or not allowed to do this.
+    KeyRefused,
+    /// The account's quota or credit is used up; only its owner or time helps.
+    QuotaExhausted,
     /// The prompt does not fit, or the server cut it.
     PromptTooLong,
     /// The server refuses requests like this one; the same again is pointless.
@@ -151,6 +205,8 @@ impl fmt::Display for LlmErrorKind {
             Self::Unreachable => "unreachable",
             Self::ModelLoading => "model_loading",
             Self::ModelNotFound => "model_not_found",
+            Self::KeyRefused => "key_refused",
+            Self::QuotaExhausted => "quota_exhausted",
             Self::PromptTooLong => "prompt_too_long",
             Self::Rejected => "rejected",
             Self::OutOfMemory => "out_of_memory",

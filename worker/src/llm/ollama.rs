@@ -7,7 +7,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use qa_shared::model::{Provider, normalised_model};
+use jiff::Timestamp;
+use qa_shared::model::{Provider, Reasoning, normalised_model};
 use qa_shared::secret::{Secret, without_credentials};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ use super::ollama_errors::{Context, classify, error_text, is_about_schema, short
 use super::ollama_memory::Known;
 use super::ollama_version::Version;
 use super::ollama_wire::{ChatLine, VersionReply, chat_body, reply, text_of};
+use super::retry_after::retry_after;
 use super::truncation::{PromptSize, looks_cut};
 use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer};
 
@@ -68,22 +70,38 @@ impl OllamaServer {
         Ok(Version::parse(version.as_deref()))
     }
 
-    /// The value of `think` for a model that would reason otherwise.
-    async fn think(&self, model: &str) -> Result<Option<Value>, LlmError> {
+    /// The value of `think` for a model that can reason.
+    async fn think(&self, model: &str, wish: Option<Reasoning>) -> Result<Option<Value>, LlmError> {
         let name = normalised_model(Provider::Local, model);
         let remembered = |known: &Known| known.models.get(&name).and_then(|memory| memory.info.clone());
-        if let Some((_, think)) = remembered(&self.known()) {
-            return Ok(think);
-        }
-        self.show(model).await?;
-        Ok(remembered(&self.known()).and_then(|(_, think)| think))
+        let known = remembered(&self.known());
+        let Some((_, off)) = (if known.is_some() {
+            known
+        } else {
+            self.show(model).await?;
+            remembered(&self.known())
+        }) else {
+            return Ok(None);
+        };
+        Ok(off.map(|off| match wish {
+            None | Some(Reasoning::Off) => off,
+            Some(Reasoning::Minimal | Reasoning::Low) => json!("low"),
+            Some(Reasoning::Medium) => json!("medium"),
+            Some(Reasoning::High) => json!("high"),
+        }))
     }
 
-    fn format(&self, request: &ChatRequest, version: Version) -> Option<Value> {
+    /// Whether a model's answers can be held to a schema, as far as it is known by now.
+    pub(super) fn takes_schemas(&self, model: &str) -> bool {
+        let name = normalised_model(Provider::Local, model);
+        let known = self.known();
+        let refused = known.models.get(&name).is_some_and(|memory| memory.schema_refused);
+        !refused && known.version.is_none_or(Version::knows_schemas)
+    }
+
+    fn format(&self, request: &ChatRequest) -> Option<Value> {
         let schema = request.schema.as_ref()?;
-        let name = normalised_model(Provider::Local, &request.model);
-        let refused = self.known().models.get(&name).is_some_and(|memory| memory.schema_refused);
-        Some(if refused || !version.knows_schemas() { json!("json") } else { schema.clone() })
+        Some(if self.takes_schemas(&request.model) { schema.clone() } else { json!("json") })
     }
 
     async fn call(
@@ -183,13 +201,13 @@ impl OllamaServer {
         deadline: Instant,
     ) -> Result<reqwest::Response, LlmError> {
         let response = http::send(&self.shown, request, deadline).await?;
-        let status = response.status();
-        if status.is_success() {
+        if response.status().is_success() {
             return Ok(response);
         }
-        let retry_after = http::retry_after(&response);
-        let text = error_text(&http::error_body(response, deadline).await);
-        Err(classify(status.as_u16(), &text, retry_after, self.context(model)))
+        let reply = http::read_reply(&self.shown, response, self.timeouts.idle, deadline, 0).await?;
+        let wait = retry_after(&reply.headers, &Value::Null, Timestamp::now());
+        let text = error_text(&String::from_utf8_lossy(&reply.body));
+        Err(classify(reply.status, &text, wait, self.context(model)))
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, LlmError> {
@@ -224,9 +242,9 @@ impl OllamaServer {
 impl LlmServer for OllamaServer {
     async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
         let version = self.known_version().await?;
-        let think = self.think(&request.model).await?;
+        let think = self.think(&request.model, request.reasoning).await?;
         let deadline = Instant::now() + self.timeouts.request;
-        let format = self.format(request, version);
+        let format = self.format(request);
         let schema_sent = format.as_ref().is_some_and(Value::is_object);
         let answer = match self.call(request, think.clone(), format, version, deadline).await {
             Err(error) if schema_sent && is_about_schema(&error) => {

@@ -105,6 +105,7 @@ impl OllamaServer {
             schema: None,
             temperature: 0.0,
             max_output: 1,
+            reasoning: None,
             num_ctx,
             sampling: OllamaOptions::default(),
             seed: None,

@@ -1,0 +1,300 @@
+//! Which LLM servers are worked for: Ollama and other servers of one's own by their addresses, providers'
+//! services by their keys.
+//!
+//! It must not connect to anything.
+
+use std::collections::HashSet;
+
+use qa_shared::base_url::{BaseUrlError, normalise_api_url, normalise_base_url};
+use qa_shared::model::Provider;
+use qa_shared::model_table::Service;
+use qa_shared::secret::Secret;
+use qa_shared::settings::{Address, Mistake, Origin, Reader, Setting, values, variables};
+
+use crate::cli::ServingArgs;
+use crate::llm::rate_limit::PerMinute;
+
+pub(crate) static OLLAMA_BASE_URL: Setting =
+    Setting::new("--ollama-base-url", &[&variables::OLLAMA_BASE_URL]);
+pub(crate) static OPENAI_BASE_URL: Setting =
+    Setting::new("--openai-base-url", &[&variables::OPENAI_BASE_URL]);
+pub(crate) static CONCURRENCY: Setting = Setting::new("--concurrency", &[&variables::QA_CONCURRENCY]);
+pub(crate) static ACCOUNT_CONCURRENCY: Setting =
+    Setting::new("--account-concurrency", &[&variables::QA_ACCOUNT_CONCURRENCY]);
+pub(crate) static REQUESTS_PER_MINUTE: Setting =
+    Setting::new("--requests-per-minute", &[&variables::QA_REQUESTS_PER_MINUTE]);
+pub(crate) static TOKENS_PER_MINUTE: Setting =
+    Setting::new("--tokens-per-minute", &[&variables::QA_TOKENS_PER_MINUTE]);
+static ANTHROPIC_BASE_URL: Setting = Setting::variable(&[&variables::ANTHROPIC_BASE_URL]);
+static GEMINI_BASE_URL: Setting = Setting::variable(&[&variables::GEMINI_BASE_URL]);
+static PROVIDERS: Setting = Setting::new("--providers", &[&variables::QA_PROVIDERS]);
+static OPENAI_KEY: Setting = Setting::variable(&[&variables::OPENAI_API_KEY]);
+static OPENAI_KEY_FILE: Setting = Setting::variable(&[&variables::OPENAI_API_KEY_FILE]);
+static CLAUDE_KEY: Setting = Setting::variable(&[&variables::ANTHROPIC_API_KEY, &variables::CLAUDE_API_KEY]);
+static CLAUDE_KEY_FILE: Setting = Setting::variable(&[&variables::ANTHROPIC_API_KEY_FILE]);
+static GEMINI_KEY: Setting = Setting::variable(&[&variables::GEMINI_API_KEY, &variables::GOOGLE_API_KEY]);
+static GEMINI_KEY_FILE: Setting = Setting::variable(&[&variables::GEMINI_API_KEY_FILE]);
+
+/// OpenAI's own address.
+const OPENAI: &str = "https://api.openai.com/v1";
+/// Slots that one server or account may have at most.
+const MOST_SLOTS: u32 = 256;
+
+/// One LLM server, or one provider's account.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerSettings {
+    /// Whose API it speaks.
+    pub service: Service,
+    /// Its address in the form of [`normalise_base_url`] or [`normalise_api_url`].
+    pub url: Address,
+    /// The account's key.
+    pub key: Option<Secret>,
+    /// Requests in flight at most, 1 to 256.
+    pub slots: u32,
+    /// The account's limits as the user set them.
+    pub limits: PerMinute,
+}
+
+/// Which of the servers that are set are meant.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    /// Ollama, and each provider whose key or address is set; `--providers` narrows it.
+    Configured,
+    /// Those of one provider, perhaps with a key from the command line.
+    Only(Provider, Option<Secret>),
+}
+
+/// Reads the servers; none for a provider that has neither key nor address.
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    args: &ServingArgs,
+    providers: &[String],
+    wanted: &Wanted,
+) -> Vec<ServerSettings> {
+    let (providers, key_flag) = match wanted {
+        Wanted::Only(provider, key) => (Some(vec![*provider]), key.clone()),
+        Wanted::Configured => (read_providers(reader, providers), None),
+    };
+    let wants = |provider| providers.as_ref().is_none_or(|wanted| wanted.contains(&provider));
+    let mut own: Vec<ServerSettings> = Vec::new();
+    let mut hosted = Vec::new();
+    if wants(Provider::Local) {
+        for url in ollama_urls(reader, &args.ollama_base_url) {
+            own.push(server(Service::Ollama, url, None));
+        }
+    }
+    if wants(Provider::OpenAi) {
+        let key = key_flag.clone().or_else(|| read_key(reader, &OPENAI_KEY, &OPENAI_KEY_FILE));
+        let urls = read_urls(reader, &OPENAI_BASE_URL, &args.openai_base_url, |text| {
+            normalise_api_url(text, "/v1", true)
+        });
+        for url in urls {
+            if url.expose().starts_with("https://api.openai.com/") {
+                hosted.extend(key.clone().map(|key| server(Service::OpenAi, url, Some(key))));
+            } else {
+                own.push(server(Service::Compatible, url, key.clone()));
+            }
+        }
+        let has_urls = !args.openai_base_url.is_empty() || reader.is_set(&OPENAI_BASE_URL).is_some();
+        if let (Some(key), false) = (key, has_urls) {
+            hosted.push(server(Service::OpenAi, Address::new(OPENAI), Some(key)));
+        }
+    }
+    let services = [
+        (Provider::Claude, Service::Claude, &CLAUDE_KEY, &CLAUDE_KEY_FILE, &ANTHROPIC_BASE_URL, "/v1"),
+        (Provider::Gemini, Service::Gemini, &GEMINI_KEY, &GEMINI_KEY_FILE, &GEMINI_BASE_URL, "/v1beta"),
+    ];
+    for (provider, service, key, key_file, url, version) in services {
+        if !wants(provider) {
+            continue;
+        }
+        let key = key_flag.clone().or_else(|| read_key(reader, key, key_file));
+        let urls = read_urls(reader, url, &[], |text| normalise_api_url(text, version, false));
+        if let (Some(key), Some(url)) = (key, urls.into_iter().next()) {
+            hosted.push(server(service, url, Some(key)));
+        }
+    }
+    set_slots(reader, args, &mut own, &mut hosted);
+    let mut servers = own;
+    servers.append(&mut hosted);
+    set_limits(reader, args, &mut servers);
+    servers
+}
+
+fn server(service: Service, url: Address, key: Option<Secret>) -> ServerSettings {
+    ServerSettings { service, url, key, slots: 1, limits: PerMinute::default() }
+}
+
+/// The addresses of the Ollama servers.
+pub(crate) fn ollama_urls(reader: &mut Reader<'_>, flags: &[String]) -> Vec<Address> {
+    read_urls(reader, &OLLAMA_BASE_URL, flags, normalise_base_url)
+}
+
+fn read_providers(reader: &mut Reader<'_>, flags: &[String]) -> Option<Vec<Provider>> {
+    let expected = "some of local, openai, claude, gemini, separated by commas";
+    reader.parsed(&PROVIDERS, joined(flags).as_deref(), expected, |text| {
+        let names: Option<Vec<Provider>> =
+            values::comma_list(text).into_iter().map(|name| name.parse().ok()).collect();
+        names.filter(|names| !names.is_empty())
+    })
+}
+
+pub(crate) fn joined(flags: &[String]) -> Option<String> {
+    (!flags.is_empty()).then(|| flags.join(","))
+}
+
+/// A key, from its variable or from the file that another one names.
+fn read_key(reader: &mut Reader<'_>, key: &'static Setting, file: &'static Setting) -> Option<Secret> {
+    let given = reader.secret(key, None);
+    let from_file = reader.secret_file(file);
+    if given.is_some() && from_file.is_some() {
+        let problem = format!("{} is set too", key.name());
+        reader.mistake(Mistake::new(file, problem).remedy("keep one of them"));
+    }
+    let key_text = given.or(from_file)?;
+    if key_text.expose().chars().any(|c| !c.is_ascii_graphic()) {
+        let problem = "the key holds a blank or another character that no key has";
+        reader.mistake(Mistake::new(key, problem).remedy("copy it again, without quotes and line ends"));
+    }
+    Some(key_text)
+}
+
+fn read_urls(
+    reader: &mut Reader<'_>,
+    setting: &'static Setting,
+    flags: &[String],
+    normalise: impl Fn(&str) -> Result<String, BaseUrlError>,
+) -> Vec<Address> {
+    let Some(found) = reader.word(setting, joined(flags).as_deref()) else { return Vec::new() };
+    let mut seen = HashSet::new();
+    let mut urls = Vec::new();
+    let written = values::comma_list(&found.value);
+    if written.is_empty() {
+        reader.mistake(Mistake::value(setting, &found, "an address such as http://gpu1:11434"));
+    }
+    for text in written {
+        match normalise(text) {
+            Ok(url) if seen.insert(url.clone()) => urls.push(Address::new(url)),
+            Ok(url) => {
+                let problem = format!("the server {} is named twice {}", Address::new(url), found.origin);
+                reader.mistake(Mistake::new(setting, problem).remedy("name it once"));
+            }
+            Err(error) => {
+                let problem = format!("{error} (found {})", found.origin);
+                reader.mistake(Mistake::new(setting, problem));
+            }
+        }
+    }
+    urls
+}
+
+/// One number of slots for each server of one's own, and one for all accounts.
+fn set_slots(
+    reader: &mut Reader<'_>,
+    args: &ServingArgs,
+    own: &mut [ServerSettings],
+    hosted: &mut [ServerSettings],
+) {
+    let slots = read_slots(reader, args.concurrency.as_deref(), own.len());
+    for (server, slots) in own.iter_mut().zip(slots) {
+        server.slots = slots;
+    }
+    let expected = "a whole number from 1 to 256";
+    let flag = args.account_concurrency.as_deref();
+    let slots = reader.parsed(&ACCOUNT_CONCURRENCY, flag, expected, values::within(1..=MOST_SLOTS));
+    for server in hosted {
+        server.slots = slots.unwrap_or(1);
+    }
+}
+
+fn read_slots(reader: &mut Reader<'_>, flag: Option<&str>, servers: usize) -> Vec<u32> {
+    let expected = "a whole number from 1 to 256, or one per server separated by commas";
+    let Some(found) = reader.word(&CONCURRENCY, flag) else { return Vec::new() };
+    let parsed: Option<Vec<u32>> =
+        found.value.split(',').map(|part| values::within(1..=MOST_SLOTS)(part)).collect();
+    match parsed {
+        None => reader.mistake(Mistake::value(&CONCURRENCY, &found, expected)),
+        Some(slots) if slots.len() == 1 => return vec![slots[0]; servers],
+        // Without a valid address their number says nothing.
+        Some(slots) if slots.len() == servers || servers == 0 => return slots,
+        Some(slots) => {
+            let problem = format!(
+                "found {} numbers {} for {servers} {}",
+                slots.len(),
+                found.origin,
+                if servers == 1 { "server" } else { "servers" }
+            );
+            let remedy = "give one number for all servers, or one for each";
+            reader.mistake(Mistake::new(&CONCURRENCY, problem).remedy(remedy));
+        }
+    }
+    Vec::new()
+}
+
+fn set_limits(reader: &mut Reader<'_>, args: &ServingArgs, servers: &mut [ServerSettings]) {
+    let requests = read_per_minute(reader, &REQUESTS_PER_MINUTE, args.requests_per_minute.as_deref());
+    let tokens = read_per_minute(reader, &TOKENS_PER_MINUTE, args.tokens_per_minute.as_deref());
+    let of = |limits: &[(Option<Provider>, u64)], service| {
+        let fits = |(provider, _): &&(Option<Provider>, u64)| {
+            provider.is_none_or(|provider| is_of(service, provider))
+        };
+        limits.iter().find(fits).map(|(_, limit)| *limit)
+    };
+    // An Ollama of one's own has no account.
+    for server in servers.iter_mut().filter(|server| server.service != Service::Ollama) {
+        server.limits =
+            PerMinute { requests: of(&requests, server.service), tokens: of(&tokens, server.service) };
+    }
+}
+
+fn is_of(service: Service, provider: Provider) -> bool {
+    service == Service::from(provider) || (service == Service::Compatible && provider == Provider::OpenAi)
+}
+
+/// `500`, or `openai=500,claude=50`.
+fn read_per_minute(
+    reader: &mut Reader<'_>,
+    setting: &'static Setting,
+    flag: Option<&str>,
+) -> Vec<(Option<Provider>, u64)> {
+    let expected = "a whole number of at least 1, or PROVIDER=N separated by commas";
+    let parse = |text: &str| -> Option<Vec<(Option<Provider>, u64)>> {
+        values::comma_list(text)
+            .into_iter()
+            .map(|part| match part.split_once('=') {
+                Some((provider, limit)) => {
+                    Some((Some(provider.parse().ok()?), values::within(1..=u64::MAX)(limit)?))
+                }
+                None => Some((None, values::within(1..=u64::MAX)(part)?)),
+            })
+            .collect()
+    };
+    reader.parsed(setting, flag, expected, parse).unwrap_or_default()
+}
+
+/// Says where a key comes from, for messages about one that is missing.
+pub fn ways_to_set_key(provider: Provider) -> Option<String> {
+    let (key, file) = match provider {
+        Provider::OpenAi => (&OPENAI_KEY, &OPENAI_KEY_FILE),
+        Provider::Claude => (&CLAUDE_KEY, &CLAUDE_KEY_FILE),
+        Provider::Gemini => (&GEMINI_KEY, &GEMINI_KEY_FILE),
+        Provider::Local => return None,
+    };
+    Some(format!("{} or {}", key.ways_to_set(), file.ways_to_set()))
+}
+
+/// What is set that only whoever talks to the models reads, with where it was found.
+pub fn set_elsewhere(reader: &Reader<'_>) -> Vec<String> {
+    let settings = [
+        &OLLAMA_BASE_URL,
+        &OPENAI_BASE_URL,
+        &OPENAI_KEY,
+        &OPENAI_KEY_FILE,
+        &CLAUDE_KEY,
+        &CLAUDE_KEY_FILE,
+        &GEMINI_KEY,
+        &GEMINI_KEY_FILE,
+    ];
+    let origins = settings.into_iter().filter_map(|setting| reader.is_set(setting));
+    origins.map(|origin: Origin| origin.to_string()).collect()
+}

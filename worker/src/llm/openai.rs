@@ -1,0 +1,161 @@
+//! OpenAI's chat completions, as the service itself and the servers that copy it speak them.
+//!
+//! PURE: requests and replies as JSON; wire names stay here. It must not send anything, nor decide what a
+//! reply is good for.
+
+use std::time::Duration;
+
+use qa_shared::model::{Reasoning, Usage};
+use qa_shared::model_table::{ModelTraits, OutputLimit, ReasoningControl, Service, Structured, Temperature};
+use serde_json::{Map, Value, json};
+
+use super::schema::{Keywords, portable};
+use super::{ChatReply, ChatRequest, Finish, Role, SCHEMA_NAME};
+
+/// The body of `POST /v1/chat/completions`.
+pub(super) fn body(service: Service, request: &ChatRequest, traits: &ModelTraits) -> Value {
+    let mut messages: Vec<Value> = request
+        .messages
+        .iter()
+        .map(|message| {
+            let role = match message.role {
+                Role::System => "system",
+                Role::User => "user",
+                Role::Assistant => "assistant",
+            };
+            json!({ "role": role, "content": message.content })
+        })
+        .collect();
+    let mut body = Map::new();
+    body.insert("model".to_owned(), json!(request.model));
+    let limit = match traits.output_limit {
+        OutputLimit::MaxTokens => "max_tokens",
+        OutputLimit::MaxCompletionTokens => "max_completion_tokens",
+    };
+    body.insert(limit.to_owned(), json!(request.max_output));
+    let takes_temperature = match traits.temperature {
+        Temperature::Always => true,
+        Temperature::WithoutReasoning => !traits.reasons(request.reasoning),
+        Temperature::Never => false,
+    };
+    if takes_temperature {
+        body.insert("temperature".to_owned(), json!(request.temperature));
+    }
+    match traits.reasoning {
+        ReasoningControl::Effort => {
+            if let Some(level) = traits.level(request.reasoning) {
+                body.insert("reasoning_effort".to_owned(), json!(effort(level)));
+            }
+        }
+        ReasoningControl::Template => {
+            let thinks = request.reasoning.is_some_and(|wish| wish > Reasoning::Off);
+            body.insert("chat_template_kwargs".to_owned(), json!({ "enable_thinking": thinks }));
+        }
+        ReasoningControl::None | ReasoningControl::Budget | ReasoningControl::Adaptive => {}
+    }
+    if let Some(schema) = &request.schema {
+        match traits.structured {
+            Structured::Schema => {
+                let keywords = if service == Service::Compatible { Keywords::COUNTS } else { Keywords::NONE };
+                let schema = portable(schema, keywords);
+                let format = json!({ "name": SCHEMA_NAME, "strict": true, "schema": schema });
+                body.insert(
+                    "response_format".to_owned(),
+                    json!({ "type": "json_schema", "json_schema": format }),
+                );
+            }
+            Structured::Json => {
+                name_json(&mut messages);
+                body.insert("response_format".to_owned(), json!({ "type": "json_object" }));
+            }
+            Structured::Tool | Structured::Prompt => {}
+        }
+    }
+    body.insert("messages".to_owned(), Value::Array(messages));
+    Value::Object(body)
+}
+
+/// The service refuses `json_object` unless the word stands in a message; a user's own prompt may lack it.
+fn name_json(messages: &mut [Value]) {
+    let has_word = messages.iter().any(|message| {
+        message["content"].as_str().is_some_and(|content| content.to_lowercase().contains("json"))
+    });
+    if !has_word
+        && let Some(last) = messages.last_mut()
+        && let Some(content) = last["content"].as_str()
+    {
+        last["content"] = json!(format!("{content}\n\nReply with JSON."));
+    }
+}
+
+fn effort(level: Reasoning) -> &'static str {
+    match level {
+        Reasoning::Off => "none",
+        other => other.as_str(),
+    }
+}
+
+/// The reply's meaning; `None` where it is none of this API's replies.
+pub(super) fn reply(body: &Value) -> Option<ChatReply> {
+    let choices = body.get("choices")?.as_array()?;
+    let usage = usage(body);
+    let prompt_tokens = body["usage"]["prompt_tokens"].as_u64().and_then(|tokens| u32::try_from(tokens).ok());
+    let Some(choice) = choices.first() else {
+        let finish = Finish::Other("no choice".to_owned());
+        return Some(ChatReply { content: String::new(), thinking: None, finish, usage, prompt_tokens });
+    };
+    let message = &choice["message"];
+    let mut content = text_of(&message["content"]);
+    let reasoning = ["reasoning_content", "reasoning"].iter().find_map(|name| message[*name].as_str());
+    let finish = match (message["refusal"].as_str(), choice["finish_reason"].as_str()) {
+        (Some(refusal), _) if !refusal.trim().is_empty() => Finish::Refused(refusal.to_owned()),
+        (_, Some("content_filter")) => Finish::Refused("content_filter".to_owned()),
+        (_, Some("length")) => Finish::Length,
+        // Some servers leave the reason out.
+        (_, Some("stop") | None) => Finish::Stop,
+        (_, Some(other)) => Finish::Other(other.to_owned()),
+    };
+    // vLLM with a reasoning parser may put a structured answer there (vllm issue 41132).
+    if content.trim().is_empty()
+        && finish == Finish::Stop
+        && let Some(answer) = reasoning.filter(|text| text.trim_start().starts_with('{'))
+    {
+        answer.clone_into(&mut content);
+    }
+    let thinking = reasoning.filter(|text| !text.is_empty()).map(str::to_owned);
+    Some(ChatReply { content, thinking, finish, usage, prompt_tokens })
+}
+
+/// A text, or a list of parts of which some are texts.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        _ => String::new(),
+    }
+}
+
+fn usage(body: &Value) -> Usage {
+    let count = |pointer: &str| body.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+    let input_tokens = count("/usage/prompt_tokens");
+    // llama.cpp tells times, and what it took from its cache.
+    let milliseconds = |pointer: &str| {
+        let value = body.pointer(pointer).and_then(Value::as_f64).unwrap_or(0.0);
+        Duration::try_from_secs_f64(value / 1000.0)
+            .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    };
+    Usage {
+        input_tokens,
+        cached_tokens: count("/usage/prompt_tokens_details/cached_tokens").min(input_tokens),
+        cache_write_tokens: count("/usage/prompt_tokens_details/cache_write_tokens").min(input_tokens),
+        output_tokens: count("/usage/completion_tokens"),
+        reasoning_tokens: count("/usage/completion_tokens_details/reasoning_tokens"),
+        prompt_ms: milliseconds("/timings/prompt_ms"),
+        generation_ms: milliseconds("/timings/predicted_ms"),
+        load_ms: 0,
+    }
+}
+
+#[cfg(test)]
+#[path = "openai_tests.rs"]
+mod tests;

@@ -1,0 +1,348 @@
+//! A service, or a server of one's own, that speaks the API of OpenAI, Anthropic or Google.
+//!
+//! One request, one reply, no stream: dropping the future closes the connection, which ends the generation
+//! on servers of one's own. What the service refuses about a model is remembered; its limits are kept. It
+//! must not know about tasks, nor decide what an error means for one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use qa_shared::model::Provider;
+use qa_shared::model_table::{ModelTable, ModelTraits, Service};
+use qa_shared::secret::{Secret, without_credentials};
+use qa_shared::tokens::estimate_tokens;
+use reqwest::header::{HeaderMap, HeaderValue};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::adapt::adapt;
+use super::http::{self, HttpError, Timeouts};
+use super::rate_limit::{PerMinute, RateLimit, ToldLimits};
+use super::reply::Reply;
+use super::retry::{ErrorInfo, kind_of, remedy};
+use super::retry_after::retry_after;
+use super::truncation::{Calibration, PromptSize, looks_cut};
+use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, ModelInfo, claude, gemini, openai};
+
+/// An answer beyond this is no answer, in bytes; the output ceiling ends normal ones long before.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// A model is adapted to this often at most, whatever its service says.
+const MOST_ADAPTATIONS: u32 = 12;
+/// Whoever must wait longer than this for the account's limits gives the task back.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The version of Anthropic's API.
+const ANTHROPIC_VERSION: &str = "2023-06-01";
+
+/// What makes a connection to a service.
+#[derive(Debug, Clone)]
+pub struct RemoteSettings {
+    /// Whose API is spoken; not [`Service::Ollama`].
+    pub service: Service,
+    /// The address in the form of [`qa_shared::base_url::normalise_api_url`].
+    pub url: Secret,
+    /// The account's key; a server of one's own may want none.
+    pub key: Option<Secret>,
+    /// The account's limits as the user set them.
+    pub limits: PerMinute,
+}
+
+/// A service, or a server of one's own.
+#[derive(Debug)]
+pub struct RemoteServer {
+    pub(super) service: Service,
+    base: Secret,
+    pub(super) shown: String,
+    key: Option<Secret>,
+    pub(super) client: reqwest::Client,
+    pub(super) timeouts: Timeouts,
+    pub(super) table: Arc<ModelTable>,
+    pub(super) known: Mutex<HashMap<String, ModelMemory>>,
+    limit: Mutex<RateLimit>,
+    started: Instant,
+}
+
+/// What this process learned about a model; the service's answers always win.
+#[derive(Debug, Clone)]
+pub(super) struct ModelMemory {
+    pub(super) traits: ModelTraits,
+    pub(super) info: Option<ModelInfo>,
+    adaptations: u32,
+    calibration: Calibration,
+}
+
+impl RemoteServer {
+    /// A service that was asked nothing yet. `root_ca_pem` is an extra certificate authority.
+    pub fn new(
+        settings: RemoteSettings,
+        table: Arc<ModelTable>,
+        timeouts: Timeouts,
+        root_ca_pem: Option<&[u8]>,
+    ) -> Result<Self, HttpError> {
+        let url = settings.url.expose().trim_end_matches('/');
+        Ok(Self {
+            service: settings.service,
+            shown: without_credentials(url),
+            client: http::client(url, &timeouts, root_ca_pem)?,
+            base: Secret::new(url),
+            key: settings.key,
+            timeouts,
+            table,
+            known: Mutex::default(),
+            limit: Mutex::new(RateLimit::new(settings.limits)),
+            started: Instant::now(),
+        })
+    }
+
+    /// Its address without credentials.
+    pub fn url(&self) -> &str {
+        &self.shown
+    }
+
+    /// Whether it belongs to a provider that wants a key, rather than to the user.
+    pub fn is_hosted(&self) -> bool {
+        self.service != Service::Compatible
+    }
+
+    /// The provider whose tasks it takes.
+    pub fn provider(&self) -> Provider {
+        match self.service {
+            Service::OpenAi | Service::Compatible => Provider::OpenAi,
+            Service::Claude => Provider::Claude,
+            Service::Gemini => Provider::Gemini,
+            Service::Ollama => Provider::Local,
+        }
+    }
+
+    /// Tells accounts apart without giving the key away.
+    pub fn account(&self) -> Option<String> {
+        self.key.as_ref().map(|key| key.fingerprint(&self.shown))
+    }
+
+    /// The account is used by this many workers, this one included.
+    pub fn set_share(&self, workers: u32) {
+        lock(&self.limit).set_share(workers);
+    }
+
+    pub(super) fn memory(&self, model: &str) -> ModelMemory {
+        let mut known = lock(&self.known);
+        let memory = known.entry(model.to_owned()).or_insert_with(|| ModelMemory {
+            traits: self.table.traits(self.service, model),
+            info: None,
+            adaptations: 0,
+            calibration: Calibration::default(),
+        });
+        memory.clone()
+    }
+
+    pub(super) fn remember(&self, model: &str, change: impl FnOnce(&mut ModelMemory)) {
+        drop(self.memory(model));
+        if let Some(memory) = lock(&self.known).get_mut(model) {
+            change(memory);
+        }
+    }
+
+    /// Sends a request with the account's key; gives the reply whatever its status.
+    pub(super) async fn exchange(
+        &self,
+        request: reqwest::RequestBuilder,
+        deadline: Instant,
+    ) -> Result<Reply, LlmError> {
+        let response = http::send(&self.shown, request.headers(self.headers()?), deadline).await;
+        let response = response.map_err(|error| self.without_key(error))?;
+        http::read_reply(&self.shown, response, self.timeouts.idle, deadline, MOST_BYTES)
+            .await
+            .map_err(|error| self.without_key(error))
+    }
+
+    fn headers(&self) -> Result<HeaderMap, LlmError> {
+        let mut headers = HeaderMap::new();
+        if self.service == Service::Claude {
+            headers.insert("anthropic-version", HeaderValue::from_static(ANTHROPIC_VERSION));
+        }
+        if let Some(key) = &self.key {
+            let (name, text) = match self.service {
+                Service::Claude => ("x-api-key", key.expose().to_owned()),
+                Service::Gemini => ("x-goog-api-key", key.expose().to_owned()),
+                Service::OpenAi | Service::Compatible | Service::Ollama => {
+                    ("authorization", format!("Bearer {}", key.expose()))
+                }
+            };
+            let mut value = HeaderValue::from_str(&text).map_err(|_| {
+                let message = format!("{}: the key holds characters that no key has", self.shown);
+                LlmError::new(LlmErrorKind::KeyRefused, message)
+            })?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+
+    /// The address of a route.
+    pub(super) fn route(&self, segments: &[&str]) -> Result<reqwest::Url, LlmError> {
+        let wrong =
+            || LlmError::new(LlmErrorKind::Rejected, format!("{} is no address to build on", self.shown));
+        let mut url = reqwest::Url::parse(self.base.expose()).map_err(|_| wrong())?;
+        url.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().extend(segments);
+        Ok(url)
+    }
+
+    fn chat_url(&self, model: &str) -> Result<reqwest::Url, LlmError> {
+        match self.service {
+            Service::Claude => self.route(&["v1", "messages"]),
+            Service::Gemini => {
+                let model = model.strip_prefix("models/").unwrap_or(model);
+                self.route(&["v1beta", "models", &format!("{model}:generateContent")])
+            }
+            Service::OpenAi | Service::Compatible | Service::Ollama => self.route(&["chat", "completions"]),
+        }
+    }
+
+    fn body(&self, request: &ChatRequest, traits: &ModelTraits) -> Value {
+        match self.service {
+            Service::Claude => claude::body(request, traits),
+            Service::Gemini => gemini::body(request, traits),
+            service => openai::body(service, request, traits),
+        }
+    }
+
+    /// The error that a reply stands for.
+    pub(super) fn error(&self, reply: &Reply, info: &ErrorInfo, model: &str) -> LlmError {
+        let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let wait = retry_after(&reply.headers, &body, Timestamp::now());
+        let kind = kind_of(self.service, reply, info, wait);
+        let what = match reply.status {
+            200 => "failed within its answer".to_owned(),
+            status => format!("answered {status}"),
+        };
+        let request_id = ["x-request-id", "request-id"]
+            .iter()
+            .find_map(|name| reply.headers.get(name))
+            .map(|id| format!(" (request {})", id.chars().take(64).collect::<String>()))
+            .unwrap_or_default();
+        let remedy = remedy(self.service, kind, reply.status, model);
+        let message = format!("{} {what}: {}{request_id}{remedy}", self.shown, info.message);
+        self.without_key(LlmError::new(kind, message))
+    }
+
+    /// Some services repeat the key that they do not like.
+    fn without_key(&self, error: LlmError) -> LlmError {
+        match &self.key {
+            Some(key) => LlmError { message: key.redacted(&error.message), ..error },
+            None => error,
+        }
+    }
+
+    fn malformed(&self, what: &str) -> LlmError {
+        let message = format!("{} broke its protocol: {what}", self.shown);
+        self.without_key(LlmError::new(LlmErrorKind::Malformed, message))
+    }
+
+    /// Waits until the account's limits have room for a request of about this many tokens.
+    async fn wait_for_room(&self, tokens: u64) -> Result<(), LlmError> {
+        loop {
+            let taken = lock(&self.limit).take(self.started.elapsed(), tokens);
+            match taken {
+                Ok(()) => return Ok(()),
+                Err(wait) if wait > LONGEST_WAIT => {
+                    let message = format!(
+                        "{}: the account's limits have no room for another {} s",
+                        self.shown,
+                        wait.as_secs()
+                    );
+                    let kind = LlmErrorKind::Overloaded { retry_after: Some(wait) };
+                    return Err(LlmError::new(kind, message));
+                }
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+
+    fn understand(&self, reply: &Reply, model: &str) -> Result<ChatReply, LlmError> {
+        let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+        let answer = body.as_ref().and_then(|body| match self.service {
+            Service::Claude => claude::reply(body),
+            Service::Gemini => gemini::reply(body),
+            _ => openai::reply(body),
+        });
+        if let Some(answer) = answer {
+            return Ok(answer);
+        }
+        // An error under status 200: its own JSON, or one wrapped into an event.
+        let names_error = |body: &Value| body.get("error").is_some() || body["type"] == "error";
+        let is_error = body.as_ref().is_some_and(names_error) || reply.body.starts_with(b"event: error");
+        let info = ErrorInfo::read(&reply.body);
+        Err(if is_error {
+            self.error(reply, &info, model)
+        } else {
+            self.malformed(&format!("expected a chat answer, found `{}`", info.message))
+        })
+    }
+
+    /// Refuses answers to prompts that a server of one's own cut; the services refuse such prompts.
+    fn check_prompt(&self, request: &ChatRequest, reply: &ChatReply) -> Result<(), LlmError> {
+        let Some(prompt_tokens) = reply.prompt_tokens.filter(|tokens| *tokens > 0 && !self.is_hosted())
+        else {
+            return Ok(());
+        };
+        let size = PromptSize::of(request.messages.iter().map(|message| message.content.as_str()));
+        let calibration = self.memory(&request.model).calibration;
+        if let Some(reason) = looks_cut(&size, prompt_tokens, request.num_ctx, &calibration) {
+            let message = format!("{} cut the prompt: {reason}", self.shown);
+            return Err(LlmError::new(LlmErrorKind::PromptTooLong, message));
+        }
+        self.remember(&request.model, |memory| memory.calibration.learn(&size, prompt_tokens));
+        Ok(())
+    }
+}
+
+impl LlmServer for RemoteServer {
+    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
+        let prompt: u32 = request
+            .messages
+            .iter()
+            .fold(0, |sum, message| sum.saturating_add(estimate_tokens(&message.content)));
+        let tokens = u64::from(prompt) + u64::from(request.max_output);
+        let url = self.chat_url(&request.model)?;
+        loop {
+            self.wait_for_room(tokens).await?;
+            let memory = self.memory(&request.model);
+            let body = self.body(request, &memory.traits);
+            let deadline = Instant::now() + self.timeouts.request;
+            let reply = self.exchange(self.client.post(url.clone()).json(&body), deadline).await?;
+            let told = ToldLimits::read(&reply.headers, Timestamp::now());
+            lock(&self.limit).learn(&told, self.started.elapsed());
+            if (200..300).contains(&reply.status) {
+                let answer = self.understand(&reply, &request.model)?;
+                lock(&self.limit).settle(tokens, answer.usage.tokens());
+                self.check_prompt(request, &answer)?;
+                return Ok(answer);
+            }
+            lock(&self.limit).settle(tokens, 0);
+            let info = ErrorInfo::read(&reply.body);
+            let may_adapt = matches!(reply.status, 400 | 422 | 501) && memory.adaptations < MOST_ADAPTATIONS;
+            let adapted = if may_adapt {
+                adapt(self.service, &memory.traits, request.reasoning, &body, &info)
+            } else {
+                None
+            };
+            let Some(adapted) = adapted else { return Err(self.error(&reply, &info, &request.model)) };
+            self.remember(&request.model, |now| {
+                // Several requests may have met the same refusal at once: one of them is enough.
+                if now.adaptations == memory.adaptations {
+                    let told = self.error(&reply, &info, &request.model);
+                    tracing::warn!(server = %self.shown, model = %request.model, reason = %told,
+                        "the model {}; this is remembered, QA_MODEL_TABLE can say it beforehand", adapted.what);
+                    now.traits = adapted.traits;
+                    now.adaptations += 1;
+                }
+            });
+        }
+    }
+}
+
+/// What a panic left behind are hints and counts: they do no harm.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,138 @@
+//! What a service says about itself and its models, by the cheapest call that it has.
+
+use qa_shared::model::ServedModel;
+use qa_shared::model_table::{ReasoningControl, Service, Structured};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::remote::{RemoteServer, lock};
+use super::reply::Reply;
+use super::retry::ErrorInfo;
+use super::{LlmError, LlmErrorKind, ModelInfo, ServerInfo};
+
+impl RemoteServer {
+    /// Asks whether it is there and takes the key. A server of one's own tells its models; of a service's
+    /// many models, those are told that were asked about.
+    pub async fn inspect(&self) -> Result<ServerInfo, LlmError> {
+        let models = if self.is_hosted() {
+            self.list().await?;
+            let known = lock(&self.known);
+            let usable = known.iter().filter(|(_, memory)| memory.info.is_some());
+            usable.map(|(name, _)| name.clone()).collect()
+        } else {
+            self.listed_models().await?
+        };
+        let served = |name: String| ServedModel { name, digest: None, gpu_percent: None };
+        let mut models: Vec<ServedModel> = models.into_iter().map(served).collect();
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(ServerInfo { version: None, models })
+    }
+
+    /// Names of the models that a server of one's own has.
+    pub async fn listed_models(&self) -> Result<Vec<String>, LlmError> {
+        let list = self.list().await?;
+        let entries = list["data"].as_array().or(list["models"].as_array());
+        let names = entries.into_iter().flatten().filter_map(|entry| {
+            let name = entry["id"].as_str().or(entry["name"].as_str())?;
+            Some(name.strip_prefix("models/").unwrap_or(name).to_owned())
+        });
+        Ok(names.collect())
+    }
+
+    async fn list(&self) -> Result<Value, LlmError> {
+        let (segments, query): (&[&str], &[(&str, &str)]) = match self.service {
+            Service::Claude => (&["v1", "models"], &[("limit", "1000")]),
+            Service::Gemini => (&["v1beta", "models"], &[("pageSize", "1000")]),
+            _ => (&["models"], &[]),
+        };
+        self.info(segments, query, "").await
+    }
+
+    /// Asks for a model's properties; [`LlmErrorKind::ModelNotFound`] where the account does not have it.
+    pub async fn show(&self, model: &str) -> Result<ModelInfo, LlmError> {
+        let memory = self.memory(model);
+        if let Some(info) = memory.info {
+            return Ok(info);
+        }
+        let name = model.strip_prefix("models/").unwrap_or(model);
+        let entry = match self.service {
+            Service::Claude => self.info(&["v1", "models", name], &[], model).await?,
+            Service::Gemini => self.info(&["v1beta", "models", name], &[], model).await?,
+            Service::OpenAi => self.info(&["models", name], &[], model).await?,
+            Service::Compatible | Service::Ollama => self.entry_in_list(model).await?,
+        };
+        let told = ["max_input_tokens", "inputTokenLimit", "max_model_len", "context_length"]
+            .iter()
+            .find_map(|field| entry[*field].as_u64());
+        let mut context = told.and_then(|tokens| u32::try_from(tokens).ok()).or(memory.traits.context);
+        if context.is_none() && !self.is_hosted() {
+            context = self.llama_cpp_context().await;
+        }
+        let lacks_schema =
+            entry.pointer("/capabilities/structured_outputs/supported") == Some(&Value::Bool(false));
+        let methods = entry["supportedGenerationMethods"].as_array();
+        let completion =
+            methods.is_none_or(|methods| methods.iter().any(|method| method == "generateContent"));
+        let thinking = memory.traits.reasoning != ReasoningControl::None;
+        let info = ModelInfo { context_length: context, thinking, completion, digest: None };
+        self.remember(model, |memory| {
+            memory.info = Some(info.clone());
+            if lacks_schema {
+                memory.traits.structured = memory.traits.structured.min(Structured::Tool);
+            }
+        });
+        Ok(info)
+    }
+
+    async fn entry_in_list(&self, model: &str) -> Result<Value, LlmError> {
+        let list = self.list().await?;
+        let entries = list["data"].as_array().into_iter().flatten();
+        entries.clone().find(|entry| entry["id"] == model).cloned().ok_or_else(|| {
+            let names: Vec<&str> = entries.filter_map(|entry| entry["id"].as_str()).take(10).collect();
+            let message = format!(
+                "{} does not have the model `{model}`; it has: {}",
+                self.shown,
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            );
+            LlmError::new(LlmErrorKind::ModelNotFound, message)
+        })
+    }
+
+    /// llama.cpp's server tells the context of a slot beside the API.
+    async fn llama_cpp_context(&self) -> Option<u32> {
+        let mut url = self.route(&[]).ok()?;
+        let path = url.path().trim_end_matches('/').trim_end_matches("/v1").to_owned();
+        url.set_path(&format!("{path}/props"));
+        let deadline = Instant::now() + self.timeouts.info;
+        let reply = self.exchange(self.client.get(url), deadline).await.ok()?;
+        let props: Value = serde_json::from_slice(&reply.body).ok()?;
+        let context = props.pointer("/default_generation_settings/n_ctx")?.as_u64()?;
+        u32::try_from(context).ok().filter(|context| *context > 0)
+    }
+
+    async fn info(&self, segments: &[&str], query: &[(&str, &str)], model: &str) -> Result<Value, LlmError> {
+        let mut url = self.route(segments)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let deadline = Instant::now() + self.timeouts.info;
+        let reply = self.exchange(self.client.get(url), deadline).await?;
+        if reply.status != 200 {
+            return Err(self.info_error(&reply, model));
+        }
+        serde_json::from_slice(&reply.body).map_err(|_| {
+            let message = format!("{} broke its protocol: its list of models is no JSON", self.shown);
+            LlmError::new(LlmErrorKind::Malformed, message)
+        })
+    }
+
+    fn info_error(&self, reply: &Reply, model: &str) -> LlmError {
+        let info = ErrorInfo::read(&reply.body);
+        let error = self.error(reply, &info, model);
+        if reply.status == 404 && !model.is_empty() {
+            LlmError { kind: LlmErrorKind::ModelNotFound, ..error }
+        } else {
+            error
+        }
+    }
+}
