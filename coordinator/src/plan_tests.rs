@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use qa_shared::model::{GenerationSettings, PoolName, TaskResult, TextHash};
+use qa_shared::model_table::ModelTable;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::core::{ChunkState, FileStatus};
 use crate::files::fixtures::{Document, completed_result, failed_result, settings};
 use crate::files::{ChunkRecord, JournalReader, Snapshot, write_snapshot};
 
@@ -13,6 +16,7 @@ struct Site {
     folder: TempDir,
     settings: GenerationSettings,
     run: RunSettings,
+    budget: BudgetConfig,
 }
 
 impl Site {
@@ -28,7 +32,15 @@ impl Site {
             sample: None,
             max_failure_percent: None,
         };
-        let site = Self { folder, settings: settings(), run };
+        let budget = BudgetConfig {
+            dry_run: false,
+            max_cost: None,
+            max_tokens: None,
+            calls_per_task: 3,
+            price: None,
+            models: Arc::default(),
+        };
+        let site = Self { folder, settings: settings(), run, budget };
         site.write(documents);
         site
     }
@@ -55,6 +67,8 @@ impl Site {
             settings: &self.settings,
             pool: &PoolName::new("p"),
             run: &self.run,
+            budget: &self.budget,
+            only_looks: false,
             segment_bytes: 1024 * 1024,
         })
     }
@@ -87,6 +101,7 @@ fn snapshot(plan: &mut Plan, document: usize, status: FileStatus) {
         completion_time: None,
         error: None,
         keep_previous_in: None,
+        models: &ModelTable::default(),
     });
     plan.journal.release(&written.unwrap().covered).unwrap();
 }

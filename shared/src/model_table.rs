@@ -149,7 +149,7 @@ impl ModelTraits {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
     service: Service,
@@ -186,7 +186,7 @@ pub enum TableError {
 }
 
 /// The rows, the user's first.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelTable {
     rows: Vec<Row>,
 }

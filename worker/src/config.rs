@@ -12,7 +12,7 @@ use qa_shared::model::PoolName;
 use qa_shared::queue::Timing;
 use qa_shared::settings::{
     Address, Environment, LogSettings, Mistake, Mistakes, NatsSettings, Note, Reader, Setting, Source,
-    read_timing, values, variables,
+    read_model_table, read_timing, values, variables,
 };
 
 use crate::cli::{Cli, ServingArgs};
@@ -96,6 +96,8 @@ impl WorkerConfig {
     pub fn read(cli: &Cli, environment: &Environment) -> Result<Self, Mistakes> {
         let mut reader = Reader::new(environment);
         let logs = LogSettings::read(&mut reader, &cli.common);
+        // A mistake in it shows at the start; nothing here depends on the table yet.
+        drop(read_model_table(&mut reader, None));
         let config = Self {
             nats: NatsSettings::read_or_local(&mut reader, &cli.nats),
             serving: Serving::read(&mut reader, &cli.serving),

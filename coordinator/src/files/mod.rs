@@ -34,6 +34,7 @@ mod source;
 mod span;
 pub mod summary;
 mod timestamp;
+mod usage;
 
 pub use adopt::{Adopted, AdoptedCounts, adopt};
 pub use atomic::{AtomicFile, remove_file, remove_unfinished, sync_directory, write_file};
@@ -56,5 +57,5 @@ pub use qa_writer::{
 pub use record::{ChunkRecord, RecordStatus, prompt_hash};
 pub use source::{ChunkSource, Finished, FinishedChunk, RecordPlace};
 pub use span::Span;
-pub use summary::{ChunkFigures, PairFigures, RunSummary, UsageFigures, write_summary};
+pub use summary::{ChunkFigures, PairFigures, RunSummary, SpentFigures, UsageFigures, write_summary};
 pub use timestamp::{naive_local, now};
