@@ -26,6 +26,16 @@ pub(crate) struct Tokens {
     pub(crate) output: u64,
 }
 
+impl Tokens {
+    /// The sum.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+        }
+    }
+}
+
 /// What a task with so many model calls takes at most, whatever happens.
 pub(crate) fn at_most(settings: &GenerationSettings, calls: u32, price: Option<Price>) -> TaskBound {
     let (calls, output) = (u64::from(calls.max(1)), u64::from(settings.output_ceiling()));

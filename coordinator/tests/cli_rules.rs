@@ -1,4 +1,5 @@
 //! What the coordinator's settings mean together: precedence, modes, files, notes.
+#![expect(clippy::unwrap_used, reason = "part of the tests")]
 
 mod cli_support;
 
