@@ -17,6 +17,9 @@ pub struct GenerateArgs {
     /// Which chunks, and when to stop.
     #[command(flatten)]
     pub run: RunArgs,
+    /// What it may cost.
+    #[command(flatten)]
+    pub budget: BudgetArgs,
     /// Where the work is done.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -141,6 +144,25 @@ pub struct RunArgs {
     /// Print the final summary as JSON on standard output
     #[arg(long)]
     pub json: bool,
+}
+
+/// What it may cost.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Cost and budget")]
+pub struct BudgetArgs {
+    /// Say what there is to do, what it may cost and how long it may take; change nothing, call no model
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Stop before the job has cost more than this many US dollars; all its runs count [env: QA_MAX_COST]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
+    pub max_cost: Option<String>,
+    /// Stop before the job has used more than this many tokens, input and output together; all its runs count
+    /// [env: QA_MAX_TOKENS_TOTAL]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_tokens_total: Option<String>,
+    /// File with rows of your own for the table of models, such as prices [env: QA_MODEL_TABLE]
+    #[arg(long, value_name = "PATH")]
+    pub model_table: Option<String>,
 }
 
 /// Where the work is done.

@@ -17,7 +17,7 @@ use crate::config::{CancelConfig, CombineConfig, Common, GenerateConfig, Place, 
 use crate::exit::ExitCode;
 use crate::progress::Screen;
 use crate::run_error::RunError;
-use crate::{format, local, run, status};
+use crate::{dry_run, format, local, report_forecast, run, status, summary};
 
 /// How long a run may take to end after a second signal.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -27,6 +27,9 @@ pub async fn generate(config: GenerateConfig, search_path: Option<OsString>) -> 
     let screen = Screen::new(config.common.logs.quiet);
     if let Err(error) = begin(&config.common, &screen) {
         return complain(&error);
+    }
+    if config.budget.dry_run {
+        return finish(forecast(&config).await);
     }
     if let Place::Local(place) = &config.place
         && place.serving.servers.iter().any(|server| server.key.is_some())
@@ -46,6 +49,18 @@ pub async fn generate(config: GenerateConfig, search_path: Option<OsString>) -> 
         () = left_at_once => Err(RunError::new(ExitCode::SecondSignal, "left at once; go on with --resume")),
     };
     finish(outcome)
+}
+
+async fn forecast(config: &GenerateConfig) -> Result<ExitCode, RunError> {
+    let forecast = dry_run::dry_run(config).await?;
+    if config.json {
+        summary::print_json(&forecast);
+    } else {
+        let text = report_forecast::forecast(&forecast, config);
+        // Nobody is left to tell when standard output is closed.
+        drop(write!(io::stdout().lock(), "{text}"));
+    }
+    Ok(ExitCode::Success)
 }
 
 /// `combine`

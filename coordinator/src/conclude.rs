@@ -47,6 +47,7 @@ pub(crate) async fn conclude(
         plan: conclusion.plan,
         qa_dir: &ground.qa_dir,
         elapsed: conclusion.elapsed,
+        price: conclusion.config.budget.price,
     });
     let combined = if **finish == Finish::Complete { combine_now(conclusion).await } else { Ok(false) };
     if matches!(combined, Ok(true)) {
@@ -83,7 +84,8 @@ async fn tidy_queue(conclusion: &Conclusion<'_>, consumer: ResultsConsumer) {
                 jobs.set_state(job, JobState::Interrupted).await.map_err(|error| error.to_string())?;
             }
             Finish::Complete => forget(queue, job).await?,
-            Finish::Sampled | Finish::Stopped(StopCause::Signal | StopCause::FailureRate(_)) => {
+            Finish::Sampled
+            | Finish::Stopped(StopCause::Signal | StopCause::FailureRate(_) | StopCause::Budget(_)) => {
                 jobs.set_state(job, JobState::Interrupted).await.map_err(|error| error.to_string())?;
             }
             Finish::Stopped(StopCause::Detached | StopCause::Cancelled) => {}

@@ -16,11 +16,12 @@ use qa_worker::config::Serving;
 
 use crate::cli::{CancelArgs, CombineArgs, StatusArgs};
 use crate::cli_generate::GenerateArgs;
+pub use crate::config_budget::BudgetConfig;
 pub use crate::config_error::ConfigError;
 pub use crate::config_place::{FleetPlace, LocalPlace, Place};
 pub use crate::config_run::{RunSettings, Sample, Start};
 use crate::config_settings::{INTERVAL, JOB, LOG_DIR, OUTPUT_FILE, QA_DIR};
-use crate::{config_generation, config_place, config_run, config_settings};
+use crate::{config_budget, config_generation, config_place, config_run, config_settings};
 
 /// The combined file's name in a `--qa-dir` that is given.
 const COMBINED_FILE_NAME: &str = "training_data.json";
@@ -38,6 +39,8 @@ pub struct GenerateConfig {
     pub pool: PoolName,
     /// Which chunks, and when to stop.
     pub run: RunSettings,
+    /// What it may cost.
+    pub budget: BudgetConfig,
     /// Where the work is done.
     pub place: Place,
     /// A second place for the log of unusable answers.
@@ -133,13 +136,15 @@ impl GenerateConfig {
             args.files.overwrite,
         );
         let chosen = config_generation::read_provider(&mut reader, &args.generation, &args.serving);
-        let table = read_model_table(&mut reader, None);
-        let place = config_place::read(&mut reader, args, chosen.provider, table);
+        let table = read_model_table(&mut reader, args.budget.model_table.as_deref());
+        let place = config_place::read(&mut reader, args, chosen.provider, table.clone());
         let generation = config_generation::read(&mut reader, &args.generation, &chosen, &place);
         let pool = config_place::read_pool(&mut reader, args.place.pool.as_deref(), &generation.settings);
+        let budget = config_budget::read(&mut reader, &args.budget, &generation.settings, &place, table);
         let config = Self {
             chunks_dir: chunks_dir.unwrap_or_default(),
             output,
+            budget,
             settings: generation.settings,
             pool,
             run: config_run::read(&mut reader, &args.run),

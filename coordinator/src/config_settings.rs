@@ -44,6 +44,9 @@ settings! {
     SEED = Setting::flag("--seed", Some("0"));
     MAX_FAILURE_RATE = Setting::new("--max-failure-rate", &[&variables::QA_MAX_FAILURE_RATE]);
 
+    MAX_COST = Setting::new("--max-cost", &[&variables::QA_MAX_COST]);
+    MAX_TOKENS_TOTAL = Setting::new("--max-tokens-total", &[&variables::QA_MAX_TOKENS_TOTAL]);
+
     LOCAL = Setting::flag("--local", None);
     LISTEN = Setting::flag("--listen", None);
     NATS_SERVER = Setting::new("--nats-server", &[&variables::QA_NATS_SERVER]);

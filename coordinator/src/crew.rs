@@ -7,6 +7,7 @@ use std::thread::JoinHandle as Thread;
 use std::time::Duration;
 
 use qa_shared::model::{GenerationSettings, JobId, PoolName};
+use qa_shared::model_table::ModelTable;
 use qa_shared::queue::{Lease, Queue, Receipt, ResultsConsumer};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -35,6 +36,10 @@ pub(crate) struct CrewParts {
     pub(crate) job: JobId,
     pub(crate) pool: PoolName,
     pub(crate) settings: GenerationSettings,
+    /// Model calls per task at most, where a budget counts on it.
+    pub(crate) max_calls: Option<u32>,
+    /// What results cost.
+    pub(crate) models: Arc<ModelTable>,
     pub(crate) queue: Queue,
     pub(crate) lease: Lease,
     pub(crate) epoch: u64,
@@ -81,6 +86,7 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
     let (acks, acks_inbox) = mpsc::unbounded_channel();
     let snapshots = Snapshots {
         desks: parts.desks,
+        models: parts.models,
         journal: parts.journal.reader(),
         commands: snapshot_inbox,
         recorder: recorder_commands.clone(),
@@ -91,6 +97,7 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
         failure_log: parts.failure_log,
         event_log: EventLog::new(parts.folder.path()),
         folder: parts.folder,
+        job: parts.job.clone(),
         commands: recorder_inbox,
         snapshots: snapshot_commands.clone(),
         done: done.clone(),
@@ -104,6 +111,7 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
         job: parts.job.clone(),
         pool: parts.pool.clone(),
         settings: parts.settings,
+        max_calls: parts.max_calls,
         chunk_files: parts.chunk_files,
         queue: parts.queue.clone(),
         done: done.clone(),

@@ -13,6 +13,7 @@ use qa_shared::queue::{Jobs, Queue, Receipt, ReceivedResult, Tasks, Watched};
 use qa_shared::shutdown::Shutdown;
 use tokio::sync::mpsc;
 
+use crate::config::BudgetConfig;
 use crate::core::{Core, Effect, Event, Finish, ResultFact, StopCause, TaskRef, Verdict, window};
 use crate::done::Done;
 use crate::fleet_watch::FleetWatch;
@@ -54,6 +55,7 @@ pub(crate) struct Driver {
     pub(crate) queue: Queue,
     pub(crate) job: JobId,
     pub(crate) pool: PoolName,
+    pub(crate) budget: BudgetConfig,
     pub(crate) tokens: Tokens,
     /// What the workers follow.
     pub(crate) entry: JobEntry,
@@ -133,7 +135,11 @@ impl Driver {
     }
 
     fn apply(&mut self, event: Event) -> Option<End> {
+        let spent_before = self.core.spent();
         let effects = self.core.apply(event);
+        if self.core.spent() != spent_before {
+            self.performer.save_spent(self.core.spent());
+        }
         // Deriving every count anew takes a while for large jobs.
         debug_assert!(self.core.totals().chunks > 10_000 || self.core.check_invariants() == Ok(()));
         let mut end = None;
@@ -380,6 +386,7 @@ impl Driver {
             speed: &self.speed,
             elapsed: self.started.elapsed(),
             workers: &self.workers.current(),
+            budget: &self.budget,
             is_connected: *self.queue.connected().borrow(),
         })
     }

@@ -14,8 +14,8 @@ pub enum ExitCode {
     Configuration = 2,
     /// Interrupted by a signal or `cancel`; `--resume` goes on.
     Interrupted = 3,
-    /// Stopped because too many chunks failed; `--resume` goes on.
-    FailureRate = 4,
+    /// Stopped because too many chunks failed or the budget is spent; `--resume` goes on.
+    Stopped = 4,
     /// The queue cannot be reached or used.
     Queue = 5,
     /// Files cannot be read or written.
@@ -33,7 +33,7 @@ impl ExitCode {
         Self::Failures,
         Self::Configuration,
         Self::Interrupted,
-        Self::FailureRate,
+        Self::Stopped,
         Self::Queue,
         Self::Files,
         Self::Internal,
@@ -47,7 +47,9 @@ impl ExitCode {
             Self::Failures => "finished, but with failed chunks or documents",
             Self::Configuration => "bad configuration or command line; nothing was done",
             Self::Interrupted => "interrupted by a signal (also with --detach) or `cancel`; --resume goes on",
-            Self::FailureRate => "stopped by --max-failure-rate; --resume goes on",
+            Self::Stopped => {
+                "stopped by --max-failure-rate, --max-cost or --max-tokens-total; --resume goes on"
+            }
             Self::Queue => "queue unreachable or unusable",
             Self::Files => "files cannot be read or written",
             Self::Internal => "internal error: please report it",

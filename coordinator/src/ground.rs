@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use crate::config::{GenerateConfig, Output};
 use crate::exit::ExitCode;
 use crate::files::{
-    Combine, Directory, DirectoryError, DirectoryLock, Holder, JobFolder, JobFolderError, claim_output,
-    input_directory, now, output_directory,
+    Combine, Directory, DirectoryError, DirectoryLock, Holder, JobFolder, JobFolderError, check_output,
+    claim_output, future_output_directory, input_directory, now, output_directory,
 };
 use crate::progress::Screen;
 use crate::run_error::RunError;
@@ -54,6 +54,36 @@ pub(crate) fn prepare(config: &GenerateConfig, host: &str, screen: &Screen) -> R
         generated_at: "",
     })?;
     Ok(Ground { chunks_dir: chunks.path, qa_dir: qa.path, combined_file, folder, _lock: lock })
+}
+
+/// The places of a run that does not take place.
+pub(crate) struct FutureGround {
+    pub(crate) chunks_dir: PathBuf,
+    pub(crate) qa_dir: PathBuf,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Finds the directories and makes the same complaints as [`prepare`], but changes nothing.
+pub(crate) fn look(config: &GenerateConfig) -> Result<FutureGround, RunError> {
+    let base = std::env::current_dir().map_err(RunError::files)?;
+    let chunks = input_directory(&config.chunks_dir, &base, "chunk files", "--chunks-dir")
+        .map_err(unusable_directory)?;
+    let output = &config.output;
+    let qa_dir = future_output_directory(&output.qa_dir, &base);
+    let name = output.combined_file.file_name().unwrap_or(OsStr::new("training_data.json"));
+    let combined_file = match output.combined_file.parent() {
+        Some(parent) if parent == output.qa_dir => qa_dir.join(name),
+        Some(parent) if !parent.as_os_str().is_empty() => future_output_directory(parent, &base).join(name),
+        Some(_) | None => base.join(name),
+    };
+    check_output(&Combine {
+        qa_directory: &qa_dir,
+        output: &combined_file,
+        chunks_directory: None,
+        overwrite: output.overwrite,
+        generated_at: "",
+    })?;
+    Ok(FutureGround { chunks_dir: chunks.path, qa_dir, notes: chunks.note.into_iter().collect() })
 }
 
 /// Where the combined file goes: a directory that had to give way takes the file with it.

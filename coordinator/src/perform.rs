@@ -12,7 +12,7 @@ use qa_shared::shutdown::Shutdown;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::core::{Effect, ReceiptId, StopCause, TaskRef};
+use crate::core::{Effect, ReceiptId, Spent, StopCause, TaskRef};
 use crate::crew::Lines;
 use crate::done::Done;
 use crate::files::{ChunkFile, ChunkRecord, Entry, now};
@@ -117,6 +117,11 @@ impl Performer {
         drop(self.lines.recorder.send(RecorderCommand::Record(Box::new(recording))));
     }
 
+    /// Has the job's account written, before what is recorded from now on.
+    pub(crate) fn save_spent(&self, spent: Spent) {
+        drop(self.lines.recorder.send(RecorderCommand::Spent(Box::new(spent))));
+    }
+
     /// Has the figures for `status` written.
     pub(crate) fn save_progress(&self, view: &View) {
         drop(self.lines.recorder.send(RecorderCommand::Progress(Box::new(view.clone()))));
@@ -157,10 +162,10 @@ impl Performer {
                     stop_worker(worker).await;
                     refs(&published)
                 }
-                (StopCause::Signal | StopCause::FailureRate(_), None) => {
+                (StopCause::Signal | StopCause::FailureRate(_) | StopCause::Budget(_), None) => {
                     take_back(&queue, &pool, &published).await
                 }
-                (StopCause::Signal | StopCause::FailureRate(_), worker) => {
+                (StopCause::Signal | StopCause::FailureRate(_) | StopCause::Budget(_), worker) => {
                     let mut taken_back = take_back(&queue, &pool, &published).await;
                     stop_worker(worker).await;
                     receive_the_rest(&queue, &job, &pool, &done).await;

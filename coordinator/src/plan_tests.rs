@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use qa_shared::model::{GenerationSettings, PoolName, TaskResult, TextHash};
+use qa_shared::model_table::ModelTable;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::core::{ChunkState, FileStatus};
 use crate::files::fixtures::{Document, completed_result, failed_result, settings};
 use crate::files::{ChunkRecord, JournalReader, Snapshot, write_snapshot};
 
@@ -13,6 +16,7 @@ struct Site {
     folder: TempDir,
     settings: GenerationSettings,
     run: RunSettings,
+    budget: BudgetConfig,
 }
 
 impl Site {
@@ -28,7 +32,15 @@ impl Site {
             sample: None,
             max_failure_percent: None,
         };
-        let site = Self { folder, settings: settings(), run };
+        let budget = BudgetConfig {
+            dry_run: false,
+            max_cost: None,
+            max_tokens: None,
+            calls_per_task: 3,
+            price: None,
+            models: Arc::default(),
+        };
+        let site = Self { folder, settings: settings(), run, budget };
         site.write(documents);
         site
     }
@@ -55,6 +67,8 @@ impl Site {
             settings: &self.settings,
             pool: &PoolName::new("p"),
             run: &self.run,
+            budget: &self.budget,
+            only_looks: false,
             segment_bytes: 1024 * 1024,
         })
     }
@@ -87,6 +101,7 @@ fn snapshot(plan: &mut Plan, document: usize, status: FileStatus) {
         completion_time: None,
         error: None,
         keep_previous_in: None,
+        models: &ModelTable::default(),
     });
     plan.journal.release(&written.unwrap().covered).unwrap();
 }
@@ -202,4 +217,68 @@ fn a_directory_without_chunk_files_is_an_error_that_names_it() {
     let site = Site::new(&[]);
     let error = site.plan().err().unwrap().to_string();
     assert!(error.contains("chunks") && error.contains("--chunks-dir"), "{error}");
+}
+
+/// Tokens that the job has used, as the plan knows it: a result of the fixtures has 620.
+fn used(plan: &Plan) -> u64 {
+    plan.core.spent().usage.tokens()
+}
+
+#[test]
+fn what_a_failure_has_cost_stays_counted_when_it_is_tried_again() {
+    let site = Site::new(&[Document::plain("a", &["one", "two"])]);
+    let mut first = site.plan().unwrap();
+    let job = first.job.job.clone();
+    let folder = JobFolder::of(&site.qa());
+    // As a run does: the account first, then the journal.
+    let mut spent = first.core.spent();
+    for _ in 0..2 {
+        spent.add(1, failed_result("a", 0, 1, "one").usage, None);
+    }
+    folder.save_spent(&job, &spent).unwrap();
+    journal(&mut first, "a", "one", &failed_result("a", 0, 1, "one"));
+    journal(&mut first, "a", "two", &completed_result("a", 1, 1, "two", 2));
+    drop(first);
+    let second = site.plan().unwrap();
+    assert_eq!((second.report.retried, used(&second)), (1, 2 * 620));
+    drop(second);
+    // The journal and the account are of the same spending, however often they are read.
+    assert_eq!(used(&site.plan().unwrap()), 2 * 620);
+}
+
+#[test]
+fn a_job_without_an_account_has_spent_what_its_records_say() {
+    let site = Site::new(&[Document::plain("a", &["one", "two", "three"])]);
+    let mut first = site.plan().unwrap();
+    for (chunk, text) in ["one", "two"].into_iter().enumerate() {
+        journal(&mut first, "a", text, &completed_result("a", u32::try_from(chunk).unwrap(), 1, text, 2));
+    }
+    std::fs::remove_file(JobFolder::of(&site.qa()).spent_path()).unwrap();
+    drop(first);
+    let mut second = site.plan().unwrap();
+    assert_eq!(used(&second), 2 * 620, "from the journal");
+    snapshot(&mut second, 0, FileStatus::InProgress);
+    std::fs::remove_file(JobFolder::of(&site.qa()).spent_path()).unwrap();
+    drop(second);
+    assert_eq!(used(&site.plan().unwrap()), 2 * 620, "from the Q&A file, and not from both");
+}
+
+#[test]
+fn a_new_job_has_spent_nothing() {
+    let mut site = Site::new(&[Document::plain("a", &["one"])]);
+    let mut first = site.plan().unwrap();
+    journal(&mut first, "a", "one", &completed_result("a", 0, 1, "one", 2));
+    drop(first);
+    site.run.start = Start::Restart;
+    assert_eq!(used(&site.plan().unwrap()), 0);
+}
+
+#[test]
+fn tasks_that_were_published_without_a_budget_do_not_stay_in_the_queue_under_one() {
+    let mut site = Site::new(&[Document::plain("a", &["one"])]);
+    assert!(!site.plan().unwrap().stale_tasks);
+    site.budget.max_tokens = Some(1_000_000);
+    let limited = site.plan().unwrap();
+    assert_eq!((limited.stale_tasks, limited.job.calls_per_task), (true, Some(3)));
+    assert!(!site.plan().unwrap().stale_tasks, "now they are bounded");
 }

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use qa_shared::model::{Outcome, TaskResult};
+use qa_shared::model::{NanoUsd, Outcome, TaskResult};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::core::{Core, ResultFact, StopCause};
@@ -188,6 +188,9 @@ pub(crate) fn tell_stop(cause: &StopCause) {
         }
         StopCause::Detached => tracing::info!("detaching: the fleet goes on with what is queued"),
         StopCause::Cancelled => tracing::info!("the job was cancelled: its tasks are dropped"),
+        StopCause::Budget(figures) => {
+            tracing::error!("{figures}: stopping; raise the limit and go on with --resume");
+        }
         StopCause::FailureRate(figures) => tracing::error!("{figures}: stopping (--max-failure-rate)"),
     }
 }
@@ -204,7 +207,21 @@ pub(crate) fn rate_and_eta(view: &View) -> String {
         Some(seconds) => format!("{} left", duration(seconds)),
         None => "no result yet".to_owned(),
     };
-    format!("{:.1} chunks/min, {:.0} tokens/s, {eta}", view.chunks_per_minute, view.tokens_per_second)
+    format!(
+        "{:.1} chunks/min, {:.0} tokens/s{}, {eta}",
+        view.chunks_per_minute,
+        view.tokens_per_second,
+        spent_so_far(view)
+    )
+}
+
+/// What was spent, where anything costs something.
+fn spent_so_far(view: &View) -> String {
+    let Some(cost) = view.cost_usd.and_then(NanoUsd::from_dollars) else { return String::new() };
+    match view.max_cost_usd.and_then(NanoUsd::from_dollars) {
+        Some(limit) => format!(", {cost} of {limit} spent"),
+        None => format!(", {cost} spent"),
+    }
 }
 
 /// One line that says where the run stands.

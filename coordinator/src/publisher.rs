@@ -27,6 +27,8 @@ pub(crate) struct Publisher {
     pub(crate) job: JobId,
     pub(crate) pool: PoolName,
     pub(crate) settings: GenerationSettings,
+    /// Model calls per task at most, where a budget counts on it.
+    pub(crate) max_calls: Option<u32>,
     /// By the documents' positions.
     pub(crate) chunk_files: Vec<Option<Arc<ChunkFile>>>,
     pub(crate) queue: Queue,
@@ -140,7 +142,7 @@ impl Publisher {
             text: chunk.text,
             text_hash,
             settings: self.settings.clone(),
-            max_calls: None,
+            max_calls: self.max_calls,
             published_at_ms: clock::unix_millis(),
         })
     }

@@ -3,11 +3,11 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use qa_shared::model::UnusableAnswer;
+use qa_shared::model::{JobId, UnusableAnswer};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
-use crate::core::ReceiptId;
+use crate::core::{ReceiptId, Spent};
 use crate::done::Done;
 use crate::files::{
     Entry, EntryLocation, EventLog, FailureLine, FailureLog, JobFolder, Journal, JournalError,
@@ -33,6 +33,8 @@ pub(crate) struct Recording {
 pub(crate) enum RecorderCommand {
     Record(Box<Recording>),
     Release(Vec<EntryLocation>),
+    /// The job's account: on disk before any result that is recorded after it.
+    Spent(Box<Spent>),
     /// Something for the event log.
     Event(&'static str, Map<String, Value>),
     /// The figures for `status`.
@@ -46,16 +48,30 @@ pub(crate) struct Recorder {
     pub(crate) failure_log: FailureLog,
     pub(crate) event_log: EventLog,
     pub(crate) folder: JobFolder,
+    pub(crate) job: JobId,
     pub(crate) commands: Receiver<RecorderCommand>,
     pub(crate) snapshots: Sender<SnapshotCommand>,
     pub(crate) done: mpsc::Sender<Done>,
 }
 
+/// What is not on disk yet.
+#[derive(Default)]
 struct Unsynced {
+    results: Vec<Appended>,
+    spent: Option<Box<Spent>>,
+}
+
+struct Appended {
     receipt: ReceiptId,
     document: u32,
     chunk: u32,
     location: EntryLocation,
+}
+
+impl Unsynced {
+    fn is_empty(&self) -> bool {
+        self.results.is_empty() && self.spent.is_none()
+    }
 }
 
 impl Recorder {
@@ -67,7 +83,7 @@ impl Recorder {
     }
 
     fn serve(&mut self) -> Result<(), JournalError> {
-        let mut unsynced = Vec::new();
+        let mut unsynced = Unsynced::default();
         let mut last_sync: Option<Instant> = None;
         let mut waiting_since = Instant::now();
         loop {
@@ -87,7 +103,13 @@ impl Recorder {
                     if unsynced.is_empty() {
                         waiting_since = Instant::now();
                     }
-                    unsynced.push(self.append(*recording)?);
+                    unsynced.results.push(self.append(*recording)?);
+                }
+                Ok(RecorderCommand::Spent(spent)) => {
+                    if unsynced.is_empty() {
+                        waiting_since = Instant::now();
+                    }
+                    unsynced.spent = Some(spent);
                 }
                 Ok(RecorderCommand::Release(covered)) => {
                     self.journal.release(&covered)?;
@@ -115,7 +137,7 @@ impl Recorder {
         }
     }
 
-    fn append(&mut self, recording: Recording) -> Result<Unsynced, JournalError> {
+    fn append(&mut self, recording: Recording) -> Result<Appended, JournalError> {
         let Recording { receipt, document, chunk, entry, unusable } = recording;
         let location = self.journal.append(&entry)?;
         if let Entry::Result { document, record, .. } = &entry {
@@ -136,16 +158,19 @@ impl Recorder {
                 }
             }
         }
-        Ok(Unsynced { receipt, document, chunk, location })
+        Ok(Appended { receipt, document, chunk, location })
     }
 
-    fn sync(&mut self, unsynced: &mut Vec<Unsynced>) -> Result<(), JournalError> {
-        if unsynced.is_empty() {
+    fn sync(&mut self, unsynced: &mut Unsynced) -> Result<(), JournalError> {
+        if let Some(spent) = unsynced.spent.take() {
+            self.folder.save_spent(&self.job, &spent)?;
+        }
+        if unsynced.results.is_empty() {
             return Ok(());
         }
         self.journal.sync()?;
-        let mut results = Vec::with_capacity(unsynced.len());
-        for Unsynced { receipt, document, chunk, location } in unsynced.drain(..) {
+        let mut results = Vec::with_capacity(unsynced.results.len());
+        for Appended { receipt, document, chunk, location } in unsynced.results.drain(..) {
             // Before the driver hears of it: a snapshot that it asks for then holds this result.
             drop(self.snapshots.send(SnapshotCommand::Place { document, chunk, location }));
             results.push((receipt, document));

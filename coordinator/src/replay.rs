@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use qa_shared::model::{FailureReason, TextHash, Usage};
+use qa_shared::model::{FailureReason, Price, TextHash};
 
-use crate::core::{Applied, ChunkState, Core, DocumentPlan, ResultFact, TaskRef, Verdict};
+use crate::core::{Applied, ChunkState, Core, DocumentPlan, ResultFact, Spent, TaskRef, Verdict};
 use crate::files::{ChunkFile, ChunkRecord, ChunkSource, Entry, EntryLocation, RecordStatus};
 use crate::snapshots::Desk;
 
@@ -48,6 +48,8 @@ pub(crate) fn apply_rounds(plans: &mut [DocumentPlan], journalled: &[(EntryLocat
 pub(crate) struct Replayed {
     /// Results that changed a chunk's state.
     pub(crate) accepted: usize,
+    /// What these have cost.
+    pub(crate) spent: Spent,
     /// Entries that nothing needs any more.
     pub(crate) released: Vec<EntryLocation>,
 }
@@ -58,6 +60,7 @@ pub(crate) fn replay(
     desks: &mut [Option<Desk>],
     files: &[Option<Arc<ChunkFile>>],
     journalled: Vec<(EntryLocation, Light)>,
+    price: Option<Price>,
 ) -> Replayed {
     let index: BTreeMap<String, u32> =
         (0..).zip(core.documents()).map(|(index, document)| (document.name().to_string(), index)).collect();
@@ -87,6 +90,7 @@ pub(crate) fn replay(
         }
         if applied == Applied::Accepted {
             replayed.accepted += 1;
+            replayed.spent.add(u64::from(fact.attempts), fact.usage, price);
             if let Some(source) = desk.sources.get_mut(fact.task.chunk as usize) {
                 let earlier = std::mem::replace(source, ChunkSource::Journal(location));
                 if let ChunkSource::Journal(earlier) = earlier {
@@ -123,11 +127,7 @@ fn fact_of(document: u32, record: &ChunkRecord) -> ResultFact {
         verdict,
         asked: record.asked,
         attempts: record.attempts,
-        usage: Usage {
-            input_tokens: record.input_tokens,
-            output_tokens: record.output_tokens,
-            ..Usage::default()
-        },
+        usage: record.usage(),
         is_of_this_run: false,
     }
 }

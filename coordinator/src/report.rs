@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use crate::config::GenerateConfig;
 use crate::core::{Finish, StopCause};
-use crate::files::RunSummary;
+use crate::files::{RunSummary, UsageFigures};
 use crate::format::{count, counted, duration, line};
 use crate::ground::Ground;
 use crate::plan::PlanReport;
-use qa_shared::model::{FailureReason, JobId};
+use qa_shared::model::{FailureReason, JobId, NanoUsd};
 
 /// What the run is about.
 pub(crate) fn heading(config: &GenerateConfig, job: &JobId, ground: &Ground) -> String {
@@ -98,6 +98,9 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
             "detached: queued tasks go on without this coordinator".to_owned()
         }
         Finish::Stopped(StopCause::Cancelled) => "cancelled".to_owned(),
+        Finish::Stopped(StopCause::Budget(figures)) => {
+            format!("interrupted: {figures}; raise the limit to go on")
+        }
         Finish::Stopped(StopCause::FailureRate(figures)) => format!("stopped: {figures}"),
     };
     let mut say = |label: &str, value: String| {
@@ -132,15 +135,19 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
     say(
         "this run",
         format!(
-            "{} of {} pairs asked for, {}, {} input and {} output tokens, {}",
+            "{} of {} pairs asked for, {}, {}{}, {}",
             count(run.pairs.got),
             count(run.pairs.asked),
             counted(run.usage.calls, "model call"),
-            count(run.usage.input_tokens),
-            count(run.usage.output_tokens),
+            tokens(&run.usage),
+            about(run.usage.cost_usd),
             duration(run.usage.seconds)
         ),
     );
+    if run.all_runs.calls > run.usage.calls && run.all_runs.cost_usd.is_some_and(|cost| cost > 0.0) {
+        let (calls, all) = (counted(run.all_runs.calls, "model call"), count(run.all_runs.tokens));
+        say("all runs", format!("{calls}, {all} tokens{}", about(run.all_runs.cost_usd)));
+    }
     let mut failures: Vec<_> = run.failures.iter().collect();
     failures.sort_by_key(|(_, number)| std::cmp::Reverse(**number));
     for (reason, number) in failures.into_iter().take(5) {
@@ -164,6 +171,45 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
     text
 }
 
+/// Tokens, and what is special about them where anything is.
+fn tokens(usage: &UsageFigures) -> String {
+    let part = |number: u64, what: &str| {
+        if number == 0 { String::new() } else { format!(" ({} {what})", count(number)) }
+    };
+    format!(
+        "{} input{} and {} output{} tokens",
+        count(usage.input_tokens),
+        part(usage.cached_tokens, "cached"),
+        count(usage.output_tokens),
+        part(usage.reasoning_tokens, "reasoning"),
+    )
+}
+
+/// What costs something, as a further part of a line.
+fn about(cost_usd: Option<f64>) -> String {
+    let cost = cost_usd.and_then(NanoUsd::from_dollars).filter(|cost| *cost > NanoUsd(0));
+    cost.map_or_else(String::new, |cost| format!(", about {cost}"))
+}
+
 fn reason_of(word: &str) -> FailureReason {
     serde_json::from_value(serde_json::Value::String(word.to_owned())).unwrap_or(FailureReason::Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_tell_what_is_special_about_them() {
+        let mut usage = UsageFigures { input_tokens: 12_000, output_tokens: 300, ..UsageFigures::default() };
+        assert_eq!(tokens(&usage), "12 000 input and 300 output tokens");
+        (usage.cached_tokens, usage.reasoning_tokens) = (9_000, 120);
+        assert_eq!(tokens(&usage), "12 000 input (9 000 cached) and 300 output (120 reasoning) tokens");
+    }
+
+    #[test]
+    fn only_what_costs_something_is_told() {
+        assert_eq!((about(None), about(Some(0.0))), (String::new(), String::new()));
+        assert_eq!(about(Some(1.234)), ", about $1.23");
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qa_shared::clock;
@@ -107,7 +108,8 @@ pub(crate) async fn generate(
 async fn make_plan(config: &GenerateConfig, ground: &Ground) -> Result<Plan, RunError> {
     let (chunks_dir, qa_dir, folder) =
         (ground.chunks_dir.clone(), ground.qa_dir.clone(), ground.folder.clone());
-    let (settings, pool, run) = (config.settings.clone(), config.pool.clone(), config.run.clone());
+    let (settings, pool) = (config.settings.clone(), config.pool.clone());
+    let (run, budget) = (config.run.clone(), config.budget.clone());
     let planned = tokio::task::spawn_blocking(move || {
         plan(&PlanInput {
             chunks_dir: &chunks_dir,
@@ -116,6 +118,8 @@ async fn make_plan(config: &GenerateConfig, ground: &Ground) -> Result<Plan, Run
             settings: &settings,
             pool: &pool,
             run: &run,
+            budget: &budget,
+            only_looks: false,
             segment_bytes: SEGMENT_BYTES,
         })
     });
@@ -165,6 +169,8 @@ impl JobRun<'_> {
             job: job.job.clone(),
             pool: self.config.pool.clone(),
             settings: self.config.settings.clone(),
+            max_calls: job.calls_per_task,
+            models: Arc::clone(&self.config.budget.models),
             queue: self.queue.clone(),
             lease,
             epoch,
@@ -197,6 +203,7 @@ impl JobRun<'_> {
             queue: self.queue.clone(),
             job: job.job.clone(),
             pool: self.config.pool.clone(),
+            budget: self.config.budget.clone(),
             tokens: planned.tokens,
             entry,
             announced: Instant::now(),
@@ -325,10 +332,22 @@ impl JobRun<'_> {
         for stale in stock.tasks.iter().filter(|key| !waiting.contains_key(*key)) {
             tasks.remove(&self.config.pool, stale).await.map_err(RunError::queue)?;
         }
-        let known = stock.tasks.union(&stock.results);
-        let already: Vec<_> = known.filter_map(|key| waiting.get(key).copied()).collect();
         // Before the start, being queued already asks for nothing.
-        drop(core.apply(Event::AlreadyQueued(already)));
+        let answered: Vec<_> = stock.results.iter().filter_map(|key| waiting.get(key).copied()).collect();
+        drop(core.apply(Event::AlreadyQueued(answered)));
+        let mut queued: BTreeMap<TaskRef, &TaskKey> = BTreeMap::new();
+        for key in stock.tasks.difference(&stock.results) {
+            queued.extend(waiting.get(key).map(|task| (*task, key)));
+        }
+        // An earlier run may have had a larger budget.
+        let affordable = core.affordable(queued.keys().copied());
+        let dear: Vec<_> = queued.iter().filter(|(task, _)| !affordable.contains(task)).collect();
+        if !dear.is_empty() {
+            let keys: Vec<_> = dear.iter().map(|(_, key)| (**key).clone()).collect();
+            let taken = tasks.take_back(&self.config.pool, &keys).await.map_err(RunError::queue)?;
+            queued.retain(|_, key| !taken.removed.contains(key));
+        }
+        drop(core.apply(Event::AlreadyQueued(queued.into_keys().collect())));
         Ok(stock.results)
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use qa_shared::model_table::ModelTable;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -43,6 +44,8 @@ pub(crate) enum SnapshotCommand {
 pub(crate) struct Snapshots {
     /// By the documents' positions; none for a document that cannot be processed.
     pub(crate) desks: Vec<Option<Desk>>,
+    /// What results cost.
+    pub(crate) models: Arc<ModelTable>,
     pub(crate) journal: JournalReader,
     pub(crate) commands: Receiver<SnapshotCommand>,
     pub(crate) recorder: Sender<RecorderCommand>,
@@ -91,6 +94,7 @@ impl Snapshots {
             generation_info: &desk.generation_info,
             completion_time: completion_time.as_deref(),
             error: (status == FileStatus::Failed).then_some(every_chunk_failed),
+            models: &self.models,
             keep_previous_in: desk.keep_previous_in.as_deref(),
         });
         match written {

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use qa_shared::model::JobId;
+use qa_shared::model::{JobId, Price};
 
 use crate::core::{ChunkState, Core, FileStatus, Finish, StopCause};
 use crate::exit::ExitCode;
-use crate::files::{ChunkFigures, PairFigures, RunSummary, UsageFigures, now};
+use crate::files::{ChunkFigures, PairFigures, RunSummary, SpentFigures, UsageFigures, now};
 use crate::plan::PlanReport;
 
 /// What a summary is made from.
@@ -20,11 +20,13 @@ pub(crate) struct Outcome<'a> {
     pub(crate) plan: &'a PlanReport,
     pub(crate) qa_dir: &'a Path,
     pub(crate) elapsed: Duration,
+    pub(crate) price: Option<Price>,
 }
 
 /// The run in figures.
 pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
     let (totals, tally) = (outcome.core.totals(), outcome.core.tally());
+    let spent = outcome.core.spent();
     let documents = outcome.core.documents();
     let successful: Vec<String> = documents
         .iter()
@@ -71,8 +73,17 @@ pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
         usage: UsageFigures {
             calls: tally.calls,
             input_tokens: tally.usage.input_tokens,
+            cached_tokens: tally.usage.cached_tokens,
+            cache_write_tokens: tally.usage.cache_write_tokens,
             output_tokens: tally.usage.output_tokens,
+            reasoning_tokens: tally.usage.reasoning_tokens,
+            cost_usd: outcome.price.map(|price| price.of(&tally.usage).dollars()),
             seconds: outcome.elapsed.as_secs_f64(),
+        },
+        all_runs: SpentFigures {
+            calls: spent.calls,
+            tokens: spent.usage.tokens(),
+            cost_usd: outcome.price.map(|_| spent.cost.dollars()),
         },
         combined_file: None,
     }
@@ -83,7 +94,7 @@ pub(crate) fn status(finish: &Finish) -> &'static str {
     match finish {
         Finish::Complete => "completed",
         Finish::Sampled => "sampled",
-        Finish::Stopped(StopCause::Signal) => "interrupted",
+        Finish::Stopped(StopCause::Signal | StopCause::Budget(_)) => "interrupted",
         Finish::Stopped(StopCause::Cancelled) => "cancelled",
         Finish::Stopped(StopCause::Detached) => "detached",
         Finish::Stopped(StopCause::FailureRate(_)) => "stopped",
@@ -96,7 +107,7 @@ pub(crate) fn exit_code(finish: &Finish, run: &RunSummary) -> ExitCode {
         Finish::Complete if run.chunks.failed > 0 || run.failed_files > 0 => ExitCode::Failures,
         Finish::Sampled if run.chunks.failed > 0 => ExitCode::Failures,
         Finish::Complete | Finish::Sampled => ExitCode::Success,
-        Finish::Stopped(StopCause::FailureRate(_)) => ExitCode::FailureRate,
+        Finish::Stopped(StopCause::FailureRate(_) | StopCause::Budget(_)) => ExitCode::Stopped,
         Finish::Stopped(StopCause::Signal | StopCause::Cancelled | StopCause::Detached) => {
             ExitCode::Interrupted
         }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use qa_shared::clock;
-use qa_shared::model::{InstanceId, JobId, PoolName, WorkerPresence};
+use qa_shared::model::{InstanceId, JobId, NanoUsd, PoolName, WorkerPresence};
 use serde::{Deserialize, Serialize};
 
+use crate::config::BudgetConfig;
 use crate::core::Core;
 use crate::speed::Speed;
 
@@ -56,6 +57,12 @@ pub(crate) struct View {
     pub(crate) input_tokens: u64,
     /// Generated tokens of this run.
     pub(crate) output_tokens: u64,
+    /// What all runs of the job have cost in US dollars; absent where nothing costs anything.
+    #[serde(default)]
+    pub(crate) cost_usd: Option<f64>,
+    /// What they may cost.
+    #[serde(default)]
+    pub(crate) max_cost_usd: Option<f64>,
     /// Failures of this run by reason.
     pub(crate) failures: BTreeMap<String, u64>,
     /// Results of this run that came twice or were for nothing.
@@ -111,6 +118,7 @@ pub(crate) struct Sight<'a> {
     pub(crate) elapsed: Duration,
     pub(crate) workers: &'a BTreeMap<InstanceId, WorkerPresence>,
     pub(crate) is_connected: bool,
+    pub(crate) budget: &'a BudgetConfig,
 }
 
 /// The run as it is now.
@@ -155,6 +163,8 @@ pub(crate) fn of(sight: &Sight<'_>) -> View {
         calls: tally.calls,
         input_tokens: tally.usage.input_tokens,
         output_tokens: tally.usage.output_tokens,
+        cost_usd: sight.budget.real_price().map(|_| sight.core.spent().cost.dollars()),
+        max_cost_usd: sight.budget.max_cost.map(NanoUsd::dollars),
         failures: tally.reasons.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
         ignored_results: tally.duplicates + tally.ignored,
         republished: tally.republished,

@@ -56,6 +56,22 @@ const WRONG_FLAGS: &[(&[&str], &str)] = &[
         "--ollama-num-predict: found `-3` on the command line, expected a whole number of at least 1, or -1 for no ceiling of its own",
     ),
     (
+        &["--max-cost", "0"],
+        "--max-cost: found `0` on the command line, expected an amount of US dollars above 0, such as 2.50",
+    ),
+    (
+        &["--max-cost", "2,50"],
+        "--max-cost: found `2,50` on the command line, expected an amount of US dollars above 0, such as 2.50",
+    ),
+    (
+        &["--max-tokens-total", "0"],
+        "--max-tokens-total: found `0` on the command line, expected a whole number of at least 1",
+    ),
+    (
+        &["--max-tokens-total", "9", "--detach", "--nats-url", "nats://queue:4222"],
+        "--detach: with --max-tokens-total somebody has to watch what is spent; leave out one of them",
+    ),
+    (
         &["--ollama-base-url", "ftp://gpu1"],
         "--ollama-base-url: `ftp://gpu1` is not a server address: its scheme is neither http nor https; expected for example http://gpu1:11434 (found on the command line)",
     ),
@@ -352,4 +368,17 @@ fn a_value_that_is_no_text_is_a_mistake() {
         &"--model: the value of GENERATOR_MODEL in the environment is not UTF-8 text; set it again in a UTF-8 terminal"
             .to_owned()
     ), "{found:?}");
+}
+
+#[test]
+fn a_limit_on_the_cost_of_a_model_without_a_price_says_how_to_give_one() {
+    let args = ["--provider", "openai", "--api-key", "k", "--model", "nobody-knows", "--max-cost", "1"];
+    let found = mistakes(generate(&args, &[])).join("\n");
+    for part in [
+        "--max-cost: the price of openai model nobody-knows is not known; give it in US dollars per million tokens",
+        "QA_MODEL_TABLE",
+        r#"[{"service": "openai", "model": "nobody-knows", "price": {"input": 1.25, "output": 10}}]"#,
+    ] {
+        assert!(found.contains(part), "{found}");
+    }
 }

@@ -1,4 +1,5 @@
 //! What the coordinator's settings mean together: precedence, modes, files, notes.
+#![expect(clippy::unwrap_used, reason = "part of the tests")]
 
 mod cli_support;
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use cli_support::{cancel, combine, enough, generate, generate_in, notes, status, with_file};
 use qa_coordinator::config::{CancelTarget, Place, Sample, Start};
-use qa_shared::model::Provider;
+use qa_shared::model::{NanoUsd, Provider};
 use qa_shared::settings::{Environment, NatsAuth};
 
 #[test]
@@ -275,5 +276,38 @@ fn a_slip_in_a_variables_name_is_told_and_other_programs_variables_are_not() {
             "config.env:1: GENERATOR_TEMPRATURE is not a setting; did you mean GENERATOR_TEMPERATURE?",
             "config.env:2: QA_CONCURENCY is not a setting; did you mean QA_CONCURRENCY?"
         ]
+    );
+}
+
+/// A file with a price for every local model.
+fn priced() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("models.json");
+    let rows = r#"[{"service": "ollama", "model": "*", "price": {"input": 1, "output": 2}}]"#;
+    std::fs::write(&path, rows).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+#[test]
+fn a_budget_is_read_from_flags_and_variables_and_a_users_price_counts() {
+    let (_folder, table) = priced();
+    let limits = [("QA_MAX_COST", "$2.5"), ("QA_MAX_TOKENS_TOTAL", "1000"), ("QA_MODEL_TABLE", &table)];
+    let budget = generate(&["--max-tokens-total", "2000", "--attempts", "2"], &limits).unwrap().budget;
+    assert_eq!((budget.max_cost, budget.max_tokens), (Some(NanoUsd(2_500_000_000)), Some(2000)));
+    assert_eq!((budget.calls_per_task, budget.is_limited()), (2, true));
+    assert_eq!(budget.real_price().unwrap().at_most(1000, 0), NanoUsd(1_000_000));
+    let none = generate(&["--model-table", &table], &[]).unwrap().budget;
+    assert!(!none.is_limited() && !none.dry_run && none.real_price().is_some());
+}
+
+#[test]
+fn a_limit_on_the_cost_of_what_costs_nothing_is_noted() {
+    let config = generate(&["--max-cost", "1"], &[]).unwrap();
+    assert_eq!(config.budget.real_price(), None);
+    let notes = notes(&config);
+    assert!(
+        notes.iter().any(|note| note.contains("--max-cost stops nothing") && note.contains("qwen3:14b")),
+        "{notes:?}"
     );
 }

@@ -223,9 +223,12 @@ impl ModelTable {
         }
     }
 
-    /// What a model's tokens cost, where a row says so.
+    /// What a model's tokens cost, where a row says so. Only who talks to it knows whether provider openai is
+    /// OpenAI's own service: a row for a compatible server counts as well.
     pub fn price(&self, provider: Provider, model: &str) -> Option<Price> {
-        self.traits(provider.into(), model).price
+        let price = |service| self.traits(service, model).price;
+        let compatible = || price(Service::Compatible).filter(|_| provider == Provider::OpenAi);
+        price(provider.into()).or_else(compatible)
     }
 }
 

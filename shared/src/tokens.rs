@@ -20,6 +20,12 @@ pub fn estimate_tokens(text: &str) -> u32 {
     u32::try_from(ascii.div_ceil(3) + other).unwrap_or(u32::MAX)
 }
 
+/// Tokens that a text takes whatever the tokenizer, given its [`estimate_tokens`]: a token stands for at least
+/// one byte, and a text has at most three bytes per estimated token.
+pub fn most_tokens(estimate: u32) -> u64 {
+    u64::from(estimate) * 3
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -35,6 +41,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_text_has_more_bytes_than_tokens_at_most(text in ".*") {
+            prop_assert!(text.len() as u64 <= most_tokens(estimate_tokens(&text)));
+        }
+
         #[test]
         fn estimates_add_up(a in ".*", b in ".*") {
             let both = estimate_tokens(&format!("{a}{b}"));

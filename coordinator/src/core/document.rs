@@ -30,6 +30,8 @@ pub struct ChunkPlan {
     pub state: ChunkState,
     /// The round of the try that is wanted, or that made its state.
     pub round: u32,
+    /// Its text in estimated tokens.
+    pub tokens: u32,
 }
 
 /// A document as the plan gives it.
@@ -97,6 +99,7 @@ pub(super) struct Chunk {
     pub(super) text_hash: TextHash,
     pub(super) state: ChunkState,
     pub(super) round: u32,
+    pub(super) tokens: u32,
     pub(super) selected: bool,
 }
 
@@ -137,6 +140,7 @@ impl Document {
                     state => state,
                 },
                 round: chunk.round,
+                tokens: chunk.tokens,
                 selected: true,
             })
             .collect();

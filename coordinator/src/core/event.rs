@@ -62,6 +62,8 @@ pub enum StopCause {
     Cancelled,
     /// Too many chunks failed; the text gives the figures.
     FailureRate(String),
+    /// `--max-cost` or `--max-tokens-total`: the text gives the figures.
+    Budget(String),
     /// `--detach`: the fleet goes on without this coordinator.
     Detached,
 }

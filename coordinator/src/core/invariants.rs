@@ -42,6 +42,10 @@ impl Core {
         if totals.published != u64::from(self.published) {
             return Err(format!("published is off: {} against {}", totals.published, self.published));
         }
+        let committed = self.count_committed();
+        if committed != self.committed() {
+            return Err(format!("committed is off: {committed:?} against {:?}", self.committed()));
+        }
         let unflushed: u64 = self.documents.iter().map(|document| u64::from(document.unflushed)).sum();
         if unflushed != self.undurable.len() as u64 {
             return Err(format!("unflushed is off: {unflushed} against {}", self.undurable.len()));

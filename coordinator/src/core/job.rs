@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::budget::{Budget, BudgetSettings};
 use super::document::{ChunkState, Document, DocumentPlan, FileStatus};
 use super::event::{Applied, Effect, Event, Finish, ReceiptId, ResultFact, StopCause, TaskRef, Verdict};
 use super::failure_gate::{FailureGate, FailureLimits};
@@ -13,6 +14,8 @@ use super::tally::{Tally, Totals};
 pub struct CoreSettings {
     /// When failures stop the run; `None` never.
     pub failure_limits: Option<FailureLimits>,
+    /// What the job may cost.
+    pub budget: BudgetSettings,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +38,7 @@ pub struct Core {
     pub(super) published: u32,
     order: PublishOrder,
     gate: FailureGate,
+    pub(super) budget: Budget,
     pub(super) totals: Totals,
     tally: Tally,
     /// Messages whose results are being made durable.
@@ -54,6 +58,7 @@ impl Core {
             published: 0,
             order: PublishOrder::default(),
             gate: FailureGate::new(settings.failure_limits),
+            budget: Budget::new(settings.budget),
             totals: Totals::default(),
             tally: Tally::default(),
             undurable: BTreeMap::new(),
@@ -156,9 +161,15 @@ impl Core {
             self.tally.count_ignored(applied);
             let place = (fact.task.document, fact.task.chunk);
             let is_durable = !self.undurable.values().any(|other| *other == place);
+            if is_durable {
+                // Perhaps a copy of a result that was counted, perhaps work done twice: rather too much
+                // than too little.
+                self.budget.pay(fact);
+            }
             effects.push(if is_durable { Effect::Ack(receipt) } else { Effect::Leave(receipt) });
             return;
         }
+        self.budget.pay(fact);
         let document = fact.task.document;
         if let Some(document) = self.documents.get_mut(document as usize) {
             document.unflushed += 1;
@@ -219,10 +230,12 @@ impl Core {
                 ChunkState::Failed { reason }
             }
         };
+        self.budget.forget_orphan(fact.task.document, fact.task.chunk);
         match chunk.state {
             ChunkState::Published => {
                 self.published -= 1;
                 self.totals.published -= 1;
+                self.budget.release(chunk.tokens);
             }
             ChunkState::Failed { .. } => {
                 document.failed -= 1;
@@ -292,11 +305,12 @@ impl Core {
         // its record, takes the journalled results over.
         document.needs_rewrite = false;
         document.unsaved = 0;
-        for chunk in &mut document.chunks {
+        for (chunk, position) in document.chunks.iter_mut().zip(0..) {
             if chunk.state == ChunkState::Published {
                 chunk.state = ChunkState::Waiting;
                 self.published -= 1;
                 self.totals.published -= 1;
+                self.budget.orphan(index, position, chunk.tokens);
             }
         }
     }
@@ -306,8 +320,8 @@ impl Core {
             let Some(chunk) = self.chunk_mut(*task) else { continue };
             if chunk.state == ChunkState::Waiting && chunk.round == task.round {
                 chunk.state = ChunkState::Published;
-                self.published += 1;
-                self.totals.published += 1;
+                let tokens = chunk.tokens;
+                self.went_out(tokens);
             }
         }
     }
@@ -338,8 +352,10 @@ impl Core {
             let Some(chunk) = self.chunk_mut(*task) else { continue };
             if chunk.state == ChunkState::Published && chunk.round == task.round {
                 chunk.state = ChunkState::Waiting;
+                let tokens = chunk.tokens;
                 self.published -= 1;
                 self.totals.published -= 1;
+                self.budget.release(tokens);
                 self.order.put_back(task.document, task.chunk);
             }
         }
@@ -378,12 +394,27 @@ impl Core {
         while self.phase == Phase::Running && self.published < self.window {
             let Some((document, chunk)) = self.order.next(&self.documents) else { break };
             let Some(entry) = self.chunk_mut(TaskRef { document, chunk, round: 0 }) else { break };
-            entry.state = ChunkState::Published;
-            let round = entry.round;
-            self.published += 1;
-            self.totals.published += 1;
+            let (round, tokens) = (entry.round, entry.tokens);
+            if let Some(why) = self.budget.refusal(tokens) {
+                self.order.put_back(document, chunk);
+                // What is out frees what it does not use.
+                if self.published == 0 {
+                    self.on_stop(Finish::Stopped(StopCause::Budget(why)), effects);
+                }
+                break;
+            }
+            if let Some(entry) = self.chunk_mut(TaskRef { document, chunk, round }) {
+                entry.state = ChunkState::Published;
+            }
+            self.went_out(tokens);
             effects.push(Effect::Publish(TaskRef { document, chunk, round }));
         }
+    }
+
+    fn went_out(&mut self, chunk_tokens: u32) {
+        self.published += 1;
+        self.totals.published += 1;
+        self.budget.commit(chunk_tokens);
     }
 
     fn emit_finish(&mut self, effects: &mut Vec<Effect>) {

@@ -7,6 +7,7 @@
 //! What must always hold is in [`Core::check_invariants`]: above all
 //! `completed + failed + outstanding = total`, per document and for the job.
 
+mod budget;
 mod document;
 mod event;
 mod failure_gate;
@@ -16,6 +17,7 @@ mod publishing;
 mod rounds;
 mod tally;
 
+pub use budget::{Amount, BudgetSettings, Spent, TaskBound};
 pub use document::{ChunkPlan, ChunkState, Document, DocumentPlan, FileStatus};
 pub use event::{Applied, Effect, Event, Finish, ReceiptId, ResultFact, StopCause, TaskRef, Verdict};
 pub use failure_gate::FailureLimits;

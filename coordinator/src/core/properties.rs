@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::test_run::{TestRun, failure, hash, plan, success};
+use super::test_run::{TestRun, budget, failure, hash, plan, success};
 use super::{ChunkState, Event, Finish, ResultFact, StopCause, TaskRef};
 
 /// One thing that happens to a run; numbers choose among what is there.
@@ -206,5 +206,41 @@ proptest! {
         prop_assert_eq!(&resumed.finished, &[Finish::Complete]);
         prop_assert_eq!(resumed.core.totals().outstanding(), 0);
         prop_assert_eq!(resumed.core.totals().completed, u64::from(sizes.iter().sum::<u32>()) - resumed.core.totals().failed);
+    }
+
+    #[test]
+    fn what_was_published_never_costs_more_than_the_budget(
+        sizes in prop::collection::vec(0..6_u32, 1..4),
+        happenings in prop::collection::vec((happening(), 0..=100_u64), 0..80),
+        limit in 100..1500_u64,
+        in_money in any::<bool>(),
+        stop_at in 0..160_usize,
+    ) {
+        let settings = if in_money { budget(None, Some(limit)) } else { budget(Some(limit), None) };
+        let mut plan = plan(&sizes);
+        for chunk in plan.iter_mut().flat_map(|document| &mut document.chunks) {
+            chunk.round = 2;
+        }
+        let mut run = TestRun::with_settings(plan.clone(), &settings);
+        run.start(3);
+        for (number, (happening, share)) in happenings.iter().enumerate() {
+            if number == stop_at && run.finished.is_empty() && !run.core.is_stopping() {
+                // Stop and resume: what the journal and the account hold is what the next run knows.
+                let spent = run.core.spent();
+                let (journal, unplanned) = (std::mem::take(&mut run.journal), run.unplanned);
+                run = TestRun::with_settings(plan.clone(), &settings);
+                for fact in &journal {
+                    let _ = run.core.replay(fact);
+                }
+                (run.journal, run.unplanned) = (journal, unplanned);
+                run.core.set_spent(spent);
+                run.start(3);
+            }
+            run.share = *share;
+            perform(&mut run, happening);
+            let total = run.core.spent().usage.tokens() + run.core.committed().tokens;
+            let unplanned = run.unplanned;
+            prop_assert!(total <= limit + unplanned, "{total} of {limit}, {unplanned} unplanned");
+        }
     }
 }

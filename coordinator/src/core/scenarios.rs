@@ -1,9 +1,9 @@
 //! What can happen to a run, one scenario a test.
 
-use qa_shared::model::FailureReason;
+use qa_shared::model::{FailureReason, Usage};
 
-use super::test_run::{TestRun, fact, failure, hash, plan, success};
-use super::{ChunkState, Event, FailureLimits, FileStatus, Finish, StopCause, TaskRef, Verdict};
+use super::test_run::{TestRun, budget, fact, failure, hash, plan, success};
+use super::{ChunkState, Event, FailureLimits, FileStatus, Finish, ResultFact, StopCause, TaskRef, Verdict};
 
 fn task(document: u32, chunk: u32) -> TaskRef {
     TaskRef { document, chunk, round: 1 }
@@ -50,7 +50,7 @@ fn failures_from_before_the_run_do_not_stop_it() {
     let mut run = TestRun::with_limits(plan(&[30]), Some(FailureLimits::default()));
     run.start(30);
     for chunk in 0..20 {
-        run.receive(super::ResultFact { is_of_this_run: false, ..failure(task(0, chunk)) });
+        run.receive(ResultFact { is_of_this_run: false, ..failure(task(0, chunk)) });
     }
     assert!(!run.take_back_asked);
 }
@@ -306,4 +306,106 @@ fn changed_settings_give_every_waiting_chunk_a_new_round() {
     plan[0].chunks[0].state = ChunkState::Completed { got: 1 };
     let mut run = TestRun::new(plan);
     assert_eq!(run.core.renew_waiting(), [TaskRef { document: 0, chunk: 1, round: 2 }]);
+}
+
+/// Chunks of 10, 20, 30 ... estimated tokens; a task takes 100 tokens and one for each of these at most.
+fn with_budget(sizes: &[u32], max_tokens: u64) -> TestRun {
+    TestRun::with_settings(plan(sizes), &budget(Some(max_tokens), None))
+}
+
+fn used(task: TaskRef, tokens: u64) -> ResultFact {
+    let usage = Usage { input_tokens: tokens, ..Usage::default() };
+    ResultFact { usage, ..success(task) }
+}
+
+#[test]
+fn a_budget_lets_out_what_fits_and_waits_for_what_is_freed() {
+    let mut run = with_budget(&[4], 250);
+    run.start(9);
+    assert_eq!(run.queue.len(), 2, "110 and 120 tokens fit, 130 more do not");
+    run.receive(used(task(0, 0), 30));
+    assert!(!run.take_back_asked && run.queue.len() == 1, "30 + 120 + 130 do not fit either");
+    run.receive(used(task(0, 1), 20));
+    assert_eq!(run.queue.iter().copied().collect::<Vec<_>>(), [task(0, 2)], "50 + 130 fit, 140 more do not");
+    run.receive(used(task(0, 2), 20));
+    run.receive(used(task(0, 3), 10));
+    run.settle();
+    assert_eq!(run.finished, [Finish::Complete]);
+    assert_eq!(run.core.spent().usage.tokens(), 80);
+}
+
+#[test]
+fn a_spent_budget_stops_the_run_when_nothing_is_out() {
+    let mut run = with_budget(&[4], 250);
+    run.start(9);
+    run.receive(used(task(0, 0), 110));
+    assert!(!run.take_back_asked);
+    run.receive(used(task(0, 1), 120));
+    assert!(run.take_back_asked);
+    run.send(Event::Drained { taken_back: vec![] });
+    run.settle();
+    let [Finish::Stopped(StopCause::Budget(why))] = &run.finished[..] else { panic!("{:?}", run.finished) };
+    assert_eq!(
+        why,
+        "the budget is spent: 230 of 250 tokens (--max-tokens-total), and the next chunk may take up to 130"
+    );
+    assert_eq!(run.files[&0], FileStatus::Interrupted);
+}
+
+#[test]
+fn what_earlier_runs_spent_counts() {
+    let mut run = with_budget(&[1], 250);
+    let usage = Usage { output_tokens: 141, ..Usage::default() };
+    let mut spent = run.core.spent();
+    spent.add(7, usage, None);
+    run.core.set_spent(spent);
+    run.start(9);
+    assert!(run.queue.is_empty() && run.take_back_asked);
+}
+
+#[test]
+fn a_task_that_was_lost_frees_its_part_of_the_budget() {
+    let mut run = with_budget(&[3], 120);
+    run.start(9);
+    let lost: Vec<_> = std::mem::take(&mut run.queue).into_iter().collect();
+    assert_eq!(lost, [task(0, 0)]);
+    run.send(Event::Lost(lost));
+    assert_eq!(run.queue.iter().copied().collect::<Vec<_>>(), [task(0, 0)], "it is published again");
+}
+
+#[test]
+fn the_tasks_of_a_broken_document_stay_in_the_account_until_they_are_answered() {
+    let mut run = with_budget(&[1, 3], 370);
+    run.start(2);
+    assert_eq!(run.queue.iter().copied().collect::<Vec<_>>(), [task(0, 0), task(1, 0)]);
+    run.send(Event::DocumentBroken { document: 0, error: "edited".into() });
+    assert_eq!(run.core.committed().tokens, 110 + 110 + 120, "the next one goes out beside them");
+    run.receive(used(task(1, 0), 100));
+    assert_eq!(run.queue.len(), 2, "100 + 110 + 120 + 130 do not fit");
+    run.receive(used(task(0, 0), 10));
+    assert!(run.queue.contains(&task(1, 2)));
+}
+
+#[test]
+fn work_that_was_done_twice_counts_twice_but_not_before_the_first_is_durable() {
+    let mut run = with_budget(&[2], 1000);
+    run.start(9);
+    run.receive(used(task(0, 0), 50));
+    run.receive_copy(used(task(0, 0), 50));
+    assert_eq!(run.core.spent().usage.tokens(), 50);
+    run.flush();
+    run.receive_copy(used(task(0, 0), 50));
+    assert_eq!((run.core.spent().usage.tokens(), run.core.tally().usage.tokens()), (100, 50));
+}
+
+#[test]
+fn queued_tasks_of_an_earlier_run_are_affordable_one_after_the_other() {
+    let mut run = with_budget(&[4], 250);
+    let all = [0, 1, 2, 3].map(|chunk| task(0, chunk));
+    assert_eq!(run.core.affordable(all), [task(0, 0), task(0, 1)].into());
+    run.queue.insert(task(0, 3));
+    run.send(Event::AlreadyQueued(vec![task(0, 3)]));
+    assert_eq!(run.core.committed().tokens, 140);
+    run.start(9);
+    assert_eq!(run.queue.len(), 2, "only the first chunk fits beside it");
 }

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use qa_shared::model::{DocumentName, FailureReason, TextHash, Usage};
+use qa_shared::model::{DocumentName, FailureReason, NanoUsd, Price, TextHash, Usage};
 
 use super::{
-    ChunkPlan, ChunkState, Core, CoreSettings, DocumentPlan, Effect, Event, FailureLimits, FileStatus,
-    Finish, ReceiptId, ResultFact, TaskRef, Verdict,
+    Amount, BudgetSettings, ChunkPlan, ChunkState, Core, CoreSettings, DocumentPlan, Effect, Event,
+    FailureLimits, FileStatus, Finish, ReceiptId, ResultFact, TaskBound, TaskRef, Verdict,
 };
 
 /// The world around a core.
@@ -23,6 +23,10 @@ pub(super) struct TestRun {
     unflushed: Vec<(ReceiptId, u32)>,
     pub(super) snapshots: Vec<(u32, FileStatus)>,
     next_receipt: u64,
+    /// How much of its worst case each result uses, in percent; 0: what the fact says.
+    pub(super) share: u64,
+    /// Tokens of results that were for nothing: work beside what was published.
+    pub(super) unplanned: u64,
 }
 
 pub(super) fn hash(document: u32, chunk: u32) -> TextHash {
@@ -40,6 +44,7 @@ pub(super) fn plan(sizes: &[u32]) -> Vec<DocumentPlan> {
                     text_hash: hash(document, chunk),
                     state: ChunkState::Waiting,
                     round: 1,
+                    tokens: 10 * (chunk + 1),
                 })
                 .collect(),
             file_status: None,
@@ -48,6 +53,20 @@ pub(super) fn plan(sizes: &[u32]) -> Vec<DocumentPlan> {
             error: None,
         })
         .collect()
+}
+
+/// A task takes 100 tokens, and one for each estimated token of its chunk, at most; each costs a billionth.
+pub(super) fn budget(max_tokens: Option<u64>, max_cost: Option<u64>) -> CoreSettings {
+    let amount = |tokens| Amount { tokens, cost: NanoUsd(tokens) };
+    CoreSettings {
+        failure_limits: None,
+        budget: BudgetSettings {
+            max_cost: max_cost.map(NanoUsd),
+            max_tokens,
+            price: Some(Price { input: 0.001, output: 0.001, cached: None, cache_write: None }),
+            bound: TaskBound { fixed: amount(100), per_chunk_token: amount(1) },
+        },
+    }
 }
 
 pub(super) fn success(task: TaskRef) -> ResultFact {
@@ -76,8 +95,12 @@ impl TestRun {
     }
 
     pub(super) fn with_limits(plan: Vec<DocumentPlan>, failure_limits: Option<FailureLimits>) -> Self {
+        Self::with_settings(plan, &CoreSettings { failure_limits, ..CoreSettings::default() })
+    }
+
+    pub(super) fn with_settings(plan: Vec<DocumentPlan>, settings: &CoreSettings) -> Self {
         Self {
-            core: Core::new(plan, &CoreSettings { failure_limits }),
+            core: Core::new(plan, settings),
             queue: BTreeSet::new(),
             journal: Vec::new(),
             acked: BTreeSet::new(),
@@ -88,6 +111,8 @@ impl TestRun {
             unflushed: Vec::new(),
             snapshots: Vec::new(),
             next_receipt: 0,
+            share: 0,
+            unplanned: 0,
         }
     }
 
@@ -128,11 +153,23 @@ impl TestRun {
     }
 
     /// A result arrives whose task stays queued (late, doubled, or invented).
-    pub(super) fn receive_copy(&mut self, fact: ResultFact) -> ReceiptId {
+    pub(super) fn receive_copy(&mut self, mut fact: ResultFact) -> ReceiptId {
+        let TaskRef { document, chunk, .. } = fact.task;
+        if self.share > 0 {
+            let tokens = (100 + 10 * (u64::from(chunk) + 1)) * self.share / 100;
+            fact.usage = Usage { output_tokens: tokens, ..Usage::default() };
+        }
         self.next_receipt += 1;
         let receipt = ReceiptId(self.next_receipt);
         self.received.insert(receipt, fact);
+        let is_out = |core: &Core| {
+            core.chunk(document, chunk).is_some_and(|(state, _)| state == ChunkState::Published)
+        };
+        let (was_out, spent) = (is_out(&self.core), self.core.spent().usage.tokens());
         self.send(Event::Result { fact, receipt });
+        if !was_out || is_out(&self.core) {
+            self.unplanned += self.core.spent().usage.tokens() - spent;
+        }
         receipt
     }
 

@@ -109,6 +109,8 @@ pub struct ChunkEntry {
     pub text: TextHash,
     /// [`IdHash`] of its `chunk_id`; ids repeat in documents made from PDF pages.
     pub id: IdHash,
+    /// What its text takes, in estimated tokens.
+    pub tokens: u32,
 }
 
 /// One chunk as it stands in the file. What is missing is null.
@@ -209,11 +211,13 @@ impl ChunkFile {
     }
 
     fn add(&mut self, span: Span, chunk: &Chunk) {
-        self.longest_tokens = self.longest_tokens.max(estimate_tokens(&chunk.text));
+        let tokens = estimate_tokens(&chunk.text);
+        self.longest_tokens = self.longest_tokens.max(tokens);
         self.chunks.push(ChunkEntry {
             span,
             text: TextHash::of(&chunk.text),
             id: IdHash::of(&chunk.chunk_id),
+            tokens,
         });
     }
 }

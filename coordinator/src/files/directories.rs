@@ -90,6 +90,12 @@ fn output_directory_within(
     Ok(Directory { path, note: Some(note) })
 }
 
+/// The directory that [`output_directory`] would use, with nothing made or tried.
+pub fn future_output_directory(asked: &Path, base: &Path) -> PathBuf {
+    let fallback = fallback(asked, base).filter(|path| asked.starts_with(DATA) && path.is_dir());
+    if asked.is_dir() { asked.to_owned() } else { fallback.unwrap_or_else(|| asked.to_owned()) }
+}
+
 fn fallback(asked: &Path, base: &Path) -> Option<PathBuf> {
     Some(base.join("data").join(asked.file_name()?))
 }

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::FileError;
 use super::atomic::{AtomicFile, remove_unfinished, sync_directory, write_file};
 use super::pretty::pretty;
+use crate::core::Spent;
 
 /// The folder's name in the output directory.
 pub const FOLDER: &str = ".qa-fleet";
@@ -75,6 +76,9 @@ pub struct JobFile {
     pub pool: PoolName,
     /// The settings in force.
     pub settings: GenerationSettings,
+    /// Model calls that a queued task may make; absent where the job has no budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_per_task: Option<u32>,
     /// What else is kept with the job, and what another version wrote.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -83,8 +87,14 @@ pub struct JobFile {
 impl JobFile {
     /// A new job.
     pub fn new(job: JobId, created: String, pool: PoolName, settings: GenerationSettings) -> Self {
-        Self { version: VERSION, job, created, pool, settings, other: Map::new() }
+        Self { version: VERSION, job, created, pool, settings, calls_per_task: None, other: Map::new() }
     }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Account {
+    job: JobId,
+    spent: Spent,
 }
 
 /// Who holds a directory, for the message to whoever comes second.
@@ -120,7 +130,8 @@ impl JobFolder {
         Ok(folder)
     }
 
-    fn of(qa_directory: &Path) -> Self {
+    /// The folder of an output directory, whether or not it is there.
+    pub fn of(qa_directory: &Path) -> Self {
         Self { directory: qa_directory.to_owned(), folder: qa_directory.join(FOLDER) }
     }
 
@@ -191,6 +202,18 @@ impl JobFolder {
         read_json(&self.progress_path())
     }
 
+    /// Keeps the account of a job, durably.
+    pub fn save_spent(&self, job: &JobId, spent: &Spent) -> Result<(), FileError> {
+        let account = Account { job: job.clone(), spent: *spent };
+        write_file(&self.spent_path(), &pretty(&account, 0).expect("an account has text keys"))
+    }
+
+    /// The account of a job; `None` where there is none, or another job's.
+    pub fn load_spent(&self, job: &JobId) -> Result<Option<Spent>, JobFolderError> {
+        let account: Option<Account> = read_json(&self.spent_path())?;
+        Ok(account.filter(|account| account.job == *job).map(|account| account.spent))
+    }
+
     /// The folder itself; the journal's segments and the failure log lie in it.
     pub fn path(&self) -> &Path {
         &self.folder
@@ -209,6 +232,12 @@ impl JobFolder {
     /// `progress.json`.
     pub fn progress_path(&self) -> PathBuf {
         self.folder.join("progress.json")
+    }
+
+    /// `spent.json`: every result that was paid for is in it before it is in the journal, so that nothing
+    /// that happens to records or journal takes spending away. After a crash a result may be in it twice.
+    pub fn spent_path(&self) -> PathBuf {
+        self.folder.join("spent.json")
     }
 
     /// Where replaced files are kept.

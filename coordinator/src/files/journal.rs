@@ -181,6 +181,18 @@ impl Journal {
         Ok((journal, torn))
     }
 
+    /// Reads all entries in order without changing anything.
+    pub fn look(
+        directory: &Path,
+        job: &JobId,
+        mut replay: impl FnMut(EntryLocation, Entry),
+    ) -> Result<(), JournalError> {
+        for number in segment_numbers(directory)? {
+            replay_segment(&segment_path(directory, number), number, job, &mut replay)?;
+        }
+        Ok(())
+    }
+
     /// The segments that are there, in order.
     pub fn segments(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
         let numbers = segment_numbers(directory)?;

@@ -34,12 +34,15 @@ mod source;
 mod span;
 pub mod summary;
 mod timestamp;
+mod usage;
 
 pub use adopt::{Adopted, AdoptedCounts, adopt};
 pub use atomic::{AtomicFile, remove_file, remove_unfinished, sync_directory, write_file};
 pub use chunk_file::{Chunk, ChunkEntry, ChunkFile, ChunkFileError, ChunkReader, IdHash, Scanned};
-pub use combined::{Combine, CombineError, CombineReport, claim_output, combine};
-pub use directories::{Directory, DirectoryError, input_directory, output_directory};
+pub use combined::{Combine, CombineError, CombineReport, check_output, claim_output, combine};
+pub use directories::{
+    Directory, DirectoryError, future_output_directory, input_directory, output_directory,
+};
 pub use event_log::EventLog;
 pub use failure_log::{FAILURE_LOG_BYTES, FailureLine, FailureLog, existing};
 pub use file_error::FileError;
@@ -56,5 +59,5 @@ pub use qa_writer::{
 pub use record::{ChunkRecord, RecordStatus, prompt_hash};
 pub use source::{ChunkSource, Finished, FinishedChunk, RecordPlace};
 pub use span::Span;
-pub use summary::{ChunkFigures, PairFigures, RunSummary, UsageFigures, write_summary};
+pub use summary::{ChunkFigures, PairFigures, RunSummary, SpentFigures, UsageFigures, write_summary};
 pub use timestamp::{naive_local, now};

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-use qa_shared::model::{Failure, FailureReason, TextHash};
+use qa_shared::model::{Failure, FailureReason, TextHash, Usage};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -105,12 +105,8 @@ pub struct RecordEntry {
     pub reason: Option<FailureReason>,
     /// Model calls made.
     pub attempts: u32,
-    /// Prompt tokens.
-    pub input_tokens: u64,
-    /// Generated tokens.
-    pub output_tokens: u64,
-    /// Time on the worker, in seconds.
-    pub duration_seconds: f64,
+    /// Tokens of all attempts.
+    pub usage: Usage,
 }
 
 /// A pair and its place.
@@ -153,9 +149,13 @@ struct RecordView {
     #[serde(default)]
     input_tokens: u64,
     #[serde(default)]
+    cached_tokens: u64,
+    #[serde(default)]
+    cache_write_tokens: u64,
+    #[serde(default)]
     output_tokens: u64,
     #[serde(default)]
-    duration_seconds: f64,
+    reasoning_tokens: u64,
     #[serde(default)]
     error: Option<Failure>,
 }
@@ -318,9 +318,14 @@ fn record_entry(span: Span, view: &RecordView) -> RecordEntry {
         got: view.got,
         reason: failed.then_some(reason),
         attempts: view.attempts,
-        input_tokens: view.input_tokens,
-        output_tokens: view.output_tokens,
-        duration_seconds: view.duration_seconds,
+        usage: Usage {
+            input_tokens: view.input_tokens,
+            cached_tokens: view.cached_tokens,
+            cache_write_tokens: view.cache_write_tokens,
+            output_tokens: view.output_tokens,
+            reasoning_tokens: view.reasoning_tokens,
+            ..Usage::default()
+        },
     }
 }
 

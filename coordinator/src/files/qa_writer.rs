@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use qa_shared::model::GenerationSettings;
+use qa_shared::model_table::ModelTable;
 use serde_json::{Value, json};
 
 use self::merge::Writer;
@@ -76,6 +77,8 @@ pub struct Snapshot<'a> {
     pub error: Option<&'a str>,
     /// Where the file that this snapshot replaces is kept; `None` where it need not be.
     pub keep_previous_in: Option<&'a Path>,
+    /// What results cost.
+    pub models: &'a ModelTable,
 }
 
 /// A Q&A file that was written.

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use qa_shared::model::{Failure, GenerationSettings, Outcome, PromptSettings, TaskResult, TextHash};
+use qa_shared::model::{Failure, GenerationSettings, Outcome, PromptSettings, TaskResult, TextHash, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -54,9 +54,18 @@ pub struct ChunkRecord {
     /// Prompt tokens of all attempts.
     #[serde(default)]
     pub input_tokens: u64,
+    /// Prompt tokens among them that the provider had cached.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached_tokens: u64,
+    /// Prompt tokens among them that the provider wrote to its cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_tokens: u64,
     /// Generated tokens of all attempts.
     #[serde(default)]
     pub output_tokens: u64,
+    /// Generated tokens among them that the model spent on reasoning.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reasoning_tokens: u64,
     /// From begin to end on the worker, in seconds.
     #[serde(default)]
     pub duration_seconds: f64,
@@ -103,7 +112,10 @@ impl ChunkRecord {
             prompt_hash: None,
             attempts: 0,
             input_tokens: 0,
+            cached_tokens: 0,
+            cache_write_tokens: 0,
             output_tokens: 0,
+            reasoning_tokens: 0,
             duration_seconds: 0.0,
             trace_id: None,
             completed_at: None,
@@ -137,7 +149,10 @@ impl ChunkRecord {
             prompt_hash: Some(prompt_hash(&settings.prompt)),
             attempts: result.attempts,
             input_tokens: result.usage.input_tokens,
+            cached_tokens: result.usage.cached_tokens,
+            cache_write_tokens: result.usage.cache_write_tokens,
             output_tokens: result.usage.output_tokens,
+            reasoning_tokens: result.usage.reasoning_tokens,
             duration_seconds: result.duration_ms as f64 / 1000.0,
             trace_id: Some(result.key.trace_id().to_string()),
             completed_at: Some(completed_at),
@@ -145,6 +160,24 @@ impl ChunkRecord {
             ..Self::bare(result.key.chunk, text_hash, status)
         }
     }
+
+    /// Tokens of all attempts.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            input_tokens: self.input_tokens,
+            cached_tokens: self.cached_tokens,
+            cache_write_tokens: self.cache_write_tokens,
+            output_tokens: self.output_tokens,
+            reasoning_tokens: self.reasoning_tokens,
+            ..Usage::default()
+        }
+    }
+}
+
+/// What is not there need not be said: records of models without caches and reasoning stay short.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(super) fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A count that is far below its type's limit.
@@ -183,6 +216,22 @@ mod tests {
         assert_eq!(record.trace_id, Some(result.key.trace_id().to_string()));
         assert_eq!(record.provider.as_deref(), Some("local"));
         assert_eq!(record.prompt_hash.as_ref().unwrap().len(), 12);
+    }
+
+    #[test]
+    fn cached_and_reasoning_tokens_are_kept_and_stay_away_where_there_are_none() {
+        let mut result = completed_result("a", 4, 2, "text", 3);
+        let record = |result: &TaskResult| {
+            ChunkRecord::from_result(result, TextHash::of("text"), &settings(), "now".into())
+        };
+        let plain = serde_json::to_string(&record(&result)).unwrap();
+        assert!(!plain.contains("cache") && !plain.contains("reasoning"), "{plain}");
+        result.usage.cached_tokens = 300;
+        result.usage.cache_write_tokens = 50;
+        result.usage.reasoning_tokens = 20;
+        let text = serde_json::to_string(&record(&result)).unwrap();
+        let read: ChunkRecord = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.usage(), result.usage);
     }
 
     #[test]

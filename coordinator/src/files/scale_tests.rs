@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::fs;
 
+use qa_shared::model_table::ModelTable;
+
 use super::fixtures::ready;
 use super::{Journal, QaFile, Snapshot, adopt, write_snapshot};
 use crate::core::FileStatus;
@@ -70,6 +72,7 @@ fn a_document_of_100_000_chunks_is_adopted_and_put_in_order() {
         completion_time: None,
         error: None,
         keep_previous_in: None,
+        models: &ModelTable::default(),
     })
     .unwrap();
     assert_eq!((written.chunks.len(), written.pairs), (CHUNKS, CHUNKS as u64));

@@ -48,6 +48,9 @@ pub struct RunSummary {
     pub failures: BTreeMap<String, usize>,
     /// Model calls of this run, tokens and time.
     pub usage: UsageFigures,
+    /// What all runs of the job have used; a result that came twice counts twice.
+    #[serde(default)]
+    pub all_runs: SpentFigures,
     /// The combined file, if one was written.
     pub combined_file: Option<PathBuf>,
 }
@@ -81,10 +84,33 @@ pub struct UsageFigures {
     pub calls: u64,
     /// Prompt tokens.
     pub input_tokens: u64,
+    /// Prompt tokens among them that the provider had cached.
+    #[serde(default)]
+    pub cached_tokens: u64,
+    /// Prompt tokens among them that the provider wrote to its cache.
+    #[serde(default)]
+    pub cache_write_tokens: u64,
     /// Generated tokens.
     pub output_tokens: u64,
+    /// Generated tokens among them that the model spent on reasoning.
+    #[serde(default)]
+    pub reasoning_tokens: u64,
+    /// What they cost in US dollars; absent where no price is known.
+    #[serde(default)]
+    pub cost_usd: Option<f64>,
     /// Time from begin to end of the run, in seconds.
     pub seconds: f64,
+}
+
+/// What all runs of a job have used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct SpentFigures {
+    /// Model calls.
+    pub calls: u64,
+    /// Prompt and generated tokens.
+    pub tokens: u64,
+    /// In US dollars; absent where no price is known.
+    pub cost_usd: Option<f64>,
 }
 
 /// Writes the summary into the output directory.

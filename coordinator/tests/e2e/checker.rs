@@ -137,10 +137,14 @@ fn check_document(check: &Check<'_>, name: &str, file: &Value, qa: &Value, defec
             defects.equal(&format!("{name}: pair {number}: {field}"), &pair[field], value);
         }
     }
-    let summary = json!({
+    let mut summary = json!({
         "total_chunks": chunks.len(), "completed_chunks": completed.len(), "failed_chunks": failed.len(),
         "total_qa_pairs": pairs.len(),
     });
+    if let Some(usage) = usage_of_records(qa) {
+        summary["usage"] = usage;
+        summary["usage"]["cost_usd"] = qa["summary"]["usage"]["cost_usd"].clone();
+    }
     defects.equal(&format!("{name}: summary"), &qa["summary"], &summary);
     for field in ["metadata", "processing_info"] {
         defects.equal(&format!("{name}: {field}"), &qa[field], &file[field]);
@@ -151,6 +155,19 @@ fn check_document(check: &Check<'_>, name: &str, file: &Value, qa: &Value, defec
         });
     }
     check_records(check, name, chunks.len(), qa, defects);
+}
+
+/// What the records add up to, if any tells of a model call.
+fn usage_of_records(qa: &Value) -> Option<Value> {
+    let records = qa["chunks"].as_array().unwrap();
+    let sum = |field: &str| records.iter().map(|record| record[field].as_u64().unwrap_or(0)).sum::<u64>();
+    (sum("attempts") > 0).then(|| {
+        json!({
+            "calls": sum("attempts"), "input_tokens": sum("input_tokens"),
+            "cached_tokens": sum("cached_tokens"), "output_tokens": sum("output_tokens"),
+            "reasoning_tokens": sum("reasoning_tokens"),
+        })
+    })
 }
 
 /// The pairs that a chunk must have, where they must stand, with the fields that say where they are from.

@@ -5,11 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod bad_input;
+mod budget;
 mod checker;
 mod checker_tests;
 mod command_line;
 mod crashes;
 mod documents;
+mod dry_run;
 mod fleet;
 mod local;
 mod poison;

@@ -28,6 +28,18 @@ impl NanoUsd {
         self.0 as f64 / Self::PER_DOLLAR
     }
 
+    /// What is left after `other`, at least nothing.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
+    /// So many times the amount, at most the largest one.
+    #[must_use]
+    pub fn times(self, times: u64) -> Self {
+        Self(self.0.saturating_mul(times))
+    }
+
     /// The sum, at most the largest amount.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
@@ -62,6 +74,11 @@ pub struct Price {
 impl Price {
     /// Nothing costs anything: models on one's own machines.
     pub const FREE: Self = Self { input: 0.0, output: 0.0, cached: None, cache_write: None };
+
+    /// Whether nothing costs anything.
+    pub fn is_free(&self) -> bool {
+        self.at_most(1, 1) == NanoUsd(0)
+    }
 
     /// Whether every figure is an amount.
     pub fn is_valid(&self) -> bool {

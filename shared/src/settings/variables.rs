@@ -226,6 +226,10 @@ variables! {
     "Cost and budget" {
         QA_MODEL_TABLE, Both, None, "models.json", false,
             "File with rows of your own for the table of models: prices and what a model can do";
+        QA_MAX_COST, Coordinator, None, "5.00", false,
+            "Stop before the job has cost more than this many US dollars; all its runs count";
+        QA_MAX_TOKENS_TOTAL, Coordinator, None, "1000000", false,
+            "Stop before the job has used more than this many tokens, input and output together; all its runs count";
     }
     "Logs" {
         QA_LOG_FORMAT, Both, Some("human"), "", false,

@@ -41,6 +41,8 @@ const RULES: &[Rule] = &[
         only_in: &[],
         about: &[
             "coordinator/src/core/",
+            "coordinator/src/estimate.rs",
+            "coordinator/src/report_forecast.rs",
             "shared/src/model/",
             "shared/src/model_table.rs",
             "coordinator/src/sample.rs",

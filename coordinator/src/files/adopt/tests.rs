@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use qa_shared::model::{DocumentName, FailureReason};
+use qa_shared::model::{DocumentName, FailureReason, Usage};
 use serde_json::{Value, json};
 
 use super::super::qa_file::{PairEntry, QaSource, RecordEntry};
@@ -14,7 +14,12 @@ const FINGERPRINT: Fingerprint = Fingerprint { len: 0, modified_ns: 0, inode: 0 
 
 /// The chunk file of a text's letters: every letter is one chunk.
 fn chunk_file(texts: &[(char, u32)]) -> ChunkFile {
-    let entry = |(text, id): &(char, u32)| ChunkEntry { span: place(0), text: hash(*text), id: id_of(*id) };
+    let entry = |(text, id): &(char, u32)| ChunkEntry {
+        span: place(0),
+        text: hash(*text),
+        id: id_of(*id),
+        tokens: 1,
+    };
     ChunkFile {
         path: PathBuf::new(),
         name: DocumentName::new("a"),
@@ -83,9 +88,7 @@ impl Old {
             got: pairs,
             reason: (pairs == 0).then_some(FailureReason::EmptyChunk),
             attempts: 1,
-            input_tokens: 0,
-            output_tokens: 0,
-            duration_seconds: 0.0,
+            usage: Usage::default(),
         });
     }
 

@@ -17,7 +17,11 @@ pub(super) fn segment_path(directory: &Path, number: u32) -> PathBuf {
 
 pub(super) fn segment_numbers(directory: &Path) -> Result<Vec<u32>, FileError> {
     let mut numbers = Vec::new();
-    for entry in fs::read_dir(directory).map_err(FileError::during("list", directory))? {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(numbers),
+        entries => entries.map_err(FileError::during("list", directory))?,
+    };
+    for entry in entries {
         let name = entry.map_err(FileError::during("list", directory))?.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix("journal-")?.strip_suffix(".jsonl"));
         numbers.extend(number.and_then(|number| number.parse::<u32>().ok()));

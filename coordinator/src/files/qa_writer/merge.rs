@@ -14,6 +14,7 @@ use super::super::qa_file::QaSource;
 use super::super::record::count;
 use super::super::source::{ChunkSource, Finished, FinishedChunk, RecordPlace};
 use super::super::span::SpanReader;
+use super::super::usage::DocumentUsage;
 use super::super::{ChunkRecord, Entry, EntryLocation, FileError, Fingerprint, RecordStatus, Span};
 use super::{Snapshot, SnapshotError, Written, keep_aside};
 use crate::core::FileStatus;
@@ -28,6 +29,8 @@ pub(super) struct Writer<'a> {
     done: Vec<ChunkSource>,
     covered: Vec<EntryLocation>,
     pairs: u64,
+    /// Of a finished document.
+    usage: Option<DocumentUsage<'a>>,
 }
 
 impl<'a> Writer<'a> {
@@ -48,6 +51,7 @@ impl<'a> Writer<'a> {
             done: vec![ChunkSource::Outstanding; input.chunk_file.chunks.len()],
             covered: Vec::new(),
             pairs: 0,
+            usage: input.status.is_finished().then(|| DocumentUsage::new(input.models)),
             input,
         })
     }
@@ -108,7 +112,10 @@ impl<'a> Writer<'a> {
                     let (chunk, text) = (chunk.clone(), self.previous_record(position, chunk.record)?);
                     self.element(&mut first)?;
                     let record = match text {
-                        Some(text) => self.put_span(&text)?,
+                        Some(text) => {
+                            self.add_usage(position, &text)?;
+                            self.put_span(&text)?
+                        }
                         None => self.put_value(&self.synthesised(position, &chunk), 2)?,
                     };
                     let record = Some(RecordPlace { span: record, is_exact: true });
@@ -119,6 +126,9 @@ impl<'a> Writer<'a> {
                     let (location, (record, _)) = (*location, self.result(position, *location)?);
                     self.covered.push(location);
                     self.element(&mut first)?;
+                    if let Some(usage) = &mut self.usage {
+                        usage.add(&record);
+                    }
                     let span = self.put_value(&record, 2)?;
                     let finished = match (&record.status, &record.error) {
                         (RecordStatus::Completed, _) => Finished::Completed { pairs: Vec::new() },
@@ -136,6 +146,16 @@ impl<'a> Writer<'a> {
             self.done[position] = ChunkSource::Previous(done);
         }
         self.end_array(first)?;
+        Ok(())
+    }
+
+    /// Adds what a record that is copied says was used.
+    fn add_usage(&mut self, position: usize, record: &[u8]) -> Result<(), SnapshotError> {
+        let Some(usage) = &mut self.usage else { return Ok(()) };
+        match serde_json::from_slice(record) {
+            Ok(record) => usage.add(&record),
+            Err(_) => return Err(self.misplaced(position, "no record")),
+        }
         Ok(())
     }
 
@@ -246,12 +266,15 @@ impl<'a> Writer<'a> {
             if let Some(time) = self.input.completion_time {
                 self.field("completion_time", time)?;
             }
-            let summary = json!({
+            let mut summary = json!({
                 "total_chunks": self.done.len(),
                 "completed_chunks": completed.len(),
                 "failed_chunks": failed.len(),
                 "total_qa_pairs": self.pairs,
             });
+            if let Some(usage) = self.usage.take().and_then(DocumentUsage::into_figures) {
+                summary["usage"] = json!(usage);
+            }
             self.field("summary", &summary)?;
         }
         if let Some(error) = self.input.error.filter(|_| self.input.status == FileStatus::Failed) {

@@ -85,6 +85,7 @@ impl Desk {
             completion_time: Some("2026-11-23T03:11:51.942308"),
             error: (status == FileStatus::Failed).then_some("no chunk could be completed"),
             keep_previous_in: Some(&self.folder.path().join("previous")),
+            models: &ModelTable::default(),
         })
     }
 

@@ -1,0 +1,117 @@
+//! What a document's results have used, added up record by record.
+//!
+//! It does not know where the records stand.
+
+use qa_shared::model::{Price, Provider, Usage};
+use qa_shared::model_table::ModelTable;
+use serde::Serialize;
+
+use super::ChunkRecord;
+use crate::core::Spent;
+
+/// A sum in the making.
+pub(super) struct DocumentUsage<'a> {
+    models: &'a ModelTable,
+    spent: Spent,
+    /// Whose records came last, and what they cost: records of one model follow each other.
+    last: Option<(String, String, Option<Price>)>,
+}
+
+/// `usage` in a Q&A file's `summary`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct UsageSum {
+    calls: u64,
+    input_tokens: u64,
+    cached_tokens: u64,
+    output_tokens: u64,
+    reasoning_tokens: u64,
+    /// In US dollars; absent unless the price of everything is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_usd: Option<f64>,
+}
+
+impl<'a> DocumentUsage<'a> {
+    pub(super) fn new(models: &'a ModelTable) -> Self {
+        Self { models, spent: Spent::default(), last: None }
+    }
+
+    pub(super) fn add(&mut self, record: &ChunkRecord) {
+        let price = self.price(record);
+        self.spent.add(u64::from(record.attempts), record.usage(), price);
+    }
+
+    fn price(&mut self, record: &ChunkRecord) -> Option<Price> {
+        let (provider, model) = (record.provider.as_deref()?, record.model.as_deref()?);
+        match &self.last {
+            Some((last_provider, last_model, price)) if last_provider == provider && last_model == model => {
+                *price
+            }
+            _ => {
+                let known: Option<Provider> = provider.parse().ok();
+                let price = known.and_then(|known| self.models.price(known, model));
+                self.last = Some((provider.to_owned(), model.to_owned(), price));
+                price
+            }
+        }
+    }
+
+    /// Nothing where no call is known of, as in files of the Python program.
+    pub(super) fn into_figures(self) -> Option<UsageSum> {
+        let Spent { calls, usage, cost, unpriced } = self.spent;
+        (calls > 0).then(|| UsageSum {
+            calls,
+            input_tokens: usage.input_tokens,
+            cached_tokens: usage.cached_tokens,
+            output_tokens: usage.output_tokens,
+            reasoning_tokens: usage.reasoning_tokens,
+            cost_usd: (unpriced == Usage::default()).then(|| cost.dollars()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qa_shared::model::TextHash;
+    use serde_json::json;
+
+    use super::super::fixtures::{completed_result, failed_result, settings};
+    use super::*;
+
+    #[test]
+    fn completed_and_failed_records_add_up_each_at_the_price_of_its_model() {
+        let rows = r#"[{"service": "ollama", "model": "qwen3:14b", "price": {"input": 1, "output": 10}}]"#;
+        let models = ModelTable::with_rows(rows).unwrap();
+        let record = |result| ChunkRecord::from_result(&result, TextHash::of("t"), &settings(), "now".into());
+        let mut sum = DocumentUsage::new(&models);
+        sum.add(&record(completed_result("a", 0, 1, "t", 3)));
+        sum.add(&record(failed_result("a", 1, 1, "t")));
+        let foreign =
+            ChunkRecord { model: Some("free".into()), ..record(completed_result("a", 2, 1, "t", 3)) };
+        sum.add(&foreign);
+        let figures = serde_json::to_value(sum.into_figures()).unwrap();
+        let expected = json!({
+            "calls": 3, "input_tokens": 1500, "cached_tokens": 0, "output_tokens": 360,
+            "reasoning_tokens": 0, "cost_usd": 0.0034,
+        });
+        assert_eq!(figures, expected);
+    }
+
+    #[test]
+    fn a_cost_that_is_not_known_is_not_invented() {
+        let models = ModelTable::default();
+        let mut sum = DocumentUsage::new(&models);
+        let record = ChunkRecord::from_result(
+            &completed_result("a", 0, 1, "t", 3),
+            TextHash::of("t"),
+            &settings(),
+            "now".into(),
+        );
+        sum.add(&ChunkRecord {
+            provider: Some("openai".into()),
+            model: Some("nobody-knows".into()),
+            ..record
+        });
+        assert_eq!(sum.into_figures().unwrap().cost_usd, None);
+        assert_eq!(DocumentUsage::new(&models).into_figures(), None);
+    }
+}

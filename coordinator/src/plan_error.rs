@@ -1,0 +1,78 @@
+//! Why a run cannot be planned, in words that say what to do.
+
+use std::path::PathBuf;
+
+use qa_shared::model::JobId;
+
+use crate::changes::Change;
+use crate::files::{FileError, JobFolderError, JournalError};
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// There is nothing to do anything with.
+    #[error("no file named *_chunks.json in `{}`: check --chunks-dir, or run the chunker first", directory.display())]
+    NoChunkFiles {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// There are chunk files, and none of them is finished.
+    #[error(
+        "nothing to do: of {skipped} chunk files in `{}` none has the status `completed` ({name} has {status}); \
+         a chunk file needs \"status\": \"completed\" and \"chunks\": [{{\"text\": \"...\"}}]",
+        directory.display()
+    )]
+    NothingFinished {
+        /// The directory.
+        directory: PathBuf,
+        /// How many there are.
+        skipped: usize,
+        /// One of them.
+        name: String,
+        /// Its status.
+        status: String,
+    },
+    /// Output exists and nobody said what to do with it.
+    #[error(
+        "output exists in `{}` ({found}): use --resume to go on with it, or --restart to begin anew \
+         (the old files are kept in .qa-fleet/previous)",
+        directory.display()
+    )]
+    OutputExists {
+        /// The directory.
+        directory: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// Settings differ from the job's.
+    #[error(
+        "the settings differ from those that job {job} was begun with:\n{}\n  use the old settings, or \
+         --accept-changes to use the new ones for the {outstanding} outstanding chunks, or --restart",
+        list_changes(changes)
+    )]
+    SettingsChanged {
+        /// The job.
+        job: JobId,
+        /// What differs.
+        changes: Vec<Change>,
+        /// Chunks that are not accounted for.
+        outstanding: u64,
+    },
+    /// The file system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The job folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] JobFolderError),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+fn list_changes(changes: &[Change]) -> String {
+    let lines: Vec<_> = changes
+        .iter()
+        .map(|change| format!("  {}: {} before, {} now", change.setting, change.before, change.now))
+        .collect();
+    lines.join("\n")
+}
