@@ -7,10 +7,13 @@
 
 mod behaviour;
 mod call;
+mod claude;
+mod compatible;
 mod config;
 mod deliver;
 mod fault;
 mod fields;
+mod gemini;
 mod instance;
 mod limits;
 mod llm;

@@ -24,13 +24,6 @@ pub enum FakeService {
     Gemini,
 }
 
-impl FakeService {
-    /// Whether it is a company's and not a server of one's own.
-    pub(super) fn is_hosted(self) -> bool {
-        matches!(self, Self::OpenAi | Self::Claude | Self::Gemini)
-    }
-}
-
 /// A fake service's properties.
 #[derive(Debug, Clone)]
 pub struct FakeProviderConfig {

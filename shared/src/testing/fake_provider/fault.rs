@@ -16,7 +16,7 @@ pub(super) struct Fault {
     /// OpenAI's `param`.
     pub(super) param: Option<String>,
     /// Further members of the error.
-    pub(super) more: Map<String, Value>,
+    pub(super) more: Box<Map<String, Value>>,
     pub(super) headers: Vec<(String, String)>,
     /// The body is an event of a stream under status 200.
     pub(super) as_event: bool,
@@ -30,7 +30,7 @@ impl Fault {
             message: message.into(),
             code: None,
             param: None,
-            more: Map::new(),
+            more: Box::default(),
             headers: Vec::new(),
             as_event: false,
         }

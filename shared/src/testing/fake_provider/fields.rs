@@ -17,7 +17,6 @@ pub(super) enum Kind {
     TextOrList,
     TextOrObject,
     OneOf(&'static [&'static str]),
-    Any,
 }
 
 /// A member of an object.
@@ -58,7 +57,8 @@ pub(super) struct Problem {
     pub(super) at: String,
     pub(super) name: String,
     pub(super) what: What,
-    pub(super) found: Value,
+    /// What was found, as JSON.
+    pub(super) found: String,
 }
 
 impl Problem {
@@ -85,7 +85,7 @@ pub(super) fn check(value: &Value, at: &str, fields: &[Field], unknown: Unknown)
         at: at.to_owned(),
         name: name.to_owned(),
         what,
-        found: found.clone(),
+        found: found.to_string(),
     };
     let Some(object) = value.as_object() else {
         let what = if value.is_null() { What::Null } else { What::Type("object") };
@@ -121,7 +121,6 @@ fn wrong(kind: Kind, value: &Value) -> Option<What> {
         Kind::Object => value.is_object(),
         Kind::TextOrList => value.is_string() || value.is_array(),
         Kind::TextOrObject => value.is_string() || value.is_object(),
-        Kind::Any => true,
     };
     if !is_expected {
         return Some(What::Type(type_name(kind)));
@@ -146,6 +145,5 @@ fn type_name(kind: Kind) -> &'static str {
         Kind::Object => "object",
         Kind::TextOrList => "string or array",
         Kind::TextOrObject => "string or object",
-        Kind::Any => "value",
     }
 }

@@ -2,12 +2,14 @@
 
 /// A model of a fake service.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "traits of models vary independently")]
 pub struct FakeLlm {
     /// Its name, without Gemini's `models/`.
     pub name: String,
     /// Parameters that it refuses, by the names in the service's errors: `temperature`, `max_tokens`,
     /// `response_format`, `output_config.format`, `thinkingBudget`, `tool_choice`; `prefill` for a
-    /// conversation that ends with the assistant (Claude), `system` for `systemInstruction` (Gemma).
+    /// conversation that ends with the assistant and `effort_without_thinking` for the highest efforts while
+    /// thinking is disabled (Claude), `system` for `systemInstruction` (Gemma).
     pub rejects: Vec<String>,
     /// Parameters that it takes with their default only (OpenAI's reasoning models: `temperature` 1).
     pub only_default: Vec<String>,
@@ -158,9 +160,14 @@ impl FakeLlm {
         .rejecting(&["temperature", "top_p", "top_k"])
     }
 
-    /// Claude Sonnet 5 and Opus 5: as [`FakeLlm::claude_adaptive`], reasoning by default.
+    /// Claude Sonnet 5: as [`FakeLlm::claude_adaptive`], reasoning by default.
     pub fn claude_sonnet_5(name: &str) -> Self {
         Self { reasons_by_default: 400, ..Self::claude_adaptive(name) }
+    }
+
+    /// Claude Opus 5: as [`FakeLlm::claude_sonnet_5`], but not switched off at the highest efforts.
+    pub fn claude_opus_5(name: &str) -> Self {
+        Self { cache_from: Some(512), ..Self::claude_sonnet_5(name) }.rejecting(&["effort_without_thinking"])
     }
 
     /// Claude Opus 5.5: reasoning cannot be switched off, and no tool can be forced.

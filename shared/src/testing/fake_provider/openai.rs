@@ -54,7 +54,7 @@ impl Wire for OpenAi {
         let mut error = json!({
             "message": fault.message, "type": fault.kind, "param": fault.param, "code": fault.code,
         });
-        for (name, value) in &fault.more {
+        for (name, value) in fault.more.iter() {
             error[name] = value.clone();
         }
         json!({ "error": error })

@@ -83,7 +83,7 @@ async fn handle(
             server.shared.notes.change(|stats| stats.unknown.push(format!("{} {path}", parts.method)));
             Err(context.wire.fault(Trouble::NoSuchPlace { method: parts.method, path }))
         }
-        Route::Other(place) => Ok(json(200, &context.wire.other(place, &context.config))),
+        Route::Other(place) => context.wire.other(place, &context.config).map(|body| json(200, &body)),
         place => {
             server.shared.notes.change(|stats| stats.key_checks += 1);
             look_up(&context, &headers, &place)

@@ -10,9 +10,9 @@ use super::config::{FakeProviderConfig, FakeService};
 use super::fault::Fault;
 use super::limits::Levels;
 use super::llm::FakeLlm;
-use super::openai;
 use super::reply::Reply;
 use super::request::Asked;
+use super::{claude, compatible, gemini, openai};
 
 /// Headers with names in lower case.
 pub(super) type Headers = BTreeMap<String, String>;
@@ -85,8 +85,8 @@ pub(super) trait Wire: Sync {
     fn model(&self, model: &FakeLlm) -> Value;
 
     /// What stands at a place of this service alone.
-    fn other(&self, _place: &str, _config: &FakeProviderConfig) -> Value {
-        Value::Null
+    fn other(&self, place: &str, _config: &FakeProviderConfig) -> Result<Value, Fault> {
+        Err(self.fault(Trouble::NoSuchPlace { method: Method::GET, path: place.to_owned() }))
     }
 
     /// The headers of all answers.
@@ -103,6 +103,11 @@ pub(super) trait Wire: Sync {
 
 pub(super) fn of(service: FakeService) -> &'static dyn Wire {
     match service {
-        _ => &openai::OpenAi,
+        FakeService::OpenAi => &openai::OpenAi,
+        FakeService::LlamaCpp => &compatible::Compatible::LlamaCpp,
+        FakeService::Vllm => &compatible::Compatible::Vllm,
+        FakeService::LmStudio => &compatible::Compatible::LmStudio,
+        FakeService::Claude => &claude::Claude,
+        FakeService::Gemini => &gemini::Gemini,
     }
 }

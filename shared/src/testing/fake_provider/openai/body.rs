@@ -13,20 +13,16 @@ pub(crate) struct Style {
     pub(crate) no_text_is_null: bool,
     /// Messages have a `refusal`.
     pub(crate) has_refusal: bool,
-    /// An answer without content has no choices.
-    pub(crate) no_choices_when_empty: bool,
+    /// It is OpenAI itself: a refusal stands apart from the text, an answer without content has no choices.
+    pub(crate) is_openai: bool,
 }
 
-pub(crate) const OPENAI: Style = Style {
-    reasoning: "reasoning_content",
-    no_text_is_null: true,
-    has_refusal: true,
-    no_choices_when_empty: true,
-};
+pub(crate) const OPENAI: Style =
+    Style { reasoning: "reasoning_content", no_text_is_null: true, has_refusal: true, is_openai: true };
 
 /// A chat completion without its usage.
 pub(crate) fn completion(asked: &Asked, reply: &Reply, number: u64, style: &Style) -> Value {
-    let choices: Vec<Value> = if reply.end == End::Empty && style.no_choices_when_empty {
+    let choices: Vec<Value> = if reply.end == End::Empty && style.is_openai {
         Vec::new()
     } else {
         (0..asked.answers).map(|index| choice(asked, reply, index, style)).collect()
@@ -59,7 +55,7 @@ fn choice(asked: &Asked, reply: &Reply, index: usize, style: &Style) -> Value {
         End::Length | End::ContextFull => "length",
         End::Filtered | End::Recitation => "content_filter",
         End::Refused(reason) => {
-            let place = if style.has_refusal { "refusal" } else { "content" };
+            let place = if style.is_openai { "refusal" } else { "content" };
             message[place] = json!(reason);
             "stop"
         }

@@ -100,7 +100,7 @@ pub(crate) fn messages(body: &Value, fields: &[Field], unknown: Unknown) -> Resu
             at,
             name,
             what: What::Type("non-empty array"),
-            found: body["messages"].clone(),
+            found: body["messages"].to_string(),
         });
     }
     let mut pieces = Vec::new();
