@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use qa_shared::testing::fake_provider::{FAKE_KEY, FakeProvider};
-use serde_json::Value;
+use qa_shared::testing::fake_provider::{FAKE_KEY, FakeProvider, expected_pairs};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -84,11 +84,12 @@ pub(crate) async fn send(
 ) -> Sent {
     let url = fake.url();
     let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).await.unwrap();
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: fake\r\nconnection: close\r\n");
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+    let headers: String =
+        headers.iter().map(|(name, value)| name.to_string() + ": " + value + "\r\n").collect();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: fake\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+        body.len()
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body).await.unwrap();
     Sent(stream)
@@ -111,6 +112,100 @@ pub(crate) const BEARER: &str = "Bearer sk-test-0123456789abcdefghijklmnopqrstuv
 /// Sends a good POST with this body and waits for its answer.
 pub(crate) async fn post(fake: &FakeProvider, path: &str, body: &Value) -> Answer {
     send(fake, "POST", path, &good_headers(), body.to_string().as_bytes()).await.answer().await.unwrap()
+}
+
+/// Sends a good POST without one of its headers.
+pub(crate) async fn post_without(fake: &FakeProvider, path: &str, header: &str, body: &Value) -> Answer {
+    let mut headers = good_headers();
+    headers.retain(|(name, _)| *name != header);
+    send(fake, "POST", path, &headers, body.to_string().as_bytes()).await.answer().await.unwrap()
+}
+
+/// Sends a good POST with another value of one header.
+pub(crate) async fn post_with(fake: &FakeProvider, path: &str, header: (&str, &str), body: &Value) -> Answer {
+    let mut headers: Vec<(&str, &str)> = good_headers();
+    headers.retain(|(name, _)| *name != header.0);
+    headers.push(header);
+    send(fake, "POST", path, &headers, body.to_string().as_bytes()).await.answer().await.unwrap()
+}
+
+/// A body with another value at some places; `Value::Null` leaves the member out, and a text `null` makes
+/// it null.
+pub(crate) fn changed(mut body: Value, changes: &[(&str, Value)]) -> Value {
+    for (place, value) in changes {
+        let (parent, name) = place.rsplit_once('/').unwrap();
+        let parent = body.pointer_mut(parent).unwrap();
+        if value.is_null() {
+            parent.as_object_mut().unwrap().remove(name);
+        } else {
+            parent[name] = if *value == "null" { Value::Null } else { value.clone() };
+        }
+    }
+    body
+}
+
+/// What is set, where, the status and a part of the body with which it is refused.
+pub(crate) type Refusal<'a> = (&'a [(&'a str, Value)], u16, &'a str);
+
+/// Each change of a good body is refused as the table says, and written down.
+pub(crate) async fn assert_refused(fake: &FakeProvider, path: &str, good: &Value, table: &[Refusal<'_>]) {
+    let answer = post(fake, path, good).await;
+    assert_eq!(answer.status, 200, "the body to change is not good: {}", answer.text());
+    for (changes, status, part) in table {
+        let before = fake.stats().refusals.len();
+        let answer = post(fake, path, &changed(good.clone(), changes)).await;
+        let text = answer.text();
+        assert_eq!(answer.status, *status, "{changes:?}: {text}");
+        assert!(text.contains(part), "{changes:?}: {part} is not in {text}");
+        assert_eq!(fake.stats().refusals.len(), before + 1, "{changes:?}");
+    }
+}
+
+/// Each change of a good body is as good.
+pub(crate) async fn assert_accepted(
+    fake: &FakeProvider,
+    path: &str,
+    good: &Value,
+    changes: &[&[(&str, Value)]],
+) {
+    for changes in changes {
+        let answer = post(fake, path, &changed(good.clone(), changes)).await;
+        assert_eq!(answer.status, 200, "{changes:?}: {}", answer.text());
+    }
+}
+
+/// The schema that all services take.
+pub(crate) fn portable_schema() -> Value {
+    json!({ "type": "object", "additionalProperties": false, "required": ["pairs"], "properties": {
+        "pairs": { "type": "array", "items": {
+            "type": "object", "additionalProperties": false,
+            "required": ["evidence", "question", "response", "type"],
+            "properties": {
+                "evidence": { "type": "string" }, "question": { "type": "string" },
+                "response": { "type": "string" },
+                "type": { "type": "string", "enum": ["factual", "conceptual"] },
+            },
+        } },
+    } })
+}
+
+/// A chunk and the user's message about it.
+pub(crate) const CHUNK: &str = "The sky is blue because of scattering.";
+pub(crate) const USER: &str =
+    "Write 2 question-answer pairs as JSON. <chunk>\nThe sky is blue because of scattering.\n</chunk>";
+
+/// Asserts that a text holds the pairs that are expected of the chunk, in the portable schema's form.
+pub(crate) fn assert_pairs(text: &str, count: u32) {
+    let value: Value = serde_json::from_str(text).unwrap();
+    let pairs = value["pairs"].as_array().unwrap();
+    let expected = expected_pairs(CHUNK, count);
+    assert_eq!(pairs.len(), expected.len(), "{text}");
+    for (pair, expected) in pairs.iter().zip(expected) {
+        assert_eq!(
+            (&pair["question"], &pair["response"]),
+            (&expected.question.into(), &expected.answer.into())
+        );
+    }
 }
 
 /// GETs a path with the key.

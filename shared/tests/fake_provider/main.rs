@@ -3,5 +3,7 @@
 //! Other tests rely on the fakes' strictness, so each rule is tested here.
 #![expect(clippy::unwrap_used, reason = "part of the tests")]
 
+mod compatible;
+mod gemini;
 mod http;
 mod openai;

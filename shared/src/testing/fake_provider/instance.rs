@@ -6,6 +6,8 @@ use super::request::Form;
 use crate::model::Pair;
 use crate::testing::fake_server::answer::as_json;
 
+/// A schema that contains itself is followed this deep.
+const DEEPEST: usize = 12;
 /// Characters of the chunk that a quote takes.
 const QUOTE: usize = 80;
 
@@ -14,7 +16,7 @@ pub(super) fn text(form: &Form, pairs: &[Pair], chunk: &str) -> String {
     match form {
         Form::Schema(schema) | Form::Tool(_, schema) => {
             let filler = Filler { root: schema, pairs, quote: chunk.chars().take(QUOTE).collect() };
-            filler.fill(schema, "", None).to_string()
+            filler.fill(schema, "", None, 0).to_string()
         }
         Form::Free | Form::Unread | Form::Json => as_json(pairs),
     }
@@ -28,7 +30,11 @@ struct Filler<'a> {
 
 impl Filler<'_> {
     /// A value of a schema; within a pair's object, `pair` is that pair.
-    fn fill(&self, schema: &Value, name: &str, pair: Option<&Pair>) -> Value {
+    fn fill(&self, schema: &Value, name: &str, pair: Option<&Pair>, depth: usize) -> Value {
+        if depth > DEEPEST {
+            return Value::Null;
+        }
+        let inner = |schema: &Value, name: &str, pair| self.fill(schema, name, pair, depth + 1);
         let schema = self.resolved(schema);
         if let Some(value) = schema.get("const") {
             return value.clone();
@@ -39,7 +45,7 @@ impl Filler<'_> {
         for choices in ["anyOf", "oneOf", "allOf"] {
             let choices = schema[choices].as_array().into_iter().flatten();
             if let Some(choice) = choices.clone().find(|choice| choice["type"] != "null") {
-                return self.fill(choice, name, pair);
+                return inner(choice, name, pair);
             }
         }
         match kind_of(schema).as_str() {
@@ -47,14 +53,14 @@ impl Filler<'_> {
                 let properties = schema["properties"].as_object();
                 let members = properties.into_iter().flatten();
                 let filled: Map<String, Value> =
-                    members.map(|(name, schema)| (name.clone(), self.fill(schema, name, pair))).collect();
+                    members.map(|(name, schema)| (name.clone(), inner(schema, name, pair))).collect();
                 Value::Object(filled)
             }
             "array" => {
                 let item = &schema["items"];
                 match pair {
-                    Some(_) => json!([self.fill(item, name, pair)]),
-                    None => self.pairs.iter().map(|pair| self.fill(item, name, Some(pair))).collect(),
+                    Some(_) => json!([inner(item, name, pair)]),
+                    None => self.pairs.iter().map(|pair| inner(item, name, Some(pair))).collect(),
                 }
             }
             "integer" | "number" => schema.get("minimum").cloned().unwrap_or(json!(1)),
