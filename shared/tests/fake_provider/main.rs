@@ -3,7 +3,9 @@
 //! Other tests rely on the fakes' strictness, so each rule is tested here.
 #![expect(clippy::unwrap_used, reason = "part of the tests")]
 
+mod claude;
 mod compatible;
+mod faults;
 mod gemini;
 mod http;
 mod openai;

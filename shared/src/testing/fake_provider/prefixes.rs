@@ -46,8 +46,8 @@ impl Prefixes {
             *tokens >= least as usize && self.marked.contains(&(asked.model.name.clone(), *hash))
         };
         let (mut read, mut end) = (0, 0);
-        for (at, piece) in asked.prompt.iter().enumerate().filter(|(_, piece)| piece.is_breakpoint) {
-            let _ = piece;
+        let breakpoints = (0..asked.prompt.len()).filter(|&at| asked.prompt[at].is_breakpoint);
+        for at in breakpoints {
             if let Some(known) = (at.saturating_sub(LOOK_BACK)..=at).rev().find(is_known) {
                 read = read.max(beginnings[known].1);
             }

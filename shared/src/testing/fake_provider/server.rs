@@ -76,9 +76,7 @@ async fn handle(
     let headers = named(&parts.headers);
     let path = parts.uri.path().to_owned();
     let answer = match context.wire.route(&parts.method, &path) {
-        Route::Generate(model) => {
-            generate(&server, &context, headers, to_bytes(body, MOST_BYTES).await.ok(), model).await
-        }
+        Route::Generate(model) => generate(&server, &context, headers, whole(body).await, model).await,
         Route::Nowhere => {
             server.shared.notes.change(|stats| stats.unknown.push(format!("{} {path}", parts.method)));
             Err(context.wire.fault(Trouble::NoSuchPlace { method: parts.method, path }))
@@ -104,6 +102,11 @@ async fn handle(
         }
     }
     response
+}
+
+/// The body; none where it is too large. It is read to its end so that the client comes to read the answer.
+async fn whole(body: Body) -> Option<Bytes> {
+    to_bytes(body, usize::MAX).await.ok().filter(|bytes| bytes.len() <= MOST_BYTES)
 }
 
 fn look_up(context: &Context, headers: &Headers, place: &Route) -> Result<Response<Body>, Fault> {
