@@ -13,31 +13,24 @@ mod record;
 mod routes;
 mod scheduler;
 mod script;
-mod socket;
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
-use tokio::runtime::Runtime;
-
-pub use answer::{expected_pair, expected_pairs};
 pub use config::{FakeConfig, FakeModel};
 pub use record::FakeStats;
 pub use script::{Behaviour, ChatCall};
 
+pub use super::fake_server::answer::{expected_pair, expected_pairs};
+use super::fake_server::life::Life;
+use super::fake_server::{PATIENCE, lock};
 use record::Record;
 use script::Script;
-
-/// How long [`FakeOllama::wait_for`] waits before it calls the test hung.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running fake server; dropping it ends it.
 #[derive(Debug)]
 pub struct FakeOllama {
-    address: SocketAddr,
     shared: Arc<Shared>,
-    runtime: Mutex<Option<Runtime>>,
+    life: Life,
 }
 
 /// What outlives a restart of the server: its disk, so to say, and the test's notes.
@@ -56,13 +49,13 @@ impl FakeOllama {
             script: Mutex::default(),
             record: Record::default(),
         });
-        let (address, runtime) = launch(SocketAddr::from(([127, 0, 0, 1], 0)), &shared);
-        Self { address, shared, runtime: Mutex::new(Some(runtime)) }
+        let life = Life::start("fake-ollama", |listener| routes::serve(listener, Arc::clone(&shared)));
+        Self { shared, life }
     }
 
     /// Its address as users write it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.life.url()
     }
 
     /// The next chat call that no earlier fault takes behaves like this, once.
@@ -92,51 +85,20 @@ impl FakeOllama {
 
     /// Waits until the condition holds and returns what happened until then; panics when it never does.
     pub async fn wait_for(&self, condition: impl Fn(&FakeStats) -> bool) -> FakeStats {
-        self.shared.record.wait_for(condition, PATIENCE).await
+        if let Some(stats) = self.shared.record.wait_for(condition, PATIENCE).await {
+            return stats;
+        }
+        let stats = FakeStats { bodies: Vec::new(), ..self.stats() };
+        panic!("what the test waits for does not happen within {PATIENCE:?}: {stats:?}")
     }
 
     /// Ends the server as `kill -9` does: connections break, the port refuses, loaded models are gone.
     pub fn disappear(&self) {
-        let Some(runtime) = lock(&self.runtime).take() else { return };
-        // A runtime must not be ended from within another one's thread.
-        let ended = std::thread::spawn(move || runtime.shutdown_timeout(PATIENCE)).join();
-        assert!(ended.is_ok(), "the fake server's runtime does not end");
+        self.life.end();
     }
 
     /// Starts the server again on the same port.
     pub fn come_back(&self) {
-        let mut runtime = lock(&self.runtime);
-        if runtime.is_none() {
-            *runtime = Some(launch(self.address, &self.shared).1);
-        }
+        self.life.begin_again(|listener| routes::serve(listener, Arc::clone(&self.shared)));
     }
-}
-
-impl Drop for FakeOllama {
-    fn drop(&mut self) {
-        if let Some(runtime) = lock(&self.runtime).take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-fn launch(address: SocketAddr, shared: &Arc<Shared>) -> (SocketAddr, Runtime) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("fake-ollama")
-        .enable_all()
-        .build()
-        .expect("a test machine can start a thread");
-    let listener = std::net::TcpListener::bind(address).expect("the fake server's port is free");
-    listener.set_nonblocking(true).expect("a listener can be non-blocking");
-    let address = listener.local_addr().expect("a bound listener has an address");
-    let guard = runtime.enter();
-    let listener = tokio::net::TcpListener::from_std(listener).expect("the runtime takes the listener");
-    drop(guard);
-    runtime.spawn(routes::serve(listener, Arc::clone(shared)));
-    (address, runtime)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

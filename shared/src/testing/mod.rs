@@ -1,6 +1,8 @@
-//! What tests of both programs start: a real nats-server, a fake Ollama server, builders.
+//! What tests of both programs start: a real nats-server, a fake Ollama server, fakes of the other services.
 
 pub mod fake_ollama;
+pub mod fake_provider;
+mod fake_server;
 mod nats_server;
 
 pub use nats_server::{TestNats, TestNatsOptions};

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use super::Shared;
 use super::answer::prompt_tokens;
 use super::call::Call;
 use super::config::{FakeConfig, FakeModel};
@@ -15,8 +16,8 @@ use super::plan::Plan;
 use super::routes::{Server, error, ndjson, not_found};
 use super::scheduler::{Busy, Runner};
 use super::script::Behaviour;
-use super::socket::Connection;
-use super::{Shared, lock};
+use crate::testing::fake_server::lock;
+use crate::testing::fake_server::socket::Connection;
 
 const BUSY: &str = "server busy, please try again.  maximum pending requests exceeded";
 
@@ -54,7 +55,8 @@ pub(super) async fn chat(
         shift: body["shift"].as_bool().unwrap_or(true),
     };
     let Some(call) = call else { return load(&server, &runner).await };
-    let behaviour = lock(&server.shared.script).behaviour(&call.seen);
+    let behaviour = lock(&server.shared.script).behaviour(call.seen.number, &call.seen);
+    let behaviour = behaviour.unwrap_or(Behaviour::Answer);
     answer(&server, &connection, call, behaviour, &model, &runner, &config).await
 }
 

@@ -8,10 +8,11 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::answer::{as_json, pairs_for, tokens};
+use super::answer::pairs_for;
 use super::call::Call;
 use super::config::FakeModel;
 use super::script::{Behaviour, ChatCall};
+use crate::testing::fake_server::answer::{as_json, fenced, tokens};
 
 /// Tokens that come before a fault in the middle of an answer.
 const TOKENS_BEFORE_FAULT: usize = 3;
@@ -178,7 +179,7 @@ fn content(call: &ChatCall, behaviour: &Behaviour, model: &FakeModel) -> String 
         Behaviour::Text(text) => text.clone(),
         Behaviour::Fewer(count) => as_json(&pairs_for(call, *count)),
         Behaviour::EmbeddedThinking => format!("<think>\nLet me see {{...}}.\n</think>\n\n{good}"),
-        Behaviour::Fenced => format!("Here are the pairs:\n\n```json\n{good}\n```\n\nI hope this helps."),
+        Behaviour::Fenced => fenced(&good),
         _ => good,
     }
 }

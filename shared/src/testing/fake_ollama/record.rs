@@ -1,14 +1,11 @@
 //! What happened to a fake server, for tests to assert and to wait for.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::watch;
 
-use super::lock;
 use crate::model::TextHash;
+use crate::testing::fake_server::notes::Notes;
 
 /// What happened so far.
 #[derive(Debug, Clone, Default)]
@@ -58,44 +55,4 @@ impl FakeStats {
 }
 
 /// The notes behind [`FakeStats`].
-#[derive(Debug, Default)]
-pub(super) struct Record {
-    stats: Mutex<FakeStats>,
-    changed: watch::Sender<()>,
-}
-
-impl Record {
-    pub(super) fn stats(&self) -> FakeStats {
-        lock(&self.stats).clone()
-    }
-
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut FakeStats) -> T) -> T {
-        let value = change(&mut lock(&self.stats));
-        self.changed.send_replace(());
-        value
-    }
-
-    pub(super) async fn wait_for(
-        &self,
-        condition: impl Fn(&FakeStats) -> bool,
-        patience: Duration,
-    ) -> FakeStats {
-        let mut changed = self.changed.subscribe();
-        let waiting = async {
-            loop {
-                // Checked under the lock, without a copy of all bodies.
-                if condition(&lock(&self.stats)) {
-                    return self.stats();
-                }
-                if changed.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
-        if let Ok(stats) = tokio::time::timeout(patience, waiting).await {
-            return stats;
-        }
-        let stats = FakeStats { bodies: Vec::new(), ..self.stats() };
-        panic!("what the test waits for does not happen within {patience:?}: {stats:?}")
-    }
-}
+pub(super) type Record = Notes<FakeStats>;

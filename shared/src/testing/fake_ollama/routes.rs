@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::scheduler::Scheduler;
-use super::socket::{BreakableListener, Connection};
-use super::{Shared, chat, lock};
+use super::{Shared, chat};
+use crate::testing::fake_server::lock;
+use crate::testing::fake_server::socket::{BreakableListener, Connection};
 
 /// One life of the server.
 pub(super) struct Server {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 
-use super::{Shared, lock};
+use super::Shared;
+use crate::testing::fake_server::lock;
 
 /// What belongs to the loaded runner: another value makes a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,10 @@
 //! What a test wants the fake server to do with a chat call.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::testing::fake_server::script;
 
 /// A chat call as the server sees it.
 #[derive(Debug, Clone)]
@@ -67,31 +66,5 @@ pub enum Behaviour {
     DropMidStream,
 }
 
-type Respond = Arc<dyn Fn(&ChatCall) -> Behaviour + Send + Sync>;
-
-/// Behaviours in their order of precedence.
-#[derive(Default)]
-pub(super) struct Script {
-    pub(super) next: VecDeque<Behaviour>,
-    pub(super) every: Option<(u64, Behaviour)>,
-    pub(super) respond: Option<Respond>,
-}
-
-impl Script {
-    pub(super) fn behaviour(&mut self, call: &ChatCall) -> Behaviour {
-        if let Some(behaviour) = self.next.pop_front() {
-            return behaviour;
-        }
-        match &self.every {
-            Some((n, behaviour)) if call.number.is_multiple_of(*n) => return behaviour.clone(),
-            _ => {}
-        }
-        self.respond.as_ref().map_or(Behaviour::Answer, |respond| respond(call))
-    }
-}
-
-impl fmt::Debug for Script {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Script").field("next", &self.next).field("every", &self.every).finish_non_exhaustive()
-    }
-}
+/// Which call behaves how.
+pub(super) type Script = script::Script<ChatCall, Behaviour>;

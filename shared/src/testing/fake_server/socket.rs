@@ -1,4 +1,4 @@
-//! Connections that the fake server can break at any moment.
+//! Connections that a fake server can break at any moment.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,11 +14,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Ends one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Connection(CancellationToken);
+pub(crate) struct Connection(CancellationToken);
 
 impl Connection {
     /// Breaks the connection and never returns: with it goes whoever works for it.
-    pub(super) async fn break_off(&self) -> Infallible {
+    pub(crate) async fn break_off(&self) -> Infallible {
         self.0.cancel();
         std::future::pending().await
     }
@@ -30,7 +30,7 @@ impl Connected<IncomingStream<'_, BreakableListener>> for Connection {
     }
 }
 
-pub(super) struct BreakableListener(pub(super) TcpListener);
+pub(crate) struct BreakableListener(pub(crate) TcpListener);
 
 impl Listener for BreakableListener {
     type Io = BreakableStream;
@@ -48,7 +48,7 @@ impl Listener for BreakableListener {
     }
 }
 
-pub(super) struct BreakableStream {
+pub(crate) struct BreakableStream {
     stream: TcpStream,
     connection: Connection,
     broken: Pin<Box<WaitForCancellationFutureOwned>>,
