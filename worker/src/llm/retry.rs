@@ -81,6 +81,8 @@ const TOO_LONG: &[&str] = &[
     "exceed context limit",
     "greater than the context length",
     "larger than the context",
+    // LM Studio's own words.
+    "loaded with context length of only",
 ];
 const QUOTA_CODES: &[&str] = &["insufficient_quota", "billing_error", "billing_hard_limit_reached"];
 const QUOTA: &[&str] =

@@ -32,7 +32,8 @@ pub(crate) fn retry_after(headers: &Headers, body: &Value, now: Timestamp) -> Op
         .or_else(|| headers.get("retry-after").and_then(|text| seconds_or_date(text, now)))
         .or_else(|| retry_info(body))
         .or_else(|| {
-            let used_up = LIMITS.iter().filter(|(remaining, _)| headers.number(remaining) == Some(0));
+            // Where nothing is said of what remains, the limit is the reason for asking.
+            let used_up = LIMITS.iter().filter(|(remaining, _)| headers.number(remaining).unwrap_or(0) == 0);
             used_up.filter_map(|(_, reset)| reset_after(headers.get(reset)?, now)).max()
         })?;
     Some(wait.min(LONGEST))

@@ -1,0 +1,297 @@
+//! What services, networks and broken servers answer instead: always a typed outcome.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use proptest::prelude::*;
+use qa_shared::testing::fake_provider::{
+    Behaviour, FAKE_KEY, FakeProvider, FakeProviderConfig, FakeService, RetryHint,
+};
+use qa_worker::llm::http::Timeouts;
+use qa_worker::llm::rate_limit::PerMinute;
+use qa_worker::llm::{ChatRequest, LlmError, LlmErrorKind, LlmServer};
+
+use crate::support::{client, client_with, every_service, with_model};
+
+fn hasty() -> Timeouts {
+    Timeouts {
+        connect: Duration::from_secs(5),
+        request: Duration::from_millis(1500),
+        idle: Duration::from_millis(300),
+        ..Timeouts::default()
+    }
+}
+
+/// What one call comes to when the service behaves like this.
+async fn error_of(config: FakeProviderConfig, behaviour: Behaviour, timeouts: Timeouts) -> LlmError {
+    let (service, model) = (config.service, config.models[0].name.clone());
+    let fake = FakeProvider::start(config);
+    fake.fault_next(behaviour);
+    let server = client_with(&fake, service, timeouts, PerMinute::default());
+    server.chat(&ChatRequest::of(&model, "Why?")).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn what_goes_wrong_has_one_meaning_at_every_service() {
+    use LlmErrorKind as Kind;
+    let status = |status| Behaviour::Status { status, headers: Vec::new(), body: "{}".to_owned() };
+    for (behaviour, expected) in [
+        (Behaviour::QuotaExhausted, Kind::QuotaExhausted),
+        (Behaviour::NoCredit, Kind::QuotaExhausted),
+        (Behaviour::KeyRefused, Kind::KeyRefused),
+        (Behaviour::ServerError(500), Kind::ServerFault),
+        (status(502), Kind::Unreachable),
+        (status(408), Kind::Timeout),
+        (status(422), Kind::Rejected),
+        (status(418), Kind::Rejected),
+        (Behaviour::RawBody(b"<html>".to_vec()), Kind::Malformed),
+        (Behaviour::RawBody(b"{}".to_vec()), Kind::Malformed),
+        (Behaviour::RawBody(Vec::new()), Kind::Malformed),
+        (Behaviour::HugeBody(9_000_000), Kind::Malformed),
+        (Behaviour::Drop, Kind::Unreachable),
+        (Behaviour::DropMidBody, Kind::ServerFault),
+    ] {
+        for config in every_service() {
+            let service = config.service;
+            let is_own = !matches!(service, FakeService::OpenAi | FakeService::Claude | FakeService::Gemini);
+            if is_own && matches!(behaviour, Behaviour::QuotaExhausted | Behaviour::NoCredit) {
+                continue;
+            }
+            let error = error_of(config, behaviour.clone(), Timeouts::default()).await;
+            assert_eq!(error.kind, expected, "{service:?} {behaviour:?}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn overload_tells_how_long_to_wait_in_each_form() {
+    let seconds = Duration::from_secs;
+    for (hint, services, expected) in [
+        (RetryHint::Seconds(7), every_service(), seconds(7)..=seconds(7)),
+        (RetryHint::Date(30), every_service(), seconds(25)..=seconds(31)),
+        (
+            RetryHint::Milliseconds(250),
+            every_service(),
+            Duration::from_millis(250)..=Duration::from_millis(250),
+        ),
+        (
+            RetryHint::ResetText("6m0s".to_owned()),
+            vec![FakeProviderConfig::open_ai()],
+            seconds(360)..=seconds(360),
+        ),
+        (
+            RetryHint::RetryInfo("37s".to_owned()),
+            vec![FakeProviderConfig::gemini()],
+            seconds(37)..=seconds(37),
+        ),
+    ] {
+        for config in services {
+            let service = config.service;
+            let behaviour = Behaviour::RateLimited(hint.clone());
+            let error = error_of(config, behaviour, Timeouts::default()).await;
+            let LlmErrorKind::Overloaded { retry_after: Some(wait) } = error.kind else {
+                panic!("{service:?} {hint:?}: {error:?}")
+            };
+            assert!(expected.contains(&wait), "{service:?} {hint:?}: {wait:?}");
+        }
+    }
+    for config in every_service() {
+        let error = error_of(config, Behaviour::RateLimited(RetryHint::None), Timeouts::default()).await;
+        assert_eq!(error.kind, LlmErrorKind::Overloaded { retry_after: None });
+    }
+}
+
+#[tokio::test]
+async fn an_overloaded_service_and_a_loading_server_are_no_faults() {
+    for config in every_service() {
+        let service = config.service;
+        let expected = if service == FakeService::LlamaCpp {
+            LlmErrorKind::ModelLoading
+        } else {
+            LlmErrorKind::Overloaded { retry_after: None }
+        };
+        let error = error_of(config, Behaviour::Overloaded, Timeouts::default()).await;
+        assert_eq!(error.kind, expected, "{service:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn errors_in_other_clothes_are_recognised() {
+    for behaviour in [Behaviour::ErrorIn200, Behaviour::ArrayWrappedError] {
+        for config in every_service() {
+            let service = config.service;
+            let error = error_of(config, behaviour.clone(), Timeouts::default()).await;
+            assert_ne!(error.kind, LlmErrorKind::Malformed, "{service:?} {behaviour:?}: {error}");
+        }
+    }
+    let flat = FakeProviderConfig { flat_errors: true, ..FakeProviderConfig::vllm() };
+    let server = FakeProvider::start(flat);
+    let client = client(&server, FakeService::Vllm);
+    let error = client.chat(&ChatRequest::of("no-such-model", "Why?")).await.unwrap_err();
+    assert_eq!(error.kind, LlmErrorKind::ModelNotFound, "{error}");
+}
+
+#[tokio::test]
+async fn silence_and_dripping_end_in_time() {
+    let checks = every_service().into_iter().map(async |config| {
+        let hang = error_of(config.clone(), Behaviour::Hang, hasty()).await;
+        assert_eq!(hang.kind, LlmErrorKind::Timeout);
+        let drip = error_of(config.clone(), Behaviour::Drip(Duration::from_millis(100)), hasty()).await;
+        assert_eq!(drip.kind, LlmErrorKind::Timeout, "{drip}");
+        let stall = error_of(config, Behaviour::Drip(Duration::from_secs(5)), hasty()).await;
+        assert!(matches!(stall.kind, LlmErrorKind::IdleTimeout | LlmErrorKind::Timeout), "{stall}");
+    });
+    join_all(checks).await;
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_waits_for_is_given_up() {
+    for config in every_service() {
+        let (service, model) = (config.service, config.models[0].name.clone());
+        let fake = FakeProvider::start(config);
+        fake.fault_next(Behaviour::Hang);
+        let server = client(&fake, service);
+        let request = ChatRequest::of(&model, "Why?");
+        tokio::select! {
+            _ = server.chat(&request) => panic!("it hangs"),
+            _ = fake.wait_for(|stats| stats.in_flight == 1) => {}
+        }
+        fake.wait_for(|stats| stats.cancelled == 1).await;
+    }
+}
+
+#[tokio::test]
+async fn the_key_never_stands_in_an_error() {
+    for config in every_service() {
+        let service = config.service;
+        let error = error_of(config, Behaviour::KeyRefused, Timeouts::default()).await;
+        assert!(error.message.contains("***"), "the service repeats it, {service:?}: {error}");
+        assert!(!format!("{error:?}").contains(FAKE_KEY), "{service:?}");
+    }
+    let fake = FakeProvider::start(FakeProviderConfig::open_ai());
+    let server = client(&fake, FakeService::OpenAi);
+    assert!(!format!("{server:?}").contains(FAKE_KEY));
+    assert!(!server.account().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_told_with_its_remedy() {
+    for (config, variable) in [
+        (FakeProviderConfig::open_ai(), "OPENAI_API_KEY"),
+        (FakeProviderConfig::claude(), "ANTHROPIC_API_KEY"),
+        (FakeProviderConfig::gemini(), "GEMINI_API_KEY"),
+    ] {
+        let service = config.service;
+        let fake = FakeProvider::start(FakeProviderConfig { key: Some("another".to_owned()), ..config });
+        let error = client(&fake, service).inspect().await.unwrap_err();
+        assert_eq!(error.kind, LlmErrorKind::KeyRefused, "{error}");
+        assert!(error.message.contains(variable), "{error}");
+        assert_eq!(fake.stats().calls, 0, "nothing was paid to find it out");
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_does_not_fit_is_told_as_that() {
+    for config in every_service() {
+        let (service, mut model) = (config.service, config.models[0].clone());
+        model.context = 1500;
+        let name = model.name.clone();
+        let fake = FakeProvider::start(with_model(config, model));
+        let long = "Many words stand here. ".repeat(2000);
+        let error = client(&fake, service).chat(&ChatRequest::of(&name, &long)).await.unwrap_err();
+        assert_eq!(error.kind, LlmErrorKind::PromptTooLong, "{service:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_there_is_told_as_that() {
+    for config in every_service() {
+        // llama.cpp answers with the one model it has, whatever is asked for.
+        if config.service == FakeService::LlamaCpp {
+            continue;
+        }
+        let service = config.service;
+        let fake = FakeProvider::start(config);
+        let error = client(&fake, service).show("no-such-model").await.unwrap_err();
+        assert_eq!(error.kind, LlmErrorKind::ModelNotFound, "{service:?}: {error}");
+        assert!(error.message.contains("no-such-model"), "{error}");
+    }
+}
+
+/// A JSON text of names and values that replies have, in no order that makes sense.
+fn any_json() -> impl Strategy<Value = String> {
+    let names = prop::sample::select(vec![
+        "choices",
+        "message",
+        "content",
+        "finish_reason",
+        "usage",
+        "prompt_tokens",
+        "error",
+        "type",
+        "text",
+        "candidates",
+        "parts",
+        "finishReason",
+        "promptFeedback",
+        "blockReason",
+        "stop_reason",
+        "thought",
+        "input",
+        "refusal",
+        "x",
+    ]);
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        "[a-z{}\"]{0,12}".prop_map(Into::into),
+        prop::sample::select(vec!["stop", "length", "text", "STOP", "MAX_TOKENS", "end_turn", "tool_use"])
+            .prop_map(Into::into),
+    ];
+    leaf.prop_recursive(5, 40, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            prop::collection::vec((names.clone(), inner), 0..6).prop_map(|members| {
+                let members = members.into_iter().map(|(name, value)| (name.to_owned(), value));
+                serde_json::Value::Object(members.collect())
+            }),
+        ]
+    })
+    .prop_map(|value| value.to_string())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn whatever_a_server_sends_is_an_answer_or_a_typed_error(
+        which in 0_usize..6,
+        status in prop::sample::select(vec![200_u16, 201, 204, 302, 400, 404, 429, 500, 503, 599]),
+        body in prop_oneof![
+            any_json().prop_map(String::into_bytes),
+            any_json().prop_map(|text| text.as_bytes()[..text.len() / 2].to_vec()),
+            prop::collection::vec(any::<u8>(), 0..300),
+        ],
+    ) {
+        let config = every_service().swap_remove(which);
+        let (service, model) = (config.service, config.models[0].name.clone());
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let fake = FakeProvider::start(config);
+            fake.respond_with(move |_| match status {
+                200 => Behaviour::RawBody(body.clone()),
+                status => {
+                    let body = String::from_utf8_lossy(&body).into_owned();
+                    Behaviour::Status { status, headers: Vec::new(), body }
+                }
+            });
+            let server = client_with(&fake, service, hasty(), PerMinute::default());
+            match server.chat(&ChatRequest::of(&model, "Why?")).await {
+                Ok(reply) => prop_assert!(reply.content.len() < 10_000),
+                Err(error) => prop_assert!(!error.message.is_empty() && error.message.len() < 3000),
+            }
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,110 @@
+//! Clients of the fakes, and tasks for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qa_shared::model::{
+    DocumentName, FailureReason, GenerationSettings, JobId, OllamaOptions, Outcome, Pair, PromptSettings,
+    Provider, Reasoning, Task, TaskKey, TextHash,
+};
+use qa_shared::model_table::{ModelTable, Service};
+use qa_shared::secret::Secret;
+use qa_shared::testing::fake_provider::{FAKE_KEY, FakeLlm, FakeProvider, FakeProviderConfig, FakeService};
+use qa_worker::disposition::Limits;
+use qa_worker::llm::http::Timeouts;
+use qa_worker::llm::rate_limit::PerMinute;
+use qa_worker::llm::remote::{RemoteServer, RemoteSettings};
+use qa_worker::process::{Processed, Processing, process};
+use qa_worker::spent::Spent;
+
+pub(crate) const TEXT: &str = "A stream stores messages until limits or acks remove them.";
+
+/// Every fake, as tests start it.
+pub(crate) fn every_service() -> Vec<FakeProviderConfig> {
+    vec![
+        FakeProviderConfig::open_ai(),
+        FakeProviderConfig::llama_cpp(),
+        FakeProviderConfig::vllm(),
+        FakeProviderConfig::lm_studio(),
+        FakeProviderConfig::claude(),
+        FakeProviderConfig::gemini(),
+    ]
+}
+
+/// A service that has this model only.
+pub(crate) fn with_model(config: FakeProviderConfig, model: FakeLlm) -> FakeProviderConfig {
+    FakeProviderConfig { models: vec![model], ..config }
+}
+
+pub(crate) fn client(fake: &FakeProvider, service: FakeService) -> RemoteServer {
+    client_with(fake, service, Timeouts::default(), PerMinute::default())
+}
+
+pub(crate) fn client_with(
+    fake: &FakeProvider,
+    service: FakeService,
+    timeouts: Timeouts,
+    limits: PerMinute,
+) -> RemoteServer {
+    let (service, path) = match service {
+        FakeService::OpenAi => (Service::OpenAi, "/v1"),
+        FakeService::LlamaCpp | FakeService::Vllm | FakeService::LmStudio => (Service::Compatible, "/v1"),
+        FakeService::Claude => (Service::Claude, ""),
+        FakeService::Gemini => (Service::Gemini, ""),
+    };
+    let url = Secret::new(format!("{}{path}", fake.url()));
+    let settings = RemoteSettings { service, url, key: Some(Secret::new(FAKE_KEY)), limits };
+    RemoteServer::new(settings, Arc::new(ModelTable::default()), timeouts, None).unwrap()
+}
+
+pub(crate) fn task(model: &str, reasoning: Option<Reasoning>) -> Task {
+    let document = DocumentName::new("guide");
+    Task {
+        key: TaskKey { job: JobId::from_random(1), document: document.token(), chunk: 0, round: 1 },
+        document,
+        pool: Provider::OpenAi.pool(model),
+        text: TEXT.to_owned(),
+        text_hash: TextHash::of(TEXT),
+        settings: GenerationSettings {
+            provider: Provider::OpenAi,
+            model: model.to_owned(),
+            questions_per_chunk: 3,
+            temperature: 0.3,
+            max_tokens: 4000,
+            reasoning,
+            prompt: PromptSettings::default(),
+            ollama: OllamaOptions::default(),
+        },
+        max_calls: None,
+        published_at_ms: 0,
+    }
+}
+
+/// Works on a task with waits that tests can wait for.
+pub(crate) async fn work(server: &RemoteServer, task: &Task) -> Processed {
+    let limits = Limits {
+        attempts: 3,
+        holds: 2,
+        first_wait: Duration::from_millis(1),
+        longest_wait: Duration::from_millis(4),
+    };
+    let num_ctx = u32::MAX;
+    let model = task.settings.model.clone();
+    process(task, server, &Processing { model, num_ctx, limits, deadline: None }).await
+}
+
+pub(crate) fn completed(processed: Processed) -> (Vec<Pair>, Spent) {
+    match processed {
+        Processed::Result { outcome: Outcome::Completed { pairs }, spent, .. } => (pairs, spent),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn failed(processed: Processed) -> (FailureReason, String, Spent) {
+    match processed {
+        Processed::Result { outcome: Outcome::Failed { failure }, spent, .. } => {
+            (failure.reason, failure.message, spent)
+        }
+        other => panic!("{other:?}"),
+    }
+}
