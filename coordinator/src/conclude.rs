@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use qa_shared::model::{JobId, JobState};
+use qa_shared::model_table::Service;
 use qa_shared::queue::{Jobs, PoisonNotes, Queue, QueueError, Results, ResultsConsumer, Tasks};
 
 use crate::config::{GenerateConfig, Place};
@@ -145,8 +146,13 @@ fn resume_command(config: &GenerateConfig, ground: &Ground) -> String {
     let place = match &config.place {
         Place::Fleet(place) => format!(" --nats-url {}", place.nats.url),
         Place::Local(place) => {
-            let servers: Vec<_> = place.serving.servers.iter().map(|server| server.url.to_string()).collect();
-            format!(" --ollama-base-url {}", servers.join(","))
+            [(Service::Ollama, "--ollama-base-url"), (Service::Compatible, "--openai-base-url")]
+                .map(|(service, flag)| {
+                    let servers = place.serving.servers.iter().filter(|server| server.service == service);
+                    let urls: Vec<_> = servers.map(|server| server.url.to_string()).collect();
+                    if urls.is_empty() { String::new() } else { format!(" {flag} {}", urls.join(",")) }
+                })
+                .concat()
         }
     };
     format!(

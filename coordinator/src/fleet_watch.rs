@@ -14,6 +14,7 @@ const REPEAT: Duration = Duration::from_secs(300);
 /// What was seen and said.
 #[derive(Debug)]
 pub(crate) struct FleetWatch {
+    provider: Provider,
     model: String,
     nobody_since: Option<Instant>,
     said_at: Option<Instant>,
@@ -28,6 +29,7 @@ pub(crate) struct FleetWatch {
 impl FleetWatch {
     pub(crate) fn new(provider: Provider, model: &str, help: String, is_local: bool) -> Self {
         Self {
+            provider,
             model: normalised_model(provider, model),
             nobody_since: None,
             said_at: None,
@@ -67,7 +69,8 @@ impl FleetWatch {
             let is_due = self.said_at.is_none_or(|said| said.elapsed() >= REPEAT);
             if since.elapsed() >= PATIENCE && is_due {
                 self.said_at = Some(Instant::now());
-                let text = nobody_serves(workers, pool, &self.model, &self.help, self.is_local);
+                let text =
+                    nobody_serves(workers, pool, (self.provider, &self.model), &self.help, self.is_local);
                 tracing::warn!("{text}");
             }
         }
@@ -108,7 +111,7 @@ impl FleetWatch {
 fn nobody_serves(
     workers: &BTreeMap<InstanceId, WorkerPresence>,
     pool: &PoolName,
-    model: &str,
+    (provider, model): (Provider, &str),
     help: &str,
     is_local: bool,
 ) -> String {
@@ -136,19 +139,31 @@ fn nobody_serves(
             lines.push(format!("  {} only takes tasks of pool {}", worker.host, names.join(", ")));
         }
     }
+    let of_provider = |server: &&ServerPresence| server.provider == provider;
+    let servers = || workers.values().flat_map(|worker| &worker.servers).filter(of_provider);
+    if servers().next().is_none() && !is_local {
+        lines.push(format!("none of them works for provider {provider}: {help}"));
+        return lines.join("\n");
+    }
     let has_model =
         |server: &ServerPresence| server.reachable && server.models.iter().any(|served| served.name == model);
-    if workers.values().flat_map(|worker| &worker.servers).any(has_model) {
+    if servers().any(has_model) {
         lines.push("a server that has the model is loading it, or is busy with another pool".to_owned());
         return lines.join("\n");
     }
-    let is_reachable = workers.values().flat_map(|worker| &worker.servers).any(|server| server.reachable);
-    lines.push(if is_reachable {
-        format!(
+    let is_reachable = servers().any(|server| server.reachable);
+    lines.push(match (provider, is_reachable) {
+        (Provider::Local, true) => format!(
             "run `ollama pull {model}` on a GPU host (or use --pull), or choose one of the models above with --model"
-        )
-    } else {
-        "start Ollama there (`ollama serve`), or correct --ollama-base-url; the run goes on when it answers".to_owned()
+        ),
+        (Provider::Local, false) => {
+            "start Ollama there (`ollama serve`), or correct --ollama-base-url; the run goes on when it answers"
+                .to_owned()
+        }
+        (_, true) => "choose a model that one of them has with --model, or start a worker for one that does; \
+                      `qa-worker check` tells what works"
+            .to_owned(),
+        (_, false) => "mend what is told above; `qa-worker check` tries it, the run goes on by itself".to_owned(),
     });
     lines.join("\n")
 }
@@ -160,7 +175,9 @@ pub(crate) fn oddities(workers: &BTreeMap<InstanceId, WorkerPresence>, model: &s
     let mut servers: BTreeMap<&str, &str> = BTreeMap::new();
     for worker in workers.values() {
         for server in &worker.servers {
+            // An account is shared on purpose, and its limits are.
             if !is_loopback(&server.url)
+                && server.account.is_none()
                 && let Some(other) = servers.insert(&server.url, worker.instance.as_str())
                 && other != worker.instance.as_str()
             {
@@ -285,15 +302,22 @@ mod tests {
     fn who_serves_nothing_is_told_what_there_is_and_what_helps() {
         let (instance, mut other) = worker("gpu1", "http://gpu1:11434", "aa");
         let pool = PoolName::new("ollama/x:latest");
-        let text = nobody_serves(&[(instance.clone(), other.clone())].into(), &pool, "x:latest", "", false);
+        let text = nobody_serves(
+            &[(instance.clone(), other.clone())].into(),
+            &pool,
+            (Provider::Local, "x:latest"),
+            "",
+            false,
+        );
         assert!(
             text.contains("http://gpu1:11434 (gpu1): has m:latest") && text.contains("ollama pull x:latest")
         );
         other.servers[0].reachable = false;
         other.servers[0].problem = Some("connection refused".into());
-        let text = nobody_serves(&[(instance, other)].into(), &pool, "x:latest", "", false);
+        let text =
+            nobody_serves(&[(instance, other)].into(), &pool, (Provider::Local, "x:latest"), "", false);
         assert!(text.contains("connection refused") && text.contains("ollama serve"), "{text}");
-        let text = nobody_serves(&BTreeMap::new(), &pool, "x:latest", "start one", false);
+        let text = nobody_serves(&BTreeMap::new(), &pool, (Provider::Local, "x:latest"), "start one", false);
         assert!(text.contains("no worker is running") && text.contains("start one"), "{text}");
     }
 }

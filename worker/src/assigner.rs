@@ -108,8 +108,8 @@ impl Assigner {
                 let presence = self.server.presence();
                 tracing::info!(
                     server = %self.server.url,
-                    version = presence.version.as_deref().unwrap_or("unknown"),
-                    models = presence.models.len(),
+                    version = presence.version.as_deref(),
+                    models = (!presence.models.is_empty()).then_some(presence.models.len()),
                     "LLM server is reachable"
                 );
             }
@@ -308,7 +308,8 @@ impl Assigner {
         match self.load(pool, served, memory).await {
             Ok((num_ctx, info)) => {
                 self.server.set_problem(None);
-                tracing::info!(server = %self.server.url, pool = %pool.pool, model = served, num_ctx, "working for pool");
+                let context = (num_ctx < u32::MAX).then_some(num_ctx);
+                tracing::info!(server = %self.server.url, pool = %pool.pool, model = served, context, "working for pool");
                 let assignment = Assignment {
                     pool: pool.pool.clone(),
                     model: served.to_owned(),

@@ -143,7 +143,10 @@ fn check_document(check: &Check<'_>, name: &str, file: &Value, qa: &Value, defec
     });
     if let Some(usage) = usage_of_records(qa) {
         summary["usage"] = usage;
-        summary["usage"]["cost_usd"] = qa["summary"]["usage"]["cost_usd"].clone();
+        // Where no price is known there is no cost.
+        if let Some(cost) = qa["summary"]["usage"].get("cost_usd") {
+            summary["usage"]["cost_usd"] = cost.clone();
+        }
     }
     defects.equal(&format!("{name}: summary"), &qa["summary"], &summary);
     for field in ["metadata", "processing_info"] {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use qa_shared::testing::TestNats;
 use qa_shared::testing::fake_ollama::FakeOllama;
+use qa_shared::testing::fake_provider::{FAKE_KEY, FakeProvider};
 use tokio::process::Command;
 
 use crate::processes::{Ended, Running};
@@ -38,6 +39,23 @@ impl Line {
     pub(crate) fn worker(nats: &TestNats, servers: &[&FakeOllama]) -> Self {
         let directory = std::env::temp_dir();
         Self::new("qa-worker", programs::worker(), &directory).fleet(nats).servers(servers)
+    }
+
+    /// `qa-worker` for this service, with its key.
+    pub(crate) fn worker_of(nats: &TestNats, service: &FakeProvider, provider: &str) -> Self {
+        let directory = std::env::temp_dir();
+        let line = Self::new("qa-worker", programs::worker(), &directory).fleet(nats);
+        line.args(["--providers", provider]).service(service, provider)
+    }
+
+    /// With this service and its key in the environment.
+    pub(crate) fn service(self, service: &FakeProvider, provider: &str) -> Self {
+        let (url, key) = match provider {
+            "openai" => ("OPENAI_BASE_URL", "OPENAI_API_KEY"),
+            "claude" => ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
+            _ => ("GEMINI_BASE_URL", "GEMINI_API_KEY"),
+        };
+        self.env(url, service.url()).env(key, FAKE_KEY)
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {

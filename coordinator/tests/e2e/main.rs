@@ -13,6 +13,7 @@ mod crashes;
 mod documents;
 mod dry_run;
 mod fleet;
+mod hosted;
 mod local;
 mod poison;
 mod processes;

@@ -191,6 +191,17 @@ pub(crate) fn processes_in(directory: &Path) -> Vec<String> {
     found
 }
 
+/// The environments of processes whose command line holds this word and names this directory.
+pub(crate) fn environments_of(word: &str, directory: &Path) -> Vec<String> {
+    let pids = processes_in(directory)
+        .into_iter()
+        .filter(|line| line.contains(word))
+        .filter_map(|line| line.split_once(": ").map(|(pid, _)| pid.to_owned()));
+    pids.filter_map(|pid| std::fs::read(format!("/proc/{pid}/environ")).ok())
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .collect()
+}
+
 /// Waits until no process' command line names this directory.
 pub(crate) async fn no_process_is_left_in(directory: &Path) {
     let until = Instant::now() + Duration::from_secs(30);

@@ -49,6 +49,11 @@ impl TestNats {
         Self::start_with(TestNatsOptions::default()).await
     }
 
+    /// Where everything that it stores lies.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Starts a server.
     ///
     /// # Panics

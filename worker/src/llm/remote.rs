@@ -24,7 +24,9 @@ use super::reply::Reply;
 use super::retry::{ErrorInfo, kind_of, remedy};
 use super::retry_after::retry_after;
 use super::truncation::{Calibration, PromptSize, looks_cut};
-use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, ModelInfo, claude, gemini, openai};
+use super::{
+    ChatReply, ChatRequest, Finish, LlmError, LlmErrorKind, LlmServer, ModelInfo, claude, gemini, openai,
+};
 
 /// An answer beyond this is no answer, in bytes; the output ceiling ends normal ones long before.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
@@ -234,6 +236,22 @@ impl RemoteServer {
         }
     }
 
+    /// Nobody knows what a gateway, or a model that sees its headers, writes into an answer.
+    fn answer_without_key(&self, answer: ChatReply) -> ChatReply {
+        let Some(key) = &self.key else { return answer };
+        let clean = |text: String| key.redacted(&text);
+        ChatReply {
+            content: clean(answer.content),
+            thinking: answer.thinking.map(clean),
+            finish: match answer.finish {
+                Finish::Refused(reason) => Finish::Refused(clean(reason)),
+                Finish::Other(reason) => Finish::Other(clean(reason)),
+                finish @ (Finish::Stop | Finish::Length) => finish,
+            },
+            ..answer
+        }
+    }
+
     fn malformed(&self, what: &str) -> LlmError {
         let message = format!("{} broke its protocol: {what}", self.shown);
         self.without_key(LlmError::new(LlmErrorKind::Malformed, message))
@@ -267,7 +285,7 @@ impl RemoteServer {
             _ => openai::reply(body),
         });
         if let Some(answer) = answer {
-            return Ok(answer);
+            return Ok(self.answer_without_key(answer));
         }
         // An error under status 200: its own JSON, or one wrapped into an event.
         let names_error = |body: &Value| body.get("error").is_some() || body["type"] == "error";
