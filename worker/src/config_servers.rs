@@ -58,7 +58,8 @@ pub struct ServerSettings {
 /// Which of the servers that are set are meant.
 #[derive(Debug, Clone)]
 pub enum Wanted {
-    /// Ollama, and each provider whose key or address is set; `--providers` narrows it.
+    /// Each provider whose key or address is set, and Ollama on this machine if there is none; `--providers`
+    /// says otherwise.
     Configured,
     /// Those of one provider, perhaps with a key from the command line.
     Only(Provider, Option<Secret>),
@@ -78,11 +79,6 @@ pub(crate) fn read(
     let wants = |provider| providers.as_ref().is_none_or(|wanted| wanted.contains(&provider));
     let mut own: Vec<ServerSettings> = Vec::new();
     let mut hosted = Vec::new();
-    if wants(Provider::Local) {
-        for url in ollama_urls(reader, &args.ollama_base_url) {
-            own.push(server(Service::Ollama, url, None));
-        }
-    }
     if wants(Provider::OpenAi) {
         let key = key_flag.clone().or_else(|| read_key(reader, &OPENAI_KEY, &OPENAI_KEY_FILE));
         let urls = read_urls(reader, &OPENAI_BASE_URL, &args.openai_base_url, |text| {
@@ -112,6 +108,20 @@ pub(crate) fn read(
         let urls = read_urls(reader, url, &[], |text| normalise_api_url(text, version, false));
         if let (Some(key), Some(url)) = (key, urls.into_iter().next()) {
             hosted.push(server(service, url, Some(key)));
+        }
+    }
+    if wants(Provider::Local) {
+        let is_named = providers.is_some()
+            || !args.ollama_base_url.is_empty()
+            || reader.is_set(&OLLAMA_BASE_URL).is_some();
+        if is_named || (own.is_empty() && hosted.is_empty()) {
+            let urls = ollama_urls(reader, &args.ollama_base_url);
+            own.splice(0..0, urls.into_iter().map(|url| server(Service::Ollama, url, None)));
+        } else {
+            reader.note(
+                "Ollama is not served, since other providers are set and it is not: name it with \
+                 --ollama-base-url or --providers if it should be",
+            );
         }
     }
     set_slots(reader, args, &mut own, &mut hosted);

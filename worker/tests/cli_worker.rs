@@ -47,6 +47,72 @@ fn servers_slots_models_and_pools_are_lists() {
 }
 
 #[test]
+fn providers_are_served_whose_key_or_address_is_set() {
+    let served = |args: &[&str], environment: &[(&str, &str)]| -> Vec<String> {
+        let servers = read(args, environment).unwrap().serving.servers;
+        servers.iter().map(|server| format!("{:?} {} {}", server.service, server.url, server.slots)).collect()
+    };
+    let ollama = "Ollama http://127.0.0.1:11434 2";
+    let openai = "OpenAi https://api.openai.com/v1 8";
+    assert_eq!(served(&[], &[]), [ollama]);
+    assert_eq!(served(&[], &[("OPENAI_API_KEY", "your_openai_api_key_here")]), [ollama]);
+    assert_eq!(served(&[], &[("OPENAI_API_KEY", "sk-1")]), [openai]);
+    let both = [("OPENAI_API_KEY", "sk-1"), ("OLLAMA_BASE_URL", "http://127.0.0.1:11434")];
+    assert_eq!(served(&[], &both), [ollama, openai]);
+    assert_eq!(served(&["--providers", "local,openai"], &both[..1]), [ollama, openai]);
+    assert_eq!(served(&["--providers", "OpenAI"], &both), [openai]);
+    let many = [
+        ("OPENAI_BASE_URL", "gpu1:8000, https://gateway.example/api/v1"),
+        ("CLAUDE_API_KEY", "sk-2"),
+        ("GOOGLE_API_KEY", "sk-3"),
+        ("QA_CONCURRENCY", "4,16"),
+        ("QA_ACCOUNT_CONCURRENCY", "3"),
+    ];
+    assert_eq!(
+        served(&[], &many),
+        [
+            "Compatible http://gpu1:8000/v1 4",
+            "Compatible https://gateway.example/api/v1 16",
+            "Claude https://api.anthropic.com 3",
+            "Gemini https://generativelanguage.googleapis.com 3",
+        ]
+    );
+}
+
+#[test]
+fn limits_belong_to_accounts() {
+    let environment = [
+        ("OPENAI_API_KEY", "sk-1"),
+        ("ANTHROPIC_API_KEY", "sk-2"),
+        ("QA_REQUESTS_PER_MINUTE", "claude=50, openai=500"),
+        ("QA_TOKENS_PER_MINUTE", "90000"),
+    ];
+    let servers = read(&[], &environment).unwrap().serving.servers;
+    let limits: Vec<_> =
+        servers.iter().map(|server| (server.limits.requests, server.limits.tokens)).collect();
+    assert_eq!(limits, [(Some(500), Some(90_000)), (Some(50), Some(90_000))]);
+}
+
+#[test]
+fn a_key_may_stand_in_a_file_and_in_one_place_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key");
+    std::fs::write(&path, "sk-from-file\n").unwrap();
+    let file = path.to_str().unwrap();
+    let servers = read(&[], &[("ANTHROPIC_API_KEY_FILE", file)]).unwrap().serving.servers;
+    assert_eq!(servers[0].key.as_ref().unwrap().expose(), "sk-from-file");
+    let both = [("ANTHROPIC_API_KEY_FILE", file), ("ANTHROPIC_API_KEY", "sk-1")];
+    let mistakes = read(&[], &both).unwrap_err().concat();
+    assert!(mistakes.contains("ANTHROPIC_API_KEY is set too; keep one of them"), "{mistakes}");
+    std::fs::write(&path, "sk one\nsk two\n").unwrap();
+    let mistakes = read(&[], &both[..1]).unwrap_err().concat();
+    assert!(
+        mistakes.contains("another character that no key has") && !mistakes.contains("sk one"),
+        "{mistakes}"
+    );
+}
+
+#[test]
 fn every_wrong_setting_has_its_message() {
     let cases: &[(&[&str], &str)] = &[
         (
@@ -56,6 +122,18 @@ fn every_wrong_setting_has_its_message() {
         (
             &["--ollama-base-url", "a,b", "--concurrency", "1,2,3"],
             "--concurrency: found 3 numbers on the command line for 2 servers; give one number for all servers, or one for each",
+        ),
+        (
+            &["--account-concurrency", "0"],
+            "--account-concurrency: found `0` on the command line, expected a whole number from 1 to 256",
+        ),
+        (
+            &["--requests-per-minute", "azure=5"],
+            "--requests-per-minute: found `azure=5` on the command line, expected a whole number of at least 1, or PROVIDER=N separated by commas",
+        ),
+        (
+            &["--providers", "azure"],
+            "--providers: found `azure` on the command line, expected some of local, openai, claude, gemini, separated by commas",
         ),
         (
             &["--models", "a=b=c"],

@@ -209,7 +209,7 @@ variables! {
         QA_CONCURRENCY, Both, Some("2"), "", false,
             "Requests in flight per server of your own, 1 to 256: one number, or one per server separated by commas";
         QA_PROVIDERS, Worker, None, "local,openai", false,
-            "Serve these providers only; unset: Ollama, and each provider whose key or address is set";
+            "Serve these providers only; unset: each whose key or address is set, and Ollama on this machine if there is none";
         QA_MODELS, Worker, None, "qwen3:14b,llama3=llama3.1:8b", false,
             "Serve these models only; NAME=SERVED serves NAME with the server's model SERVED";
         QA_DRAIN_TIMEOUT, Both, Some("30s"), "", false,

@@ -63,6 +63,14 @@ impl Client {
         }
     }
 
+    /// How many workers share the account; nothing where there is none.
+    pub fn share(&self) -> Option<u32> {
+        match self {
+            Self::Ollama(_) => None,
+            Self::Remote(server) => Some(server.share()),
+        }
+    }
+
     /// Asks whether it is there, and what it has.
     pub async fn inspect(&self) -> Result<ServerInfo, LlmError> {
         match self {

@@ -151,6 +151,11 @@ impl RateLimit {
         self.share = workers.max(1);
     }
 
+    /// How many workers use the account.
+    pub(crate) fn share(&self) -> u32 {
+        self.share
+    }
+
     /// Takes a request of about this many tokens, or says how long to wait before asking again.
     pub(crate) fn take(&mut self, now: Duration, tokens: u64) -> Result<(), Duration> {
         let share = self.share;

@@ -124,7 +124,16 @@ impl RemoteServer {
 
     /// The account is used by this many workers, this one included.
     pub fn set_share(&self, workers: u32) {
-        lock(&self.limit).set_share(workers);
+        let mut limit = lock(&self.limit);
+        if limit.share() != workers {
+            tracing::info!(server = %self.shown, workers, "the account's limits are shared by its workers");
+            limit.set_share(workers);
+        }
+    }
+
+    /// How many workers use the account.
+    pub fn share(&self) -> u32 {
+        lock(&self.limit).share()
     }
 
     pub(super) fn memory(&self, model: &str) -> ModelMemory {

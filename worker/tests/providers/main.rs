@@ -8,4 +8,5 @@ mod faults;
 mod limits;
 mod models;
 mod outcomes;
+mod sharing;
 mod support;
