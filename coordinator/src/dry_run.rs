@@ -15,6 +15,7 @@ use crate::core::{Core, Document};
 use crate::estimate::{self, Tokens};
 use crate::exit::ExitCode;
 use crate::files::{JobFolder, SEGMENT_BYTES};
+use crate::format::counted;
 use crate::ground;
 use crate::plan::{PlanInput, PlanReport, look};
 use crate::run_error::RunError;
@@ -251,7 +252,8 @@ fn fleet_time(servers: &[ServerPresence], output: u64) -> TimeForecast {
     let slots: u32 = servers.iter().map(|server| server.slots).sum();
     let measured = servers.iter().filter(|server| server.tokens_per_second > 0.0).count();
     let rate: f64 = servers.iter().map(|server| server.tokens_per_second).sum();
-    let crowd = format!("{} LLM server(s) with {slots} slot(s)", servers.len());
+    let all = counted(servers.len() as u64, "LLM server");
+    let crowd = format!("{all} with {}", counted(slots.into(), "slot"));
     let basis = match (servers.len(), measured) {
         (0, _) => "no worker is present that has the model".to_owned(),
         (_, 0) => format!("no worker has measured a rate yet ({crowd})"),
@@ -322,7 +324,7 @@ mod tests {
         let rates: Vec<_> = found.iter().map(|server| server.tokens_per_second).collect();
         assert_eq!(rates, [10.0, 40.0]);
         let time = fleet_time(&found, 500);
-        assert_eq!((time.seconds, time.basis.as_str()), (Some(10.0), "2 LLM server(s) with 8 slot(s)"));
+        assert_eq!((time.seconds, time.basis.as_str()), (Some(10.0), "2 LLM servers with 8 slots"));
     }
 
     #[test]

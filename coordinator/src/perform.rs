@@ -85,6 +85,9 @@ impl Performer {
                 self.lines.orders.send(task).ok();
             }
             Effect::Record(receipt) => self.record(receipt),
+            Effect::Account(receipt) => {
+                drop(self.lines.recorder.send(RecorderCommand::Account(receipt)));
+            }
             Effect::Ack(receipt) => {
                 let held = self.held.results.remove(&receipt);
                 if let Some(HeldResult { receipt: Some(receipt), .. }) = held {

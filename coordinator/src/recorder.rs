@@ -35,6 +35,8 @@ pub(crate) enum RecorderCommand {
     Release(Vec<EntryLocation>),
     /// The job's account: on disk before any result that is recorded after it.
     Spent(Box<Spent>),
+    /// Tell when the account is on disk that came before this; the message is about no chunk.
+    Account(ReceiptId),
     /// Something for the event log.
     Event(&'static str, Map<String, Value>),
     /// The figures for `status`.
@@ -59,6 +61,8 @@ pub(crate) struct Recorder {
 struct Unsynced {
     results: Vec<Appended>,
     spent: Option<Box<Spent>>,
+    /// Messages whose results are in the account only.
+    accounted: Vec<ReceiptId>,
 }
 
 struct Appended {
@@ -70,7 +74,7 @@ struct Appended {
 
 impl Unsynced {
     fn is_empty(&self) -> bool {
-        self.results.is_empty() && self.spent.is_none()
+        self.results.is_empty() && self.spent.is_none() && self.accounted.is_empty()
     }
 }
 
@@ -110,6 +114,12 @@ impl Recorder {
                         waiting_since = Instant::now();
                     }
                     unsynced.spent = Some(spent);
+                }
+                Ok(RecorderCommand::Account(receipt)) => {
+                    if unsynced.is_empty() {
+                        waiting_since = Instant::now();
+                    }
+                    unsynced.accounted.push(receipt);
                 }
                 Ok(RecorderCommand::Release(covered)) => {
                     self.journal.release(&covered)?;
@@ -165,17 +175,18 @@ impl Recorder {
         if let Some(spent) = unsynced.spent.take() {
             self.folder.save_spent(&self.job, &spent)?;
         }
-        if unsynced.results.is_empty() {
-            return Ok(());
+        let mut results: Vec<_> = unsynced.accounted.drain(..).map(|receipt| (receipt, u32::MAX)).collect();
+        if !unsynced.results.is_empty() {
+            self.journal.sync()?;
         }
-        self.journal.sync()?;
-        let mut results = Vec::with_capacity(unsynced.results.len());
         for Appended { receipt, document, chunk, location } in unsynced.results.drain(..) {
             // Before the driver hears of it: a snapshot that it asks for then holds this result.
             drop(self.snapshots.send(SnapshotCommand::Place { document, chunk, location }));
             results.push((receipt, document));
         }
-        drop(self.done.blocking_send(Done::Durable(results)));
+        if !results.is_empty() {
+            drop(self.done.blocking_send(Done::Durable(results)));
+        }
         Ok(())
     }
 }

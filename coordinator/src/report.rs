@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::config::GenerateConfig;
-use crate::core::{Finish, StopCause};
+use crate::config::{BudgetConfig, GenerateConfig};
+use crate::core::{Finish, Spent, StopCause};
 use crate::files::{RunSummary, UsageFigures};
 use crate::format::{count, counted, duration, line};
 use crate::ground::Ground;
@@ -28,6 +28,16 @@ pub(crate) fn heading(config: &GenerateConfig, job: &JobId, ground: &Ground) -> 
         if own { ", with prompt parts of yours" } else { "" },
         config.pool
     )
+}
+
+/// What the job may cost and has cost before this run, where it has a budget.
+pub(crate) fn budget(budget: &BudgetConfig, spent: &Spent) -> Option<String> {
+    let cost = budget.max_cost.map(|limit| format!("{} of {limit} spent (--max-cost)", spent.cost));
+    let tokens = budget.max_tokens.map(|limit| {
+        format!("{} of {} used (--max-tokens-total)", count(spent.usage.tokens()), counted(limit, "token"))
+    });
+    let parts: Vec<_> = [cost, tokens].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("budget: {}", parts.join(", ")))
 }
 
 /// The counts shown before the run begins.

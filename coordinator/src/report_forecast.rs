@@ -43,7 +43,7 @@ pub(crate) fn forecast(forecast: &Forecast, config: &GenerateConfig) -> String {
     );
     say("input tokens", about(forecast.input_tokens, count));
     say("output tokens", format!("{}; the estimate is 150 per pair", about(forecast.output_tokens, count)));
-    say("cost", cost(forecast));
+    say("cost", cost(forecast, config));
     if let Some(budget) = &forecast.budget {
         say("budget", spent(budget));
     }
@@ -73,10 +73,10 @@ fn about<T: Copy, D: Display>(range: Range<T>, show: impl Fn(T) -> D) -> String 
     format!("about {}, at most {}", show(range.estimate), show(range.at_most))
 }
 
-fn cost(forecast: &Forecast) -> String {
+fn cost(forecast: &Forecast, config: &GenerateConfig) -> String {
     match forecast.cost_usd {
         None => "unknown: the model has no price; give one with --model-table".to_owned(),
-        Some(cost) if cost.at_most <= 0.0 => "none by the table of models".to_owned(),
+        Some(_) if config.budget.real_price().is_none() => "none by the table of models".to_owned(),
         Some(cost) => about(cost, dollars),
     }
 }

@@ -76,6 +76,9 @@ pub(crate) async fn generate(
     if !config.common.logs.quiet {
         let totals = planned.core.totals();
         screen.say(&report::heading(&config, &planned.job.job, &ground));
+        if let Some(line) = report::budget(&config.budget, &planned.core.spent()) {
+            screen.say(&line);
+        }
         screen.say(report::plan(&planned.report, totals.chunks, totals.outstanding()).trim_end());
     }
     let mut private = match (&config.place, found_server) {

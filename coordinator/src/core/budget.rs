@@ -176,19 +176,22 @@ impl Budget {
 
     /// Why one more task must not go out, if so.
     pub(super) fn refusal(&self, chunk_tokens: u32) -> Option<String> {
-        let next = self.settings.bound.of(chunk_tokens);
-        let total = self.spent.amount().plus(self.committed).plus(next);
-        let spent = self.spent.amount();
+        let (next, spent) = (self.settings.bound.of(chunk_tokens), self.spent.amount());
+        let total = spent.plus(self.committed).plus(next);
         if let Some(limit) = self.settings.max_cost.filter(|limit| total.cost > *limit) {
+            let (spent, next, out) = (spent.cost, next.cost, self.committed.cost);
+            let reserved = if out == NanoUsd(0) { String::new() } else { format!(", {out} reserved") };
             return Some(format!(
-                "the budget is spent: {} of {limit} (--max-cost), and the next chunk may cost up to {}",
-                spent.cost, next.cost
+                "no further chunk fits into the budget: {spent} of {limit} spent{reserved} (--max-cost), the next \
+                 one may cost up to {next}"
             ));
         }
         let limit = self.settings.max_tokens.filter(|limit| total.tokens > *limit)?;
+        let (spent, next, out) = (spent.tokens, next.tokens, self.committed.tokens);
+        let reserved = if out == 0 { String::new() } else { format!(", {out} reserved") };
         Some(format!(
-            "the budget is spent: {} of {limit} tokens (--max-tokens-total), and the next chunk may take up to {}",
-            spent.tokens, next.tokens
+            "no further chunk fits into the budget: {spent} of {limit} tokens used{reserved} (--max-tokens-total), \
+             the next one may take up to {next}"
         ))
     }
 }
@@ -274,7 +277,7 @@ mod tests {
     #[test]
     fn each_limit_counts_for_itself() {
         let both = budget(Some(NanoUsd(1_000_000)), Some(109));
-        assert!(both.refusal(10).unwrap().contains("0 of 109 tokens (--max-tokens-total)"));
+        assert!(both.refusal(10).unwrap().contains("0 of 109 tokens used (--max-tokens-total)"));
         assert_eq!(both.refusal(9), None);
         assert_eq!(budget(None, None).refusal(u32::MAX), None);
     }

@@ -122,6 +122,8 @@ pub enum Effect {
     Publish(TaskRef),
     /// Append this result to the journal; [`Event::Durable`] follows.
     Record(ReceiptId),
+    /// This result changes nothing but the account: have that written; [`Event::Durable`] follows.
+    Account(ReceiptId),
     /// The message has had its effect, or will never have one: ack it.
     Ack(ReceiptId),
     /// Replace the document's Q&A file by one that holds everything journalled so far.

@@ -1,5 +1,6 @@
 //! What must always hold, derived anew from the chunks.
 
+use super::job::NO_CHUNK;
 use super::{ChunkState, Core, Totals};
 
 impl Core {
@@ -47,8 +48,13 @@ impl Core {
             return Err(format!("committed is off: {committed:?} against {:?}", self.committed()));
         }
         let unflushed: u64 = self.documents.iter().map(|document| u64::from(document.unflushed)).sum();
-        if unflushed != self.undurable.len() as u64 {
-            return Err(format!("unflushed is off: {unflushed} against {}", self.undurable.len()));
+        let undurable = self.undurable.values().filter(|place| **place != NO_CHUNK).count() as u64;
+        if unflushed != undurable {
+            return Err(format!("unflushed is off: {unflushed} against {undurable}"));
+        }
+        let (spent, counted) = (self.spent(), self.tally());
+        if spent.calls < counted.calls || spent.usage.tokens() < counted.usage.tokens() {
+            return Err(format!("the account lacks what this run has counted: {spent:?}, {counted:?}"));
         }
         Ok(())
     }

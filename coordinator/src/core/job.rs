@@ -18,6 +18,9 @@ pub struct CoreSettings {
     pub budget: BudgetSettings,
 }
 
+/// The place of a result that changes no chunk.
+pub(super) const NO_CHUNK: (u32, u32) = (u32::MAX, u32::MAX);
+
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
     Loading,
@@ -161,12 +164,7 @@ impl Core {
             self.tally.count_ignored(applied);
             let place = (fact.task.document, fact.task.chunk);
             let is_durable = !self.undurable.values().any(|other| *other == place);
-            if is_durable {
-                // Perhaps a copy of a result that was counted, perhaps work done twice: rather too much
-                // than too little.
-                self.budget.pay(fact);
-            }
-            effects.push(if is_durable { Effect::Ack(receipt) } else { Effect::Leave(receipt) });
+            effects.push(if is_durable { self.dispose(fact, receipt) } else { Effect::Leave(receipt) });
             return;
         }
         self.budget.pay(fact);
@@ -177,6 +175,17 @@ impl Core {
         self.undurable.insert(receipt, (document, fact.task.chunk));
         effects.push(Effect::Record(receipt));
         self.count_result(fact, effects);
+    }
+
+    /// A result that changes no chunk was paid for all the same. Perhaps it is a copy of one that was counted,
+    /// perhaps work done twice: rather too much than too little.
+    fn dispose(&mut self, fact: &ResultFact, receipt: ReceiptId) -> Effect {
+        self.budget.pay(fact);
+        if fact.usage.tokens() == 0 || self.phase == Phase::Finished {
+            return Effect::Ack(receipt);
+        }
+        self.undurable.insert(receipt, NO_CHUNK);
+        Effect::Account(receipt)
     }
 
     fn count_result(&mut self, fact: &ResultFact, effects: &mut Vec<Effect>) {

@@ -347,7 +347,8 @@ fn a_spent_budget_stops_the_run_when_nothing_is_out() {
     let [Finish::Stopped(StopCause::Budget(why))] = &run.finished[..] else { panic!("{:?}", run.finished) };
     assert_eq!(
         why,
-        "the budget is spent: 230 of 250 tokens (--max-tokens-total), and the next chunk may take up to 130"
+        "no further chunk fits into the budget: 230 of 250 tokens used (--max-tokens-total), the next one may take \
+         up to 130"
     );
     assert_eq!(run.files[&0], FileStatus::Interrupted);
 }
@@ -394,7 +395,10 @@ fn work_that_was_done_twice_counts_twice_but_not_before_the_first_is_durable() {
     run.receive_copy(used(task(0, 0), 50));
     assert_eq!(run.core.spent().usage.tokens(), 50);
     run.flush();
-    run.receive_copy(used(task(0, 0), 50));
+    let copy = run.receive_copy(used(task(0, 0), 50));
+    assert!(!run.acked.contains(&copy), "the account is not on disk yet");
+    run.flush();
+    assert!(run.acked.contains(&copy));
     assert_eq!((run.core.spent().usage.tokens(), run.core.tally().usage.tokens()), (100, 50));
 }
 

@@ -132,6 +132,7 @@ impl TestRun {
                     self.journal.push(fact);
                     self.unflushed.push((receipt, fact.task.document));
                 }
+                Effect::Account(receipt) => self.unflushed.push((receipt, u32::MAX)),
                 Effect::Ack(receipt) => assert!(self.acked.insert(receipt), "{receipt:?} acked twice"),
                 Effect::Snapshot { document, status } => self.snapshots.push((document, status)),
                 Effect::TakeBack(_) => self.take_back_asked = true,

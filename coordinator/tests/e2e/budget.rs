@@ -57,8 +57,12 @@ fn all_runs(summary: &Value) -> f64 {
 async fn a_spent_budget_stops_the_run_and_a_larger_one_goes_on() {
     let (site, server) = (Site::new(&documents()), server(5));
     let ended = priced(&site).args(["--max-cost", "0.05"]).servers(&[&server]).run(4).await;
-    assert!(ended.stderr.contains("the budget is spent: $0.0"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("of $0.050000 (--max-cost)"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no further chunk fits into the budget: $0.0"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("of $0.050000 spent (--max-cost), the next one may cost up to $0.0"),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("generate --resume"), "{}", ended.stderr);
     assert!(
         ended.stderr.contains("model calls") && ended.stderr.contains(", about $0.0"),
@@ -89,7 +93,7 @@ async fn a_spent_budget_stops_the_run_and_a_larger_one_goes_on() {
 async fn a_limit_on_tokens_needs_no_price() {
     let (site, server) = (Site::new(&documents()), server(5));
     let ended = site.generate().args(["--max-tokens-total", "40000"]).servers(&[&server]).run(4).await;
-    assert!(ended.stderr.contains("of 40000 tokens (--max-tokens-total)"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("of 40000 tokens used (--max-tokens-total)"), "{}", ended.stderr);
     let tokens = site.summary()["all_runs"]["tokens"].as_u64().unwrap();
     assert!((1000..=40_000).contains(&tokens), "{tokens}");
     site.generate().arg("--resume").servers(&[&server]).run(0).await;

@@ -127,6 +127,6 @@ async fn it_asks_the_fleet_for_its_rate_and_leaves_the_queue_as_it_is() {
     let forecast = dry_run(&site, site.generate().arg("--resume").fleet(&nats)).await;
     assert_eq!((&forecast["chunks"]["to_do"], server.stats().chat_calls), (&4.into(), 20));
     let basis = forecast["time"]["basis"].as_str().unwrap();
-    assert!(basis.contains("1 LLM server(s) with 2 slot(s)"), "{forecast}");
+    assert!(basis.contains("1 LLM server with 2 slots"), "{forecast}");
     assert!(worker.is_running());
 }
