@@ -242,7 +242,8 @@ fn servers_for(
     };
     let has_model = |server: &&ServerPresence| {
         let is_there = server.reachable && server.provider == provider;
-        is_there && server.models.iter().any(|served| served.name == model)
+        // An account's models are too many to be told.
+        is_there && (server.account.is_some() || server.models.iter().any(|served| served.name == model))
     };
     let workers = workers.values().filter(would_join);
     workers.flat_map(|worker| worker.servers.iter().filter(has_model)).cloned().collect()

@@ -63,6 +63,8 @@ pub enum Structured {
     Tool,
     /// A JSON schema.
     Schema,
+    /// A JSON schema with bounds for lengths and counts, as far as the service knows any.
+    BoundedSchema,
 }
 
 /// How the amount of reasoning is said.
@@ -304,7 +306,7 @@ mod tests {
             [Service::OpenAi, Service::Compatible, Service::Claude, Service::Gemini, Service::Ollama]
         {
             let traits = table.traits(service, "a-model-from-the-future");
-            assert_eq!(traits.structured, Structured::Schema);
+            assert!(traits.structured >= Structured::Schema);
             assert_eq!(traits.reasoning, ReasoningControl::None, "nothing is sent that may be refused");
         }
         assert_eq!(table.traits(Service::Claude, "claude-unknown").temperature, Temperature::Never);

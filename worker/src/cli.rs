@@ -61,15 +61,22 @@ pub struct CheckArgs {
     /// Print the findings as JSON on standard output
     #[arg(long)]
     pub json: bool,
-    /// Which servers, how hard, how long.
-    #[command(flatten)]
-    pub serving: ServingArgs,
+    /// Address of an Ollama server; repeat it or separate several by commas [env: OLLAMA_BASE_URL]
+    /// [default: http://127.0.0.1:11434]
+    #[arg(long, value_name = "URL")]
+    pub ollama_base_url: Vec<String>,
+    /// Address of a server with OpenAI's API; repeat it or separate several by commas [env: OPENAI_BASE_URL]
+    #[arg(long, value_name = "URL")]
+    pub openai_base_url: Vec<String>,
     /// Look at these providers only, separated by commas: local, openai, claude, gemini [env: QA_PROVIDERS]
-    #[arg(long, value_name = "LIST", help_heading = "LLM servers")]
+    #[arg(long, value_name = "LIST")]
     pub providers: Vec<String>,
     /// Try these models, separated by commas; what is loaded if none is named [env: QA_MODELS]
     #[arg(long, value_name = "LIST")]
     pub models: Vec<String>,
+    /// How long the model call may take [env: QA_REQUEST_TIMEOUT] [default: 10m]
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
+    pub request_timeout: Option<String>,
     /// Flags of every command.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -80,7 +87,10 @@ impl Cli {
     #[must_use]
     pub fn flattened(self) -> Self {
         let Some(Command::Check(check)) = self.command else { return self };
-        let CheckArgs { json, serving, providers, models, common } = *check;
+        let CheckArgs { json, ollama_base_url, openai_base_url, providers, models, request_timeout, common } =
+            *check;
+        let serving =
+            ServingArgs { ollama_base_url, openai_base_url, request_timeout, ..ServingArgs::default() };
         let command = Some(Command::Check(Box::new(CheckArgs { json, ..CheckArgs::default() })));
         let choice = ChoiceArgs { models, ..ChoiceArgs::default() };
         Self { command, serving, providers, choice, nats: self.nats, common }

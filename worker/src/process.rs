@@ -146,6 +146,7 @@ impl Session {
     }
 
     fn judge(&mut self, reply: ChatReply) -> CallOutcome {
+        tracing::debug!(finish = ?reply.finish, usage = ?reply.usage, "model answered");
         self.usage.add(reply.usage);
         let missing = usize::try_from(self.tally.asked.saturating_sub(self.tally.have)).unwrap_or(usize::MAX);
         let Parsed { pairs, problems, truncated } = match &reply.finish {

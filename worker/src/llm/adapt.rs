@@ -84,9 +84,12 @@ pub(super) fn adapt(
     } else if names(FORMAT) && traits.structured > Structured::Prompt && is_structured(body) {
         traits.structured = lower(service, traits.structured);
         match traits.structured {
+            Structured::BoundedSchema | Structured::Schema => {
+                "does not take bounds in a schema: they are left out"
+            }
             Structured::Tool => "does not take a schema: a tool is used to get one",
             Structured::Json => "does not take a schema: plain JSON is asked for",
-            Structured::Prompt | Structured::Schema => {
+            Structured::Prompt => {
                 "does not take any form of structured answer: only the prompt asks for JSON"
             }
         }
@@ -115,6 +118,7 @@ fn is_structured(body: &Value) -> bool {
 /// The next way to a structured answer that the service has.
 fn lower(service: Service, structured: Structured) -> Structured {
     match (service, structured) {
+        (_, Structured::BoundedSchema) => Structured::Schema,
         (Service::Claude, Structured::Schema) => Structured::Tool,
         (Service::OpenAi | Service::Compatible | Service::Gemini, Structured::Schema) => Structured::Json,
         (_, _) => Structured::Prompt,
@@ -160,7 +164,7 @@ mod tests {
         match service {
             Service::Claude => claude::body(&request(), traits),
             Service::Gemini => gemini::body(&request(), traits),
-            other => openai::body(other, &request(), traits),
+            _ => openai::body(&request(), traits),
         }
     }
 

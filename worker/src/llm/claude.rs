@@ -40,7 +40,7 @@ pub(super) fn body(request: &ChatRequest, traits: &ModelTraits) -> Value {
     if let Some(schema) = &request.schema {
         let schema = portable(schema, Keywords::NONE);
         match traits.structured {
-            Structured::Schema => {
+            Structured::BoundedSchema | Structured::Schema => {
                 let config = body.entry("output_config").or_insert_with(|| json!({}));
                 config["format"] = json!({ "type": "json_schema", "schema": schema });
             }

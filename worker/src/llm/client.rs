@@ -92,7 +92,7 @@ impl Client {
         match self {
             Self::Ollama(server) => Some(if server.takes_schemas(model) { "schema" } else { "json" }),
             Self::Remote(server) => Some(match server.memory(model).traits.structured {
-                Structured::Schema => "schema",
+                Structured::BoundedSchema | Structured::Schema => "schema",
                 Structured::Tool => "tool",
                 Structured::Json => "json",
                 Structured::Prompt => "prompt",

@@ -39,11 +39,13 @@ pub(super) fn body(request: &ChatRequest, traits: &ModelTraits) -> Value {
         config.insert("temperature".to_owned(), json!(request.temperature));
     }
     if let Some(schema) = &request.schema {
-        if matches!(traits.structured, Structured::Schema | Structured::Json) {
+        if !matches!(traits.structured, Structured::Tool | Structured::Prompt) {
             config.insert("responseMimeType".to_owned(), json!("application/json"));
         }
-        if traits.structured == Structured::Schema {
-            config.insert("responseJsonSchema".to_owned(), portable(schema, Keywords::COUNTS));
+        if traits.structured >= Structured::Schema {
+            let is_bounded = traits.structured == Structured::BoundedSchema;
+            let schema = portable(schema, if is_bounded { Keywords::COUNTS } else { Keywords::NONE });
+            config.insert("responseJsonSchema".to_owned(), schema);
         }
     }
     if let Some(thinking) = thinking(request, traits) {

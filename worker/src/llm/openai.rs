@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use qa_shared::model::{Reasoning, Usage};
-use qa_shared::model_table::{ModelTraits, OutputLimit, ReasoningControl, Service, Structured, Temperature};
+use qa_shared::model_table::{ModelTraits, OutputLimit, ReasoningControl, Structured, Temperature};
 use serde_json::{Map, Value, json};
 
 use super::schema::{Keywords, portable};
 use super::{ChatReply, ChatRequest, Finish, Role, SCHEMA_NAME};
 
 /// The body of `POST /v1/chat/completions`.
-pub(super) fn body(service: Service, request: &ChatRequest, traits: &ModelTraits) -> Value {
+pub(super) fn body(request: &ChatRequest, traits: &ModelTraits) -> Value {
     let mut messages: Vec<Value> = request
         .messages
         .iter()
@@ -55,9 +55,9 @@ pub(super) fn body(service: Service, request: &ChatRequest, traits: &ModelTraits
     }
     if let Some(schema) = &request.schema {
         match traits.structured {
-            Structured::Schema => {
-                let keywords = if service == Service::Compatible { Keywords::COUNTS } else { Keywords::NONE };
-                let schema = portable(schema, keywords);
+            Structured::BoundedSchema | Structured::Schema => {
+                let is_bounded = traits.structured == Structured::BoundedSchema;
+                let schema = portable(schema, if is_bounded { Keywords::ALL } else { Keywords::NONE });
                 let format = json!({ "name": SCHEMA_NAME, "strict": true, "schema": schema });
                 body.insert(
                     "response_format".to_owned(),

@@ -1,6 +1,6 @@
 //! What is sent to OpenAI and to servers that copy it, and what their replies mean.
 
-use qa_shared::model_table::ModelTable;
+use qa_shared::model_table::{ModelTable, Service};
 
 use super::super::Message;
 use super::*;
@@ -22,7 +22,7 @@ fn request() -> ChatRequest {
 }
 
 fn sent(service: Service, model: &str) -> Value {
-    body(service, &request(), &ModelTable::default().traits(service, model))
+    body(&request(), &ModelTable::default().traits(service, model))
 }
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -49,17 +49,21 @@ fn reasoning_models_get_no_temperature_and_the_least_effort() {
     assert_eq!((&calm["reasoning_effort"], &calm["temperature"]), (&json!("none"), &json!(0.7)));
     let wish = ChatRequest { reasoning: Some(Reasoning::High), ..request() };
     let traits = ModelTable::default().traits(Service::OpenAi, "gpt-5.4");
-    let sent = body(Service::OpenAi, &wish, &traits);
+    let sent = body(&wish, &traits);
     assert_eq!(sent["reasoning_effort"], "high");
     assert_eq!(sent.get("temperature"), None, "it is refused while the model reasons");
 }
 
 #[test]
 fn servers_of_ones_own_get_the_old_name_of_the_ceiling_and_the_counts() {
-    let body = sent(Service::Compatible, "Qwen/Qwen3-8B");
-    assert_eq!(body["max_tokens"], 900);
-    assert_eq!(body["chat_template_kwargs"], json!({ "enable_thinking": false }));
-    assert_eq!(body["response_format"]["json_schema"]["schema"]["properties"]["pairs"]["maxItems"], 2);
+    let qwen = sent(Service::Compatible, "Qwen/Qwen3-8B");
+    assert_eq!(qwen["max_tokens"], 900);
+    assert_eq!(qwen["chat_template_kwargs"], json!({ "enable_thinking": false }));
+    assert_eq!(qwen["response_format"]["json_schema"]["schema"]["properties"]["pairs"]["maxItems"], 2);
+    let mut traits = ModelTable::default().traits(Service::Compatible, "llama");
+    traits.structured = Structured::Schema;
+    let unbounded = body(&request(), &traits)["response_format"].to_string();
+    assert!(unbounded.contains("json_schema") && !unbounded.contains("Items"), "{unbounded}");
     assert_eq!(sent(Service::Compatible, "llama").get("chat_template_kwargs"), None);
 }
 
@@ -67,15 +71,15 @@ fn servers_of_ones_own_get_the_old_name_of_the_ceiling_and_the_counts() {
 fn plain_json_is_named_in_the_messages() {
     let mut traits = ModelTable::default().traits(Service::OpenAi, "m");
     traits.structured = Structured::Json;
-    let with_word = body(Service::OpenAi, &request(), &traits);
+    let with_word = body(&request(), &traits);
     assert_eq!(with_word["response_format"], json!({ "type": "json_object" }));
     assert_eq!(with_word["messages"][3]["content"], "Again, as JSON.");
     let schema = Some(answer_schema(1));
     let without = ChatRequest { schema, ..ChatRequest::of("m", "Ask.") };
-    let sent = body(Service::OpenAi, &without, &traits);
+    let sent = body(&without, &traits);
     assert_eq!(sent["messages"][0]["content"], "Ask.\n\nReply with JSON.");
     traits.structured = Structured::Prompt;
-    assert_eq!(body(Service::OpenAi, &request(), &traits).get("response_format"), None);
+    assert_eq!(body(&request(), &traits).get("response_format"), None);
 }
 
 #[test]

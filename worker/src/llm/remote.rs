@@ -214,7 +214,7 @@ impl RemoteServer {
         match self.service {
             Service::Claude => claude::body(request, traits),
             Service::Gemini => gemini::body(request, traits),
-            service => openai::body(service, request, traits),
+            _ => openai::body(request, traits),
         }
     }
 

@@ -13,6 +13,8 @@ impl Keywords {
     pub(super) const NONE: Self = Self(&[]);
     /// How many items an array has.
     pub(super) const COUNTS: Self = Self(&["minItems", "maxItems"]);
+    /// All that our schemas use.
+    pub(super) const ALL: Self = Self(&BOUNDS);
 }
 
 const BOUNDS: [&str; 4] = ["minItems", "maxItems", "minLength", "maxLength"];
@@ -47,6 +49,12 @@ mod tests {
         let text = portable(&schema, Keywords::NONE).to_string();
         assert!(BOUNDS.iter().all(|bound| !text.contains(bound)), "{text}");
         assert!(text.contains("additionalProperties") && text.contains("required"), "{text}");
+    }
+
+    #[test]
+    fn all_bounds_may_stay() {
+        let schema = answer_schema(3);
+        assert_eq!(portable(&schema, Keywords::ALL), schema);
     }
 
     #[test]
