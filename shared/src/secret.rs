@@ -19,10 +19,24 @@ impl Secret {
         &self.0
     }
 
-    /// A text of others in which this secret stands as `***`.
+    /// What others sent, with `***` where this secret stands in it.
     #[must_use]
-    pub fn redacted(&self, text: &str) -> String {
-        if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, "***") }
+    pub fn redacted_bytes(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let secret = self.0.as_bytes();
+        if secret.is_empty() || !bytes.windows(secret.len()).any(|window| window == secret) {
+            return bytes;
+        }
+        let (mut clean, mut rest) = (Vec::with_capacity(bytes.len()), bytes.as_slice());
+        while let Some(&first) = rest.first() {
+            if let Some(after) = rest.strip_prefix(secret) {
+                clean.extend_from_slice(b"***");
+                rest = after;
+            } else {
+                clean.push(first);
+                rest = &rest[1..];
+            }
+        }
+        clean
     }
 
     /// Tells this secret from others without giving it away: 12 hexadecimal digits of a digest. `context` is
@@ -85,8 +99,12 @@ mod tests {
     #[test]
     fn a_secret_leaves_the_texts_of_others_and_is_told_by_its_fingerprint() {
         let secret = Secret::new("sk-123");
-        assert_eq!(secret.redacted("bad key sk-123!"), "bad key ***!");
-        assert_eq!(Secret::new("").redacted("text"), "text");
+        let clean = |secret: &Secret, text: &str| {
+            String::from_utf8(secret.redacted_bytes(text.as_bytes().to_vec())).unwrap()
+        };
+        assert_eq!(clean(&secret, "bad key sk-123! sk-123"), "bad key ***! ***");
+        assert_eq!(clean(&secret, "sk-12"), "sk-12");
+        assert_eq!(clean(&Secret::new(""), "text"), "text");
         assert_eq!(secret.fingerprint("a").len(), 12);
         assert_ne!(secret.fingerprint("a"), Secret::new("sk-124").fingerprint("a"));
         assert_ne!(secret.fingerprint("a"), secret.fingerprint("b"));

@@ -24,9 +24,7 @@ use super::reply::Reply;
 use super::retry::{ErrorInfo, kind_of, remedy};
 use super::retry_after::retry_after;
 use super::truncation::{Calibration, PromptSize, looks_cut};
-use super::{
-    ChatReply, ChatRequest, Finish, LlmError, LlmErrorKind, LlmServer, ModelInfo, claude, gemini, openai,
-};
+use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, ModelInfo, claude, gemini, openai};
 
 /// An answer beyond this is no answer, in bytes; the output ceiling ends normal ones long before.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
@@ -154,17 +152,20 @@ impl RemoteServer {
         }
     }
 
-    /// Sends a request with the account's key; gives the reply whatever its status.
+    /// Sends a request with the account's key; gives the reply whatever its status, without the key: services
+    /// repeat the one that they do not like, and nobody knows what a gateway writes into an answer.
     pub(super) async fn exchange(
         &self,
         request: reqwest::RequestBuilder,
         deadline: Instant,
     ) -> Result<Reply, LlmError> {
-        let response = http::send(&self.shown, request.headers(self.headers()?), deadline).await;
-        let response = response.map_err(|error| self.without_key(error))?;
-        http::read_reply(&self.shown, response, self.timeouts.idle, deadline, MOST_BYTES)
-            .await
-            .map_err(|error| self.without_key(error))
+        let response = http::send(&self.shown, request.headers(self.headers()?), deadline).await?;
+        let mut reply =
+            http::read_reply(&self.shown, response, self.timeouts.idle, deadline, MOST_BYTES).await?;
+        if let Some(key) = &self.key {
+            reply.body = key.redacted_bytes(reply.body);
+        }
+        Ok(reply)
     }
 
     fn headers(&self) -> Result<HeaderMap, LlmError> {
@@ -234,36 +235,12 @@ impl RemoteServer {
             .unwrap_or_default();
         let remedy = remedy(self.service, kind, reply.status, model);
         let message = format!("{} {what}: {}{request_id}{remedy}", self.shown, info.message);
-        self.without_key(LlmError::new(kind, message))
-    }
-
-    /// Some services repeat the key that they do not like.
-    fn without_key(&self, error: LlmError) -> LlmError {
-        match &self.key {
-            Some(key) => LlmError { message: key.redacted(&error.message), ..error },
-            None => error,
-        }
-    }
-
-    /// Nobody knows what a gateway, or a model that sees its headers, writes into an answer.
-    fn answer_without_key(&self, answer: ChatReply) -> ChatReply {
-        let Some(key) = &self.key else { return answer };
-        let clean = |text: String| key.redacted(&text);
-        ChatReply {
-            content: clean(answer.content),
-            thinking: answer.thinking.map(clean),
-            finish: match answer.finish {
-                Finish::Refused(reason) => Finish::Refused(clean(reason)),
-                Finish::Other(reason) => Finish::Other(clean(reason)),
-                finish @ (Finish::Stop | Finish::Length) => finish,
-            },
-            ..answer
-        }
+        LlmError::new(kind, message)
     }
 
     fn malformed(&self, what: &str) -> LlmError {
         let message = format!("{} broke its protocol: {what}", self.shown);
-        self.without_key(LlmError::new(LlmErrorKind::Malformed, message))
+        LlmError::new(LlmErrorKind::Malformed, message)
     }
 
     /// Waits until the account's limits have room for a request of about this many tokens.
@@ -294,7 +271,7 @@ impl RemoteServer {
             _ => openai::reply(body),
         });
         if let Some(answer) = answer {
-            return Ok(self.answer_without_key(answer));
+            return Ok(answer);
         }
         // An error under status 200: its own JSON, or one wrapped into an event.
         let names_error = |body: &Value| body.get("error").is_some() || body["type"] == "error";

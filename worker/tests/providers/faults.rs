@@ -168,6 +168,13 @@ async fn the_key_never_stands_in_an_error() {
         assert!(error.message.contains("***"), "the service repeats it, {service:?}: {error}");
         assert!(!format!("{error:?}").contains(FAKE_KEY), "{service:?}");
     }
+    // Wherever a message is cut, no part of the key is left.
+    for padding in 440..500 {
+        let body = format!("{}{FAKE_KEY}", "x".repeat(padding));
+        let behaviour = Behaviour::Status { status: 400, headers: Vec::new(), body };
+        let error = error_of(FakeProviderConfig::open_ai(), behaviour, Timeouts::default()).await;
+        assert!(!error.message.contains(&FAKE_KEY[..8]), "{error}");
+    }
     let fake = FakeProvider::start(FakeProviderConfig::open_ai());
     let server = client(&fake, FakeService::OpenAi);
     assert!(!format!("{server:?}").contains(FAKE_KEY));
