@@ -67,40 +67,43 @@ async fn one_command_works_with_every_provider() {
 
 #[tokio::test]
 async fn the_key_is_in_nothing_that_a_whole_run_leaves_behind_or_shows() {
-    for (provider, config, model) in services() {
-        let site = Site::new(&[Document::new("guide", 12)]);
-        let nats = TestNats::start().await;
-        let service = FakeProvider::start(FakeProviderConfig { key: Some(FAKE_KEY.to_owned()), ..config });
-        // Errors of every kind are told, written down and sent around; some repeat the key.
-        for behaviour in [
-            Behaviour::KeyRefused,
-            Behaviour::RateLimited(RetryHint::Milliseconds(1)),
-            Behaviour::ServerError(500),
-            Behaviour::Refuse(format!("Why do you send {FAKE_KEY}?")),
-            Behaviour::Text(format!("Your key is {FAKE_KEY}.")),
-            Behaviour::Status { status: 400, headers: Vec::new(), body: format!("no {FAKE_KEY}") },
-        ] {
-            service.fault_next(behaviour);
-        }
-        let worker = Line::worker_of(&nats, &service, provider).args(["-v", "-v"]).start();
-        let run = generate(&site, provider, model).args(["-v", "-v"]).fleet(&nats).start();
-        let pids = [worker.pid(), run.pid()];
-        service.wait_for(|stats| stats.calls >= 1).await;
-        for pid in pids {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            assert!(!String::from_utf8_lossy(&line).contains(FAKE_KEY), "{provider}");
-        }
-        // The account that refused its key is left alone for minutes: a new worker tries at once.
-        worker.signal("TERM");
-        says_no_key(&worker.ends_with(0).await);
-        let worker = Line::worker_of(&nats, &service, provider).args(["-v", "-v"]).start();
-        let ended = run.ends_with(1).await;
-        says_no_key(&ended);
-        worker.signal("TERM");
-        says_no_key(&worker.ends_with(0).await);
-        assert_eq!(files_with(site.root(), FAKE_KEY), [""; 0], "{provider}");
-        assert_eq!(files_with(nats.directory(), FAKE_KEY), [""; 0], "{provider}");
+    let runs = services().map(|(provider, config, model)| leaves_no_key(provider, config, model));
+    futures_util::future::join_all(runs).await;
+}
+
+async fn leaves_no_key(provider: &str, config: FakeProviderConfig, model: &str) {
+    let site = Site::new(&[Document::new("guide", 12)]);
+    let nats = TestNats::start().await;
+    let service = FakeProvider::start(FakeProviderConfig { key: Some(FAKE_KEY.to_owned()), ..config });
+    // Errors of every kind are told, written down and sent around; some repeat the key.
+    for behaviour in [
+        Behaviour::KeyRefused,
+        Behaviour::RateLimited(RetryHint::Milliseconds(1)),
+        Behaviour::ServerError(500),
+        Behaviour::Refuse(format!("Why do you send {FAKE_KEY}?")),
+        Behaviour::Text(format!("Your key is {FAKE_KEY}.")),
+        Behaviour::Status { status: 400, headers: Vec::new(), body: format!("no {FAKE_KEY}") },
+    ] {
+        service.fault_next(behaviour);
     }
+    let worker = Line::worker_of(&nats, &service, provider).args(["-v", "-v"]).start();
+    let run = generate(&site, provider, model).args(["-v", "-v"]).fleet(&nats).start();
+    let pids = [worker.pid(), run.pid()];
+    service.wait_for(|stats| stats.calls >= 1).await;
+    for pid in pids {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&line).contains(FAKE_KEY), "{provider}");
+    }
+    // The account that refused its key is left alone for minutes: a new worker tries at once.
+    worker.signal("TERM");
+    says_no_key(&worker.ends_with(0).await);
+    let worker = Line::worker_of(&nats, &service, provider).args(["-v", "-v"]).start();
+    let ended = run.ends_with(1).await;
+    says_no_key(&ended);
+    worker.signal("TERM");
+    says_no_key(&worker.ends_with(0).await);
+    assert_eq!(files_with(site.root(), FAKE_KEY), [""; 0], "{provider}");
+    assert_eq!(files_with(nats.directory(), FAKE_KEY), [""; 0], "{provider}");
 }
 
 #[tokio::test]
