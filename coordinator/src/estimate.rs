@@ -36,6 +36,22 @@ impl Tokens {
     }
 }
 
+/// What a server must be able to hold at once: prompt, chunk, an earlier answer that is asked about again,
+/// and the answer, in tokens.
+pub(crate) fn context_tokens(settings: &GenerationSettings, longest_chunk: u32) -> u32 {
+    const EARLIER_ANSWER: u32 = 1500;
+    let prompt = &settings.prompt;
+    let own: u32 = [&prompt.system_message, &prompt.extra_instructions, &prompt.template]
+        .into_iter()
+        .flatten()
+        .map(|text| estimate_tokens(text))
+        .sum();
+    let output = settings.output_ceiling();
+    [BUILT_IN_PROMPT_TOKENS, own, longest_chunk, output.min(EARLIER_ANSWER), output]
+        .into_iter()
+        .fold(0, u32::saturating_add)
+}
+
 /// What a task with so many model calls takes at most, whatever happens.
 pub(crate) fn at_most(settings: &GenerationSettings, calls: u32, price: Option<Price>) -> TaskBound {
     let (calls, output) = (u64::from(calls.max(1)), u64::from(settings.output_ceiling()));

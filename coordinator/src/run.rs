@@ -13,7 +13,6 @@ use qa_shared::queue::{
     AcquireError, Jobs, Lease, LeaseHolder, Presence, Queue, ResultsConsumer, Tasks, ensure,
 };
 use qa_shared::shutdown::Shutdown;
-use qa_shared::tokens::{BUILT_IN_PROMPT_TOKENS, estimate_tokens};
 use qa_worker::config::ways_to_set_key;
 use qa_worker::driver::WorkerSetup;
 use tokio::task::JoinHandle;
@@ -33,7 +32,7 @@ use crate::plan::{Plan, PlanInput, plan};
 use crate::progress::{Reporter, Screen};
 use crate::run_error::RunError;
 use crate::speed::Speed;
-use crate::{reconcile, report};
+use crate::{estimate, reconcile, report};
 
 /// Chunks whose pairs a sample shows.
 const EXAMPLES: usize = 5;
@@ -317,7 +316,7 @@ impl JobRun<'_> {
             pool: self.config.pool.clone(),
             provider: self.config.settings.provider,
             model: self.config.settings.model.clone(),
-            context_tokens: context_tokens(self.config, longest_chunk_tokens),
+            context_tokens: estimate::context_tokens(&self.config.settings, longest_chunk_tokens),
             host: self.me.host.clone(),
             directory: self.ground.qa_dir.display().to_string(),
             updated_at_ms: clock::unix_millis(),
@@ -425,20 +424,4 @@ fn finish_of(end: End) -> Result<crate::core::Finish, RunError> {
         }
         End::LeftAtOnce => Err(RunError::new(ExitCode::SecondSignal, "left at once; go on with --resume")),
     }
-}
-
-/// What a server must be able to hold at once: prompt, chunk, an earlier answer that is asked about again,
-/// and the answer, in tokens.
-fn context_tokens(config: &GenerateConfig, longest_chunk: u32) -> u32 {
-    const EARLIER_ANSWER: u32 = 1500;
-    let prompt = &config.settings.prompt;
-    let own: u32 = [&prompt.system_message, &prompt.extra_instructions, &prompt.template]
-        .into_iter()
-        .flatten()
-        .map(|text| estimate_tokens(text))
-        .sum();
-    let output = config.settings.output_ceiling();
-    [BUILT_IN_PROMPT_TOKENS, own, longest_chunk, output.min(EARLIER_ANSWER), output]
-        .into_iter()
-        .fold(0, u32::saturating_add)
 }
