@@ -19,6 +19,13 @@ impl Secret {
         &self.0
     }
 
+    /// Whether it is long enough to be looked for in texts without meeting words: some servers of one's own
+    /// have keys such as `none`.
+    pub fn is_unmistakable(&self) -> bool {
+        const LEAST: usize = 16;
+        self.0.len() >= LEAST
+    }
+
     /// What others sent, with `***` where this secret stands in it.
     #[must_use]
     pub fn redacted_bytes(&self, bytes: Vec<u8>) -> Vec<u8> {

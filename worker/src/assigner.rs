@@ -105,6 +105,9 @@ impl Assigner {
         memory.last_inventory = Some(Instant::now());
         match self.server.asked(answer) {
             Some(Reachability::Came) => {
+                // Perhaps it is another one now, or was started with other settings.
+                self.server.client.forget();
+                memory.infos.clear();
                 let presence = self.server.presence();
                 tracing::info!(
                     server = %self.server.url,
@@ -169,7 +172,7 @@ impl Assigner {
             let has_model = self.server.model(&served).is_some()
                 || match &self.server.client {
                     Client::Ollama(_) => self.pull && may_ask && self.pull_model(&served, memory).await,
-                    client if client.is_hosted() => may_ask && self.service_has(&served, memory).await,
+                    client if client.has_long_list() => may_ask && self.service_has(&served, memory).await,
                     Client::Remote(_) => false,
                 };
             if has_model {
@@ -343,7 +346,7 @@ impl Assigner {
         };
         if !info.completion {
             let message = format!("model {served} does not generate text (no `completion` capability)");
-            return Err(LlmError { kind: LlmErrorKind::Rejected, message });
+            return Err(LlmError::new(LlmErrorKind::Rejected, message));
         }
         memory.infos.insert(served.to_owned(), info.clone());
         let before = memory.contexts.get(served).copied();

@@ -20,10 +20,12 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::assigner::Assignment;
+use crate::disposition::ACCOUNT_PAUSE;
 use crate::driver::WorkerSetup;
+use crate::llm::LlmError;
 use crate::process::{self, Processed, Processing};
+use crate::progress::{TaskProgress, UnfinishedTasks};
 use crate::server::Server;
-use crate::spent::SpentBefore;
 
 /// Notes left by this many vanished workers make a task poison.
 const POISON_AT: usize = 5;
@@ -37,11 +39,18 @@ enum Settlement {
     Discard,
 }
 
-/// A task that this many servers failed at is the task's own fault.
-const FAULTY_SERVERS: u64 = 4;
+/// At so many tries servers may fail before the task counts as failed: the task may be the cause.
+const FAULTY_TRIES: u32 = 4;
+/// The same where a try takes all the time that a task may take.
+const SLOW_TRIES: u32 = 2;
 
-fn is_server_fault(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Failed { failure } if failure.reason == FailureReason::ServerError)
+/// How many tries a failure takes that the server may be the cause of; none where it is not.
+fn tries_for(outcome: &Outcome) -> Option<u32> {
+    match outcome {
+        Outcome::Failed { failure } if failure.reason == FailureReason::ServerError => Some(FAULTY_TRIES),
+        Outcome::Failed { failure } if failure.reason == FailureReason::Deadline => Some(SLOW_TRIES),
+        Outcome::Failed { .. } | Outcome::Completed { .. } => None,
+    }
 }
 
 /// What it takes to attend to deliveries.
@@ -53,8 +62,8 @@ pub(crate) struct Attendant {
     pub(crate) presence: Presence,
     pub(crate) jobs: watch::Receiver<Arc<BTreeMap<JobId, JobEntry>>>,
     pub(crate) shutdown: Shutdown,
-    /// What tasks cost here before they were handed back.
-    pub(crate) spent_before: SpentBefore,
+    /// How far tasks had come here before they were handed back.
+    pub(crate) unfinished: UnfinishedTasks,
     /// Acks and hand-backs that wait for their confirmation.
     pub(crate) settling: TaskTracker,
 }
@@ -113,6 +122,18 @@ pub(crate) async fn attend(attendant: &Attendant, server: &Server, work: &Assign
             Settlement::Discard => delivery.discard().await,
         });
     });
+}
+
+/// The other slots meet the same trouble; it is told once.
+fn tell_closed(server: &Server, reason: &str, closed_for: Option<Duration>) {
+    if let Some(wait) = closed_for {
+        tracing::warn!(
+            server = %server.url,
+            reason,
+            wait_s = wait.as_secs_f64().round(),
+            "LLM server cannot take tasks at the moment, handing them back"
+        );
+    }
 }
 
 fn settled<E: std::fmt::Display>(outcome: Result<(), E>) {
@@ -175,25 +196,27 @@ impl Attendant {
             limits: self.setup.limits,
             deadline: Some(deadline),
         };
+        let mut progress = self.unfinished.take(key);
         let processed = tokio::select! {
-            processed = process::process(&task, &server.client, &processing) => processed,
+            processed = process::process(&task, &server.client, &processing, &mut progress) => processed,
             () = self.cancelled(&key.job) => return End::Discard,
             () = self.drained() => return End::HandBack(None),
         };
         match processed {
-            Processed::Result { outcome, mut spent, unusable } => {
-                spent.add(self.spent_before.take(key));
-                if is_server_fault(&outcome) {
+            Processed::Result { outcome, spent, last_error, unusable } => {
+                if let Some(tries) = tries_for(&outcome) {
                     server.close_for_a_while(None);
                     server.doubt();
+                    progress.faults += 1;
                     // The server may be broken, not the chunk: let others try before the chunk counts as failed.
-                    if delivery.deliveries < FAULTY_SERVERS {
-                        self.spent_before.keep(key, spent);
+                    if progress.faults < tries {
+                        self.unfinished.keep(key, progress);
                         tracing::warn!(server = %server.url, task = %key, "LLM server failed, handing the task back");
                         return End::HandBack(Some(Duration::from_millis(500)));
                     }
                 } else {
                     server.finished(spent.usage.output_tokens);
+                    Self::learn(server, last_error.as_ref(), spent.attempts);
                 }
                 End::Store(Box::new(TaskResult {
                     key: key.clone(),
@@ -212,26 +235,31 @@ impl Attendant {
                     unusable,
                 }))
             }
-            Processed::HandBack { cause, message, after, spent } => {
-                self.spent_before.keep(key, spent);
-                // The other slots meet the same trouble; it is told once.
+            Processed::HandBack { cause, message, after } => {
+                self.unfinished.keep(key, progress);
                 let closed = if cause.is_about_the_account() {
                     server.suspend(message.clone(), after)
                 } else {
                     server.close_for_a_while(Some(after))
                 };
-                if let Some(wait) = closed {
-                    tracing::warn!(
-                        server = %server.url,
-                        reason = message,
-                        wait_s = wait.as_secs_f64().round(),
-                        "LLM server cannot take tasks at the moment, handing them back"
-                    );
-                }
+                tell_closed(server, &message, closed);
                 server.doubt();
                 // At once: another server may be free. This one asks for nothing meanwhile.
                 End::HandBack(Some(Duration::from_millis(500)))
             }
+        }
+    }
+
+    /// What a task with a result says about its server: an answer that it is well, an error about the account
+    /// that nothing more will come of it.
+    fn learn(server: &Server, last_error: Option<&LlmError>, attempts: u32) {
+        match last_error {
+            None if attempts > 0 => server.recovered(),
+            Some(error) if error.kind.is_about_the_account() => {
+                let closed = server.suspend(error.message.clone(), ACCOUNT_PAUSE);
+                tell_closed(server, &error.message, closed);
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -256,8 +284,9 @@ impl Attendant {
                 error => {
                     tracing::error!(
                         task = %result.key, %error,
-                        "result could not be stored, the task will be done again"
+                        "result could not be stored, the task comes again"
                     );
+                    self.unfinished.keep(&result.key, TaskProgress::of(&result));
                     return Settlement::HandBack(None);
                 }
             }

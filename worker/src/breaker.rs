@@ -10,8 +10,9 @@ use qa_shared::backoff::Backoff;
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause that nobody asked for.
 const LONGEST: Duration = Duration::from_secs(60);
-/// A trial that came to nothing, because there was no task, may be repeated after this long.
-const TRIAL: Duration = Duration::from_secs(1);
+/// A trial that came to nothing, because there was no task, may be repeated after this long: a slot waits for a
+/// task for five seconds.
+const TRIAL: Duration = Duration::from_secs(6);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -81,10 +82,14 @@ impl Breaker {
 
     /// There was trouble: opens for `asked_for` or the back-off's next pause, whichever is longer, of which
     /// `chance` (0 to 1) takes a part, so that many workers do not return at once. Returns for how long;
-    /// nothing if it was open already.
+    /// nothing if it was open already for about as long.
     pub fn trip(&mut self, now: Duration, asked_for: Option<Duration>, chance: f64) -> Option<Duration> {
-        if self.is_open(now) {
-            return None;
+        if let State::Open { until } = self.state
+            && now < until
+        {
+            let longer = asked_for.filter(|asked| *asked > until.saturating_sub(now) * 2)?;
+            self.state = State::Open { until: now + longer };
+            return Some(longer);
         }
         let pause = self.backoff.next().unwrap_or(LONGEST).mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0);
         let pause = pause.max(asked_for.unwrap_or_default());
@@ -118,12 +123,21 @@ mod tests {
     }
 
     #[test]
+    fn worse_news_keep_it_open_for_longer() {
+        let mut breaker = Breaker::default();
+        assert_eq!(breaker.trip(s(0), None, 0.0), Some(s(1)));
+        assert_eq!(breaker.trip(s(0), Some(s(300)), 0.0), Some(s(300)));
+        assert_eq!(breaker.trip(s(1), Some(s(300)), 0.0), None, "the other slots meet the same");
+        assert_eq!(breaker.gate(s(299)), Gate::Wait { until: s(300) });
+    }
+
+    #[test]
     fn a_trial_without_a_task_is_repeated() {
         let mut breaker = Breaker::default();
         breaker.trip(s(0), None, 0.0);
         assert_eq!(breaker.gate(s(5)), Gate::Go);
-        assert_eq!(breaker.gate(s(5)), Gate::Wait { until: s(6) });
-        assert_eq!(breaker.gate(s(6)), Gate::Go);
+        assert_eq!(breaker.gate(s(5)), Gate::Wait { until: s(11) });
+        assert_eq!(breaker.gate(s(11)), Gate::Go);
     }
 
     #[test]

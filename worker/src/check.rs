@@ -3,6 +3,7 @@
 //! It talks to models as the work itself does, so that what works here works there. It must not touch the
 //! queue.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -14,17 +15,17 @@ use crate::answer::parse;
 use crate::config::{ModelChoice, Serving};
 use crate::llm::client::Client;
 use crate::llm::http::{HttpError, Timeouts};
-use crate::llm::{ChatRequest, LlmError, LlmServer};
+use crate::llm::{ChatRequest, Finish, LlmError, LlmErrorKind, LlmServer};
 use crate::prompt::{CHUNK_END, CHUNK_START, answer_schema};
 use crate::setup;
 
 /// What the models are asked about.
 const CHUNK: &str = "The boiler of the Corvina 300 must be descaled every 200 hours of operation. \
 If it is not, the display shows the error E07 and the heating is switched off.";
-/// Room for one pair, and for some reasoning where a model cannot do without.
-const MOST_OUTPUT: u32 = 1024;
+/// Room for one pair, and for the reasoning of models that cannot do without.
+const MOST_OUTPUT: u32 = 4096;
 /// The context that Ollama loads a model with for this.
-const CONTEXT: u32 = 4096;
+const CONTEXT: u32 = 8192;
 
 /// What one server is like with one model.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -49,6 +50,9 @@ pub struct Finding {
     pub note: Option<String>,
     /// Whether everything that was tried works.
     pub works: bool,
+    /// Whether the service does not have the model.
+    #[serde(skip)]
+    lacks_model: bool,
 }
 
 /// Looks at every server, all at once, and at its models one after the other.
@@ -62,7 +66,13 @@ pub async fn check(serving: &Serving, models: &[ModelChoice]) -> Result<Vec<Find
         .map(|server| setup::client(server, &table, timeouts))
         .collect::<Result<_, _>>()?;
     let looking = clients.iter().map(|client| look_at(client, models));
-    Ok(futures_util::future::join_all(looking).await.into_iter().flatten().collect())
+    let mut findings: Vec<Finding> =
+        futures_util::future::join_all(looking).await.into_iter().flatten().collect();
+    // A named model is somebody's: that the other services do not have it is no defect.
+    let working: HashSet<Option<String>> =
+        findings.iter().filter(|finding| finding.works).map(|finding| finding.model.clone()).collect();
+    findings.retain(|finding| !finding.lacks_model || !working.contains(&finding.model));
+    Ok(findings)
 }
 
 async fn look_at(client: &Client, models: &[ModelChoice]) -> Vec<Finding> {
@@ -144,7 +154,11 @@ async fn try_model(client: &Client, model: &str, finding: Finding) -> Finding {
             note: written.problem,
             ..finding
         },
-        Err(error) => Finding { note: Some(error.message), ..finding },
+        Err(error) => Finding {
+            lacks_model: error.kind == LlmErrorKind::ModelNotFound,
+            note: Some(error.message),
+            ..finding
+        },
     }
 }
 
@@ -187,11 +201,17 @@ async fn write_pair(client: &Client, model: &str) -> Result<Written, LlmError> {
     let tokens = reply.usage.output_tokens;
     let tokens_per_second =
         (milliseconds > 0 && tokens > 0).then(|| tokens as f64 / (milliseconds as f64 / 1000.0));
-    let parsed = parse(&reply.content, 1, &[]);
-    let problem = parsed.pairs.is_empty().then(|| {
-        let start: String = reply.content.chars().take(120).collect();
-        format!("its answer holds no pair (it ended by {:?}): {start:?}", reply.finish)
-    });
+    let pairs = parse(&reply.content, 1, &[]).pairs;
+    let start: String = reply.content.chars().take(120).collect();
+    let problem = match reply.finish {
+        Finish::Refused(reason) => Some(format!("it declines to answer: {reason}")),
+        Finish::Stop if pairs.is_empty() => Some(format!("its answer holds no pair: {start:?}")),
+        Finish::Length if pairs.is_empty() => {
+            Some(format!("{MOST_OUTPUT} tokens were too few for its answer, reasoning included"))
+        }
+        Finish::Other(reason) if pairs.is_empty() => Some(format!("it ended its answer by `{reason}`")),
+        Finish::Stop | Finish::Length | Finish::Other(_) => None,
+    };
     Ok(Written { context, took, tokens_per_second, problem })
 }
 

@@ -84,8 +84,14 @@ pub(crate) fn read(
         let urls = read_urls(reader, &OPENAI_BASE_URL, &args.openai_base_url, |text| {
             normalise_api_url(text, "/v1", true)
         });
+        let (theirs, mine): (Vec<_>, Vec<_>) = urls.iter().partition(|url| is_openai(url.expose()));
+        if !theirs.is_empty() && !mine.is_empty() && key.is_some() {
+            let problem = "OpenAI's own address stands beside others, which would get its key";
+            let remedy = "name either OpenAI's or those of your own; another worker can serve the rest";
+            reader.mistake(Mistake::new(&OPENAI_BASE_URL, problem).remedy(remedy));
+        }
         for url in urls {
-            if url.expose().starts_with("https://api.openai.com/") {
+            if is_openai(url.expose()) {
                 hosted.extend(key.clone().map(|key| server(Service::OpenAi, url, Some(key))));
             } else {
                 own.push(server(Service::Compatible, url, key.clone()));
@@ -129,6 +135,12 @@ pub(crate) fn read(
     servers.append(&mut hosted);
     set_limits(reader, args, &mut servers);
     servers
+}
+
+/// Whether an address is one of OpenAI's own, of which some are regional.
+fn is_openai(url: &str) -> bool {
+    let host = url.strip_prefix("https://").and_then(|rest| rest.split(['/', ':']).next());
+    host.is_some_and(|host| host == "api.openai.com" || host.ends_with(".api.openai.com"))
 }
 
 fn server(service: Service, url: Address, key: Option<Secret>) -> ServerSettings {

@@ -137,7 +137,7 @@ impl HandBackCause {
 }
 
 /// After this long a key or a quota is tried again: somebody may have mended it.
-const ACCOUNT_PAUSE: Duration = Duration::from_secs(300);
+pub const ACCOUNT_PAUSE: Duration = Duration::from_secs(300);
 
 /// Decides what is next, and brings the tally up to date with `outcome`.
 pub fn decide(outcome: &CallOutcome, tally: &mut Tally, limits: &Limits) -> Next {
@@ -226,6 +226,7 @@ fn after_error(error: &LlmError, tally: &mut Tally, limits: &Limits) -> Next {
         LlmErrorKind::KeyRefused => hand_back(HandBackCause::KeyRefused, error, ACCOUNT_PAUSE),
         LlmErrorKind::QuotaExhausted => hand_back(HandBackCause::QuotaExhausted, error, ACCOUNT_PAUSE),
         LlmErrorKind::PromptTooLong => fail_or_accept(FailureReason::PromptTooLong, error, tally),
+        LlmErrorKind::Refused => fail_or_accept(FailureReason::Refused, error, tally),
         LlmErrorKind::Rejected => fail_or_accept(FailureReason::Rejected, error, tally),
         LlmErrorKind::ServerFault
         | LlmErrorKind::Malformed

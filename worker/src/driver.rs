@@ -19,8 +19,8 @@ use crate::attend::{self, Attendant};
 use crate::disposition::Limits;
 use crate::heartbeat;
 use crate::pools::Restrictions;
+use crate::progress::UnfinishedTasks;
 use crate::server::Server;
-use crate::spent::SpentBefore;
 
 /// How long a free slot waits for a task in one request.
 const PATIENT: Duration = Duration::from_secs(5);
@@ -67,7 +67,7 @@ pub async fn run(setup: WorkerSetup, queue: Queue, shutdown: Shutdown) {
         presence: Presence::new(&queue),
         jobs: jobs.receiver(),
         shutdown: shutdown.clone(),
-        spent_before: SpentBefore::default(),
+        unfinished: UnfinishedTasks::default(),
         settling: TaskTracker::new(),
     });
     for server in &setup.servers {

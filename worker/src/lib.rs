@@ -22,7 +22,7 @@ pub mod llm;
 mod pair_check;
 pub mod pools;
 pub mod process;
+pub mod progress;
 pub mod prompt;
 pub mod server;
 pub mod setup;
-pub mod spent;

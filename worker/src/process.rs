@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use qa_shared::model::{Failure, FailureReason, Outcome, Pair, Task, UnusableAnswer, Usage};
+use qa_shared::model::{Failure, FailureReason, Outcome, Task, UnusableAnswer};
 
 use crate::answer::{Parsed, describe, parse};
 use crate::disposition::{CallOutcome, HandBackCause, Limits, Next, Tally, decide};
-use crate::llm::{ChatReply, ChatRequest, Finish, LlmServer, Message, Role};
+use crate::llm::{ChatReply, ChatRequest, Finish, LlmError, LlmErrorKind, LlmServer, Message, Role};
+use crate::progress::{Spent, TaskProgress};
 use crate::prompt::{self, Prompt, answer_schema, estimate_conversation};
-use crate::spent::Spent;
 
 /// Unusable answers that travel with a result at most.
 const MAX_UNUSABLE: usize = 3;
@@ -45,8 +45,10 @@ pub enum Processed {
     Result {
         /// Pairs or a failure.
         outcome: Outcome,
-        /// What it took.
+        /// What it took, with all its tries here.
         spent: Spent,
+        /// What went wrong last, if the last model call gave no answer.
+        last_error: Option<LlmError>,
         /// Answers that held nothing usable, each bounded, the last few only.
         unusable: Vec<UnusableAnswer>,
     },
@@ -58,13 +60,17 @@ pub enum Processed {
         message: String,
         /// How long the server should be left alone.
         after: Duration,
-        /// What was spent in vain, for the metrics.
-        spent: Spent,
     },
 }
 
-/// Works on a task until there is a result or the server cannot go on.
-pub async fn process<S: LlmServer>(task: &Task, server: &S, processing: &Processing) -> Processed {
+/// Works on a task until there is a result or the server cannot go on. `progress` is how far it has come before,
+/// and is kept up to date with each model call.
+pub async fn process<S: LlmServer>(
+    task: &Task,
+    server: &S,
+    processing: &Processing,
+    progress: &mut TaskProgress,
+) -> Processed {
     let settings = &task.settings;
     let asked = settings.questions_per_chunk;
     if task.text.trim().is_empty() {
@@ -79,7 +85,9 @@ pub async fn process<S: LlmServer>(task: &Task, server: &S, processing: &Process
     if let Some(message) = surely_too_long(&prompt, processing.num_ctx) {
         return not_asked(FailureReason::PromptTooLong, message);
     }
-    let attempts = task.max_calls.unwrap_or(u32::MAX).clamp(1, processing.limits.attempts);
+    // A budget counts on so many calls for the task, not for each try.
+    let calls_left = task.max_calls.unwrap_or(u32::MAX).saturating_sub(progress.spent.attempts);
+    let attempts = calls_left.min(processing.limits.attempts);
     let limits = Limits { attempts, ..processing.limits };
     let mut session = Session {
         request: ChatRequest {
@@ -94,12 +102,24 @@ pub async fn process<S: LlmServer>(task: &Task, server: &S, processing: &Process
             seed: None,
         },
         prompt,
-        pairs: Vec::new(),
-        tally: Tally { asked, ..Tally::default() },
-        usage: Usage::default(),
+        tally: Tally { asked, have: count(progress.pairs.len()), ..Tally::default() },
+        progress,
+        last_error: None,
         unusable: VecDeque::new(),
         last_answer: String::new(),
     };
+    let have = session.tally.have;
+    if have >= asked || (attempts == 0 && have > 0) {
+        return session.accept();
+    }
+    if attempts == 0 {
+        let message = "the model calls that the budget counts on are used up".to_owned();
+        return session
+            .result(Outcome::Failed { failure: Failure { reason: FailureReason::NoUsableAnswer, message } });
+    }
+    if have > 0 {
+        session.ask_again("some pairs are still missing", asked - have, false);
+    }
     loop {
         let call = session.call(server);
         let outcome = match processing.deadline {
@@ -107,16 +127,15 @@ pub async fn process<S: LlmServer>(task: &Task, server: &S, processing: &Process
             None => Ok(call.await),
         };
         let Ok(outcome) = outcome else { return session.out_of_time() };
+        let before = session.tally.attempts;
         let next = decide(&outcome, &mut session.tally, &limits);
+        session.progress.spent.attempts += session.tally.attempts - before;
         tracing::debug!(task = %task.key, tally = ?session.tally, ?next, "model call finished");
         match next {
-            Next::Accept => {
-                let pairs = std::mem::take(&mut session.pairs);
-                return session.result(Outcome::Completed { pairs });
-            }
+            Next::Accept => return session.accept(),
             Next::Fail(failure) => return session.result(Outcome::Failed { failure }),
             Next::HandBack { cause, message, after } => {
-                return Processed::HandBack { cause, message, after, spent: session.spent() };
+                return Processed::HandBack { cause, message, after };
             }
             Next::Hold { at_least, spread } => {
                 tokio::time::sleep(at_least + spread.mul_f64(rand::random())).await;
@@ -127,34 +146,41 @@ pub async fn process<S: LlmServer>(task: &Task, server: &S, processing: &Process
 }
 
 /// The work on one task.
-struct Session {
+struct Session<'a> {
     request: ChatRequest,
     prompt: Prompt,
-    pairs: Vec<Pair>,
+    progress: &'a mut TaskProgress,
     tally: Tally,
-    usage: Usage,
+    last_error: Option<LlmError>,
     unusable: VecDeque<UnusableAnswer>,
     last_answer: String,
 }
 
-impl Session {
+impl Session<'_> {
     async fn call<S: LlmServer>(&mut self, server: &S) -> CallOutcome {
         match server.chat(&self.request).await {
-            Ok(reply) => self.judge(reply),
-            Err(error) => CallOutcome::Error(error),
+            Ok(reply) => {
+                self.last_error = None;
+                self.judge(reply)
+            }
+            Err(error) => {
+                self.progress.spent.usage.add(error.usage);
+                self.last_error = Some(error.clone());
+                CallOutcome::Error(error)
+            }
         }
     }
 
     fn judge(&mut self, reply: ChatReply) -> CallOutcome {
         tracing::debug!(finish = ?reply.finish, usage = ?reply.usage, "model answered");
-        self.usage.add(reply.usage);
+        self.progress.spent.usage.add(reply.usage);
         let missing = usize::try_from(self.tally.asked.saturating_sub(self.tally.have)).unwrap_or(usize::MAX);
         let Parsed { pairs, problems, truncated } = match &reply.finish {
             // Whatever stands beside a refusal is no pair.
             Finish::Refused(_) => Parsed { pairs: Vec::new(), problems: Vec::new(), truncated: false },
-            _ => parse(&reply.content, missing, &self.pairs),
+            _ => parse(&reply.content, missing, &self.progress.pairs),
         };
-        let new_pairs = u32::try_from(pairs.len()).unwrap_or(u32::MAX);
+        let new_pairs = count(pairs.len());
         if pairs.is_empty() {
             let mut reason = describe(&problems);
             if let Finish::Refused(why) = &reply.finish {
@@ -175,7 +201,7 @@ impl Session {
                 self.unusable.pop_front();
             }
         }
-        self.pairs.extend(pairs);
+        self.progress.pairs.extend(pairs);
         self.last_answer = reply.content;
         CallOutcome::Answered { finish: reply.finish, new_pairs, problems, truncated }
     }
@@ -183,7 +209,7 @@ impl Session {
     /// The conversation goes on after the model's last answer. What came before that is left out: the pairs
     /// that were good are named in the follow-up.
     fn ask_again(&mut self, reason: &str, missing: u32, shorter: bool) {
-        let mut follow_up = prompt::reask(reason, &self.pairs, missing);
+        let mut follow_up = prompt::reask(reason, &self.progress.pairs, missing);
         if shorter {
             follow_up.push_str("\nKeep questions and answers short: the last reply ran out of room.");
         }
@@ -207,29 +233,35 @@ impl Session {
         self.request.schema = Some(answer_schema(missing));
     }
 
-    fn spent(&self) -> Spent {
-        Spent { attempts: self.tally.attempts, usage: self.usage }
-    }
-
     /// The call that the deadline ended counts too.
     fn out_of_time(mut self) -> Processed {
-        self.tally.attempts += 1;
-        let pairs = std::mem::take(&mut self.pairs);
-        if !pairs.is_empty() {
-            return self.result(Outcome::Completed { pairs });
-        }
+        self.progress.spent.attempts += 1;
         let message = "no answer within the time that a task may take (--task-timeout)".to_owned();
+        self.last_error = Some(LlmError::new(LlmErrorKind::Timeout, message.clone()));
+        if !self.progress.pairs.is_empty() {
+            return self.accept();
+        }
         self.result(Outcome::Failed { failure: Failure { reason: FailureReason::Deadline, message } })
     }
 
+    fn accept(self) -> Processed {
+        let pairs = self.progress.pairs.clone();
+        self.result(Outcome::Completed { pairs })
+    }
+
     fn result(self, outcome: Outcome) -> Processed {
-        Processed::Result { outcome, spent: self.spent(), unusable: self.unusable.into() }
+        let (spent, last_error) = (self.progress.spent, self.last_error);
+        Processed::Result { outcome, spent, last_error, unusable: self.unusable.into() }
     }
 }
 
 fn not_asked(reason: FailureReason, message: String) -> Processed {
     let outcome = Outcome::Failed { failure: Failure { reason, message } };
-    Processed::Result { outcome, spent: Spent::default(), unusable: Vec::new() }
+    Processed::Result { outcome, spent: Spent::default(), last_error: None, unusable: Vec::new() }
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 fn opening(prompt: &Prompt) -> Vec<Message> {

@@ -170,12 +170,17 @@ impl Server {
         }
     }
 
+    /// It gave an answer: it takes tasks again, all at once.
+    pub fn recovered(&self) {
+        let mut state = self.state();
+        state.breaker.succeeded();
+        state.account_problem = None;
+    }
+
     /// Takes a finished task's figures.
     pub fn finished(&self, output_tokens: u64) {
         self.finished.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
-        state.breaker.succeeded();
-        state.account_problem = None;
         let now = Instant::now();
         state.generated.push_back((now, output_tokens));
         while state.generated.front().is_some_and(|(when, _)| now.duration_since(*when) > SPEED_WINDOW) {

@@ -14,7 +14,7 @@ use qa_worker::disposition::{HandBackCause, Limits};
 use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::ollama::OllamaServer;
 use qa_worker::process::{Processed, Processing, process};
-use qa_worker::spent::Spent;
+use qa_worker::progress::{Spent, TaskProgress};
 use serde_json::Value;
 
 const TEXT: &str = "A stream stores messages until limits or acks remove them.";
@@ -59,7 +59,12 @@ async fn work(fake: &FakeOllama, task: &Task) -> Processed {
 
 async fn work_with(fake: &FakeOllama, task: &Task, timeouts: Timeouts) -> Processed {
     let server = OllamaServer::new(&fake.url(), timeouts, None).unwrap();
-    process(task, &server, &processing()).await
+    let mut progress = TaskProgress::default();
+    let processed = process(task, &server, &processing(), &mut progress).await;
+    if matches!(processed, Processed::HandBack { .. }) {
+        assert_eq!(progress.spent.attempts, 0, "what the server does to everybody is no attempt");
+    }
+    processed
 }
 
 /// A server whose first calls behave like this.
@@ -87,10 +92,7 @@ fn failed(processed: Processed) -> (FailureReason, String, u32) {
 
 fn handed_back(processed: &Processed) -> HandBackCause {
     match processed {
-        Processed::HandBack { cause, spent, .. } => {
-            assert_eq!(spent.attempts, 0, "what the server does to everybody is no attempt");
-            *cause
-        }
+        Processed::HandBack { cause, .. } => *cause,
         Processed::Result { .. } => panic!("{processed:?}"),
     }
 }
@@ -350,7 +352,8 @@ async fn pairs_depend_on_the_chunk_and_not_on_time_or_neighbours() {
     let server = OllamaServer::new(&fake.url(), Timeouts::default(), None).unwrap();
     let limits = Limits { holds: 100, ..processing().limits };
     let processing = Processing { limits, ..processing() };
-    let all = join_all(tasks.iter().map(|task| process(task, &server, &processing))).await;
+    let work = async |task| process(task, &server, &processing, &mut TaskProgress::default()).await;
+    let all = join_all(tasks.iter().map(work)).await;
     for (task, processed) in tasks.iter().zip(all) {
         if task.text.contains("POISON") {
             assert_eq!(failed(processed).0, FailureReason::NoUsableAnswer);
@@ -359,4 +362,32 @@ async fn pairs_depend_on_the_chunk_and_not_on_time_or_neighbours() {
         }
     }
     assert!(fake.stats().max_generating <= 3);
+}
+
+#[tokio::test]
+async fn what_a_task_has_cost_and_given_is_kept_while_it_goes_from_try_to_try() {
+    let fake = faulty([Behaviour::Fewer(1), Behaviour::Drop]);
+    let server = OllamaServer::new(&fake.url(), Timeouts::default(), None).unwrap();
+    let mut progress = TaskProgress::default();
+    let first = process(&task(TEXT), &server, &processing(), &mut progress).await;
+    assert_eq!(handed_back(&first), HandBackCause::Unreachable);
+    assert_eq!((progress.spent.attempts, progress.pairs.len()), (1, 1));
+    let (pairs, spent) = completed(process(&task(TEXT), &server, &processing(), &mut progress).await);
+    assert_eq!((pairs.len(), spent.attempts), (3, 2));
+    let asked = fake.stats().last_body()["format"]["properties"]["pairs"]["maxItems"].clone();
+    assert_eq!(asked, 2, "only the missing ones are asked for");
+}
+
+#[tokio::test]
+async fn the_calls_that_a_budget_counts_on_are_those_of_all_tries() {
+    let fake = FakeOllama::start(FakeConfig::default());
+    fake.respond_with(|_| Behaviour::Text("no".to_owned()));
+    let server = OllamaServer::new(&fake.url(), Timeouts::default(), None).unwrap();
+    let limited = Task { max_calls: Some(3), ..task(TEXT) };
+    let mut progress = TaskProgress::default();
+    progress.spent.attempts = 2;
+    failed(process(&limited, &server, &processing(), &mut progress).await);
+    assert_eq!(fake.stats().chat_calls, 1);
+    let (reason, message, _) = failed(process(&limited, &server, &processing(), &mut progress).await);
+    assert_eq!((reason, fake.stats().chat_calls), (FailureReason::NoUsableAnswer, 1), "{message}");
 }

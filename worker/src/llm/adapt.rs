@@ -18,6 +18,9 @@ pub(super) struct Adapted {
     pub(super) what: &'static str,
 }
 
+/// What is done only once, since it could go to and fro.
+pub(super) const RENAMED: &str = "wants the output ceiling under its other name";
+
 /// Names under which services speak of the form of an answer.
 const FORMAT: &[&str] = &[
     "response_format",
@@ -70,7 +73,7 @@ pub(super) fn adapt(
             OutputLimit::MaxCompletionTokens => OutputLimit::MaxTokens,
         };
         traits.output_limit = other;
-        "wants the output ceiling under its other name"
+        RENAMED
     } else if names(&["reasoning_effort", "reasoning.effort"]) && sent("/reasoning_effort") {
         let refused = traits.level(wish);
         traits.levels.retain(|level| Some(*level) != refused);
@@ -94,10 +97,10 @@ pub(super) fn adapt(
             }
         }
     } else if names(THINKING) && (sent("/thinking") || sent("/output_config/effort")) {
-        calm_claude(&mut traits);
+        calm_claude(&mut traits, body["thinking"]["type"] == "disabled");
         "does not take this way of saying how much it may think"
     } else if names(THINKING) && sent("/generationConfig/thinkingConfig") {
-        calm_gemini(&mut traits);
+        calm_gemini(&mut traits, wish);
         "does not take this way of saying how much it may think"
     } else {
         return None;
@@ -126,22 +129,27 @@ fn lower(service: Service, structured: Structured) -> Structured {
 }
 
 /// Budget, then adaptive, then nothing at all.
-fn calm_claude(traits: &mut ModelTraits) {
+fn calm_claude(traits: &mut ModelTraits, says_disabled: bool) {
     match (traits.reasoning, traits.off) {
         (ReasoningControl::Budget, _) => traits.reasoning = ReasoningControl::Adaptive,
-        (ReasoningControl::Adaptive, ReasoningOff::Disabled) => traits.off = ReasoningOff::Impossible,
+        (ReasoningControl::Adaptive, ReasoningOff::Disabled) if says_disabled => {
+            traits.off = ReasoningOff::Impossible;
+        }
         _ => traits.reasoning = ReasoningControl::None,
     }
 }
 
-/// The smallest budget, then levels, then nothing at all.
-fn calm_gemini(traits: &mut ModelTraits) {
+/// The smallest budget, then one level after the other, then nothing at all.
+fn calm_gemini(traits: &mut ModelTraits, wish: Option<Reasoning>) {
     const LEAST_OF_PRO: u32 = 128;
     if traits.reasoning == ReasoningControl::Budget && traits.least_budget < LEAST_OF_PRO {
         traits.least_budget = LEAST_OF_PRO;
     } else if traits.reasoning == ReasoningControl::Budget {
         traits.reasoning = ReasoningControl::Effort;
         traits.levels = vec![Reasoning::Low, Reasoning::Medium, Reasoning::High];
+    } else if traits.levels.len() > 1 {
+        let refused = traits.level(wish);
+        traits.levels.retain(|level| Some(*level) != refused);
     } else {
         traits.reasoning = ReasoningControl::None;
     }
@@ -243,10 +251,11 @@ mod tests {
     #[test]
     fn gemini_finds_the_way_to_say_how_much_it_may_think() {
         let error = json!({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "Thinking budget 0 is invalid"}});
-        let all = after(Service::Gemini, "gemini-2.5-new", &[error.clone(), error.clone(), error]);
+        let all = after(Service::Gemini, "gemini-2.5-new", &vec![error; 5]);
         assert_eq!(all[0].as_ref().unwrap().least_budget, 128);
         assert_eq!(all[1].as_ref().unwrap().reasoning, ReasoningControl::Effort);
-        assert_eq!(all[2].as_ref().unwrap().reasoning, ReasoningControl::None);
+        assert_eq!(all[2].as_ref().unwrap().level(None), Some(Reasoning::Medium));
+        assert_eq!(all[4].as_ref().unwrap().reasoning, ReasoningControl::None);
     }
 
     #[test]

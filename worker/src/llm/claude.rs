@@ -23,7 +23,7 @@ pub(super) fn body(request: &ChatRequest, traits: &ModelTraits) -> Value {
     let mut systems = request.messages.iter().filter(|message| message.role == Role::System);
     if let Some(system) = systems.next() {
         // The breakpoint ends the longest constant part: a user's message that begins with one has it.
-        let is_last = !request.messages.iter().any(|message| message.constant > 0);
+        let is_last = request.messages.iter().all(|message| message.constant_part().is_empty());
         body.insert("system".to_owned(), json!([block(&system.content, caches && is_last)]));
     }
     let turns = request.messages.iter().filter(|message| message.role != Role::System);
@@ -73,7 +73,7 @@ fn caches(request: &ChatRequest, traits: &ModelTraits) -> bool {
 
 fn turn(message: &Message, caches: bool) -> Value {
     let role = if message.role == Role::Assistant { "assistant" } else { "user" };
-    if !caches || message.constant == 0 {
+    if !caches || message.constant_part().is_empty() {
         return json!({ "role": role, "content": message.content });
     }
     let mut blocks = vec![block(message.constant_part(), true)];

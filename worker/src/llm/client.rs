@@ -47,6 +47,19 @@ impl Client {
         matches!(self, Self::Remote(server) if server.is_hosted())
     }
 
+    /// Whether its models have to be asked for by name: there are too many, or it does not tell them.
+    pub fn has_long_list(&self) -> bool {
+        matches!(self, Self::Remote(server) if server.is_hosted() || !server.tells_models())
+    }
+
+    /// Forgets what was learned about a server of one's own, which may have been replaced.
+    pub fn forget(&self) {
+        match self {
+            Self::Ollama(_) => {}
+            Self::Remote(server) => server.forget(),
+        }
+    }
+
     /// Tells provider accounts apart; nothing where there is no key.
     pub fn account(&self) -> Option<String> {
         match self {

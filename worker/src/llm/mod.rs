@@ -71,7 +71,9 @@ impl Message {
 
     /// The beginning that is the same for every chunk of a job; perhaps empty.
     pub fn constant_part(&self) -> &str {
-        self.content.get(..self.constant).unwrap_or_default()
+        let part = self.content.get(..self.constant).unwrap_or_default();
+        // Blank parts are refused, and worth nothing.
+        if part.trim().is_empty() { "" } else { part }
     }
 
     /// What follows the constant part.
@@ -156,11 +158,18 @@ pub struct LlmError {
     pub kind: LlmErrorKind,
     /// For people; holds no credentials.
     pub message: String,
+    /// What the call cost all the same, as far as that is known.
+    pub usage: Usage,
 }
 
 impl LlmError {
     pub(crate) fn new(kind: LlmErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), usage: Usage::default() }
+    }
+
+    /// The same with what the call cost.
+    pub(crate) fn costing(self, usage: Usage) -> Self {
+        Self { usage, ..self }
     }
 }
 
@@ -186,6 +195,8 @@ pub enum LlmErrorKind {
     PromptTooLong,
     /// The server refuses requests like this one; the same again is pointless.
     Rejected,
+    /// A filter of the provider refuses the prompt.
+    Refused,
     /// The model does not fit into the server's memory.
     OutOfMemory,
     /// The server failed; the same again may work.
@@ -196,6 +207,13 @@ pub enum LlmErrorKind {
     Timeout,
     /// The answer began and then stood still.
     IdleTimeout,
+}
+
+impl LlmErrorKind {
+    /// Whether only the account's owner can help.
+    pub fn is_about_the_account(self) -> bool {
+        matches!(self, Self::KeyRefused | Self::QuotaExhausted)
+    }
 }
 
 impl fmt::Display for LlmErrorKind {
@@ -209,6 +227,7 @@ impl fmt::Display for LlmErrorKind {
             Self::QuotaExhausted => "quota_exhausted",
             Self::PromptTooLong => "prompt_too_long",
             Self::Rejected => "rejected",
+            Self::Refused => "refused",
             Self::OutOfMemory => "out_of_memory",
             Self::ServerFault => "server_fault",
             Self::Malformed => "malformed",

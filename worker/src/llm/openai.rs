@@ -97,6 +97,10 @@ fn effort(level: Reasoning) -> &'static str {
 
 /// The reply's meaning; `None` where it is none of this API's replies.
 pub(super) fn reply(body: &Value) -> Option<ChatReply> {
+    // Gateways may say so beside an empty or broken choice.
+    if body.get("error").is_some_and(|error| !error.is_null()) {
+        return None;
+    }
     let choices = body.get("choices")?.as_array()?;
     let usage = usage(body);
     let prompt_tokens = body["usage"]["prompt_tokens"].as_u64().and_then(|tokens| u32::try_from(tokens).ok());

@@ -118,7 +118,9 @@ fn replies() {
     }
     let empty = reply(&json!({ "choices": [] })).unwrap();
     assert_eq!(empty.finish, Finish::Other("no choice".to_owned()));
-    for none in [json!({}), json!([]), json!("x"), json!({ "choices": 1 }), json!({ "error": {} })] {
+    for none in
+        [json!({}), json!([]), json!("x"), json!({ "choices": 1 }), json!({ "choices": [], "error": {} })]
+    {
         assert_eq!(reply(&none), None, "{none}");
     }
 }

@@ -58,11 +58,30 @@ impl ToldLimits {
             let name = |property: &str| format!("anthropic-ratelimit-{what}-{property}");
             told(name("limit"), name("remaining"), name("reset"))
         };
-        let or = |first: Told, second: Told| if first == Told::default() { second } else { first };
         Self {
-            requests: or(openai("requests"), claude("requests")),
-            tokens: or(openai("tokens"), or(claude("tokens"), claude("input-tokens"))),
+            requests: openai("requests").or(claude("requests")),
+            tokens: openai("tokens")
+                .or(claude("tokens"))
+                .or(claude("input-tokens"))
+                .within(claude("input-tokens"))
+                .within(claude("output-tokens")),
         }
+    }
+}
+
+impl Told {
+    fn or(self, other: Self) -> Self {
+        if self == Self::default() { other } else { self }
+    }
+
+    /// The same where another limit may be nearer: what remains is the less of both.
+    fn within(self, other: Self) -> Self {
+        let nearer = match (self.remaining, other.remaining) {
+            (Some(mine), Some(others)) => others < mine,
+            (None, other) => other.is_some(),
+            (Some(_), None) => false,
+        };
+        if nearer { Self { limit: self.limit.or(other.limit), ..other } } else { self }
     }
 }
 
@@ -274,6 +293,18 @@ mod tests {
             Duration::ZERO,
         );
         assert_eq!(claude.take(Duration::ZERO, 1).unwrap_err(), Duration::from_secs(30));
+        let mut output = limit(0, 0);
+        output.learn(
+            &told(&[
+                ("anthropic-ratelimit-tokens-limit", "90000"),
+                ("anthropic-ratelimit-tokens-remaining", "80000"),
+                ("anthropic-ratelimit-output-tokens-limit", "8000"),
+                ("anthropic-ratelimit-output-tokens-remaining", "0"),
+                ("anthropic-ratelimit-output-tokens-reset", "2026-11-23T10:00:09Z"),
+            ]),
+            Duration::ZERO,
+        );
+        assert_eq!(output.take(Duration::ZERO, 1).unwrap_err(), Duration::from_secs(9));
     }
 
     proptest! {

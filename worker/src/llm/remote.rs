@@ -5,11 +5,12 @@
 //! must not know about tasks, nor decide what an error means for one.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use qa_shared::model::Provider;
+use qa_shared::model::{Provider, Usage};
 use qa_shared::model_table::{ModelTable, ModelTraits, Service};
 use qa_shared::secret::{Secret, without_credentials};
 use qa_shared::tokens::estimate_tokens;
@@ -17,7 +18,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::adapt::adapt;
+use super::adapt::{RENAMED, adapt};
 use super::http::{self, HttpError, Timeouts};
 use super::rate_limit::{PerMinute, RateLimit, ToldLimits};
 use super::reply::Reply;
@@ -60,6 +61,9 @@ pub struct RemoteServer {
     pub(super) table: Arc<ModelTable>,
     pub(super) known: Mutex<HashMap<String, ModelMemory>>,
     limit: Mutex<RateLimit>,
+    /// Whose turn it is to wait for the limits: they are given room in order.
+    turn: tokio::sync::Mutex<()>,
+    tells_models: AtomicBool,
     started: Instant,
 }
 
@@ -69,6 +73,7 @@ pub(super) struct ModelMemory {
     pub(super) traits: ModelTraits,
     pub(super) info: Option<ModelInfo>,
     adaptations: u32,
+    renamed: bool,
     calibration: Calibration,
 }
 
@@ -91,6 +96,8 @@ impl RemoteServer {
             table,
             known: Mutex::default(),
             limit: Mutex::new(RateLimit::new(settings.limits)),
+            turn: tokio::sync::Mutex::new(()),
+            tells_models: AtomicBool::new(true),
             started: Instant::now(),
         })
     }
@@ -112,6 +119,22 @@ impl RemoteServer {
             Service::Claude => Provider::Claude,
             Service::Gemini => Provider::Gemini,
             Service::Ollama => Provider::Local,
+        }
+    }
+
+    /// Whether it told its models when it was last asked.
+    pub(super) fn tells_models(&self) -> bool {
+        self.tells_models.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_tells_models(&self, tells: bool) {
+        self.tells_models.store(tells, Ordering::Relaxed);
+    }
+
+    /// Forgets what was learned about the models of a server of one's own.
+    pub(super) fn forget(&self) {
+        if !self.is_hosted() {
+            lock(&self.known).clear();
         }
     }
 
@@ -140,6 +163,7 @@ impl RemoteServer {
             traits: self.table.traits(self.service, model),
             info: None,
             adaptations: 0,
+            renamed: false,
             calibration: Calibration::default(),
         });
         memory.clone()
@@ -162,7 +186,9 @@ impl RemoteServer {
         let response = http::send(&self.shown, request.headers(self.headers()?), deadline).await?;
         let mut reply =
             http::read_reply(&self.shown, response, self.timeouts.idle, deadline, MOST_BYTES).await?;
-        if let Some(key) = &self.key {
+        // In an answer a short key could be a word of it.
+        let is_answer = (200..300).contains(&reply.status);
+        if let Some(key) = self.key.as_ref().filter(|key| !is_answer || key.is_unmistakable()) {
             reply.body = key.redacted_bytes(reply.body);
         }
         Ok(reply)
@@ -223,7 +249,7 @@ impl RemoteServer {
     pub(super) fn error(&self, reply: &Reply, info: &ErrorInfo, model: &str) -> LlmError {
         let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
         let wait = retry_after(&reply.headers, &body, Timestamp::now());
-        let kind = kind_of(self.service, reply, info, wait);
+        let kind = kind_of(reply, info, wait);
         let what = match reply.status {
             200 => "failed within its answer".to_owned(),
             status => format!("answered {status}"),
@@ -238,6 +264,22 @@ impl RemoteServer {
         LlmError::new(kind, message)
     }
 
+    /// A service that has the model and does not find it for a chat has it for something else.
+    fn chat_error(
+        &self,
+        reply: &Reply,
+        info: &ErrorInfo,
+        memory: &ModelMemory,
+        request: &ChatRequest,
+    ) -> LlmError {
+        let error = self.error(reply, info, &request.model);
+        if error.kind == LlmErrorKind::ModelNotFound && self.is_hosted() && memory.info.is_some() {
+            let message = format!("{} (the model is there, but not for chats)", error.message);
+            return LlmError::new(LlmErrorKind::Rejected, message);
+        }
+        error
+    }
+
     fn malformed(&self, what: &str) -> LlmError {
         let message = format!("{} broke its protocol: {what}", self.shown);
         LlmError::new(LlmErrorKind::Malformed, message)
@@ -245,22 +287,40 @@ impl RemoteServer {
 
     /// Waits until the account's limits have room for a request of about this many tokens.
     async fn wait_for_room(&self, tokens: u64) -> Result<(), LlmError> {
+        let no_room = |wait: Duration| {
+            let message = format!(
+                "{}: the account's limits have no room for another {} s",
+                self.shown,
+                wait.as_secs().max(1)
+            );
+            LlmError::new(LlmErrorKind::Overloaded { retry_after: Some(wait) }, message)
+        };
+        let turn = tokio::time::timeout(LONGEST_WAIT, self.turn.lock()).await;
+        let Ok(_turn) = turn else { return Err(no_room(LONGEST_WAIT)) };
         loop {
             let taken = lock(&self.limit).take(self.started.elapsed(), tokens);
             match taken {
                 Ok(()) => return Ok(()),
-                Err(wait) if wait > LONGEST_WAIT => {
-                    let message = format!(
-                        "{}: the account's limits have no room for another {} s",
-                        self.shown,
-                        wait.as_secs()
-                    );
-                    let kind = LlmErrorKind::Overloaded { retry_after: Some(wait) };
-                    return Err(LlmError::new(kind, message));
-                }
+                Err(wait) if wait > LONGEST_WAIT => return Err(no_room(wait)),
                 Err(wait) => tokio::time::sleep(wait).await,
             }
         }
+    }
+
+    /// A request of a service was on its way for this long: it may have been worked on, and is paid for then.
+    fn charged(&self, error: LlmError, prompt: u32, request: &ChatRequest) -> LlmError {
+        let is_paid = matches!(
+            error.kind,
+            LlmErrorKind::Timeout | LlmErrorKind::IdleTimeout | LlmErrorKind::ServerFault
+        );
+        if !self.is_hosted() || !is_paid {
+            return error;
+        }
+        error.costing(Usage {
+            input_tokens: prompt.into(),
+            output_tokens: request.max_output.into(),
+            ..Usage::default()
+        })
     }
 
     fn understand(&self, reply: &Reply, model: &str) -> Result<ChatReply, LlmError> {
@@ -294,7 +354,7 @@ impl RemoteServer {
         let calibration = self.memory(&request.model).calibration;
         if let Some(reason) = looks_cut(&size, prompt_tokens, request.num_ctx, &calibration) {
             let message = format!("{} cut the prompt: {reason}", self.shown);
-            return Err(LlmError::new(LlmErrorKind::PromptTooLong, message));
+            return Err(LlmError::new(LlmErrorKind::PromptTooLong, message).costing(reply.usage));
         }
         self.remember(&request.model, |memory| memory.calibration.learn(&size, prompt_tokens));
         Ok(())
@@ -314,16 +374,25 @@ impl LlmServer for RemoteServer {
             let memory = self.memory(&request.model);
             let body = self.body(request, &memory.traits);
             let deadline = Instant::now() + self.timeouts.request;
-            let reply = self.exchange(self.client.post(url.clone()).json(&body), deadline).await?;
+            let reply = match self.exchange(self.client.post(url.clone()).json(&body), deadline).await {
+                Ok(reply) => reply,
+                Err(error) => {
+                    lock(&self.limit).settle(tokens, 0);
+                    return Err(self.charged(error, prompt, request));
+                }
+            };
+            let is_answer = (200..300).contains(&reply.status);
+            let answer = is_answer.then(|| self.understand(&reply, &request.model));
+            let used = answer.as_ref().and_then(|answer| answer.as_ref().ok());
+            lock(&self.limit).settle(tokens, used.map_or(0, |answer| answer.usage.tokens()));
+            // The service's word comes last: it knows of the other workers.
             let told = ToldLimits::read(&reply.headers, Timestamp::now());
             lock(&self.limit).learn(&told, self.started.elapsed());
-            if (200..300).contains(&reply.status) {
-                let answer = self.understand(&reply, &request.model)?;
-                lock(&self.limit).settle(tokens, answer.usage.tokens());
+            if let Some(answer) = answer {
+                let answer = answer?;
                 self.check_prompt(request, &answer)?;
                 return Ok(answer);
             }
-            lock(&self.limit).settle(tokens, 0);
             let info = ErrorInfo::read(&reply.body);
             let may_adapt = matches!(reply.status, 400 | 422 | 501) && memory.adaptations < MOST_ADAPTATIONS;
             let adapted = if may_adapt {
@@ -331,7 +400,8 @@ impl LlmServer for RemoteServer {
             } else {
                 None
             };
-            let Some(adapted) = adapted else { return Err(self.error(&reply, &info, &request.model)) };
+            let adapted = adapted.filter(|adapted| adapted.what != RENAMED || !memory.renamed);
+            let Some(adapted) = adapted else { return Err(self.chat_error(&reply, &info, &memory, request)) };
             self.remember(&request.model, |now| {
                 // Several requests may have met the same refusal at once: one of them is enough.
                 if now.adaptations == memory.adaptations {
@@ -340,6 +410,7 @@ impl LlmServer for RemoteServer {
                         "the model {}; this is remembered, QA_MODEL_TABLE can say it beforehand", adapted.what);
                     now.traits = adapted.traits;
                     now.adaptations += 1;
+                    now.renamed |= adapted.what == RENAMED;
                 }
             });
         }

@@ -14,13 +14,15 @@ impl RemoteServer {
     /// Asks whether it is there and takes the key. A server of one's own tells its models; of a service's
     /// many models, those are told that were asked about.
     pub async fn inspect(&self) -> Result<ServerInfo, LlmError> {
-        let models = if self.is_hosted() {
-            self.list().await?;
-            let known = lock(&self.known);
-            let usable = known.iter().filter(|(_, memory)| memory.info.is_some());
-            usable.map(|(name, _)| name.clone()).collect()
-        } else {
-            self.listed_models().await?
+        let list = self.list().await?;
+        self.set_tells_models(list.is_some());
+        let models = match list {
+            Some(list) if !self.is_hosted() => entries(&list).map(|(name, _)| name).collect(),
+            Some(_) | None => {
+                let known = lock(&self.known);
+                let usable = known.iter().filter(|(_, memory)| memory.info.is_some());
+                usable.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+            }
         };
         let served = |name: String| ServedModel { name, digest: None, gpu_percent: None };
         let mut models: Vec<ServedModel> = models.into_iter().map(served).collect();
@@ -28,24 +30,20 @@ impl RemoteServer {
         Ok(ServerInfo { version: None, models })
     }
 
-    /// Names of the models that a server of one's own has.
-    pub async fn listed_models(&self) -> Result<Vec<String>, LlmError> {
-        let list = self.list().await?;
-        let entries = list["data"].as_array().or(list["models"].as_array());
-        let names = entries.into_iter().flatten().filter_map(|entry| {
-            let name = entry["id"].as_str().or(entry["name"].as_str())?;
-            Some(name.strip_prefix("models/").unwrap_or(name).to_owned())
-        });
-        Ok(names.collect())
-    }
-
-    async fn list(&self) -> Result<Value, LlmError> {
+    /// The list of models; nothing where the key is good but not for that, or where there is no such list.
+    async fn list(&self) -> Result<Option<Value>, LlmError> {
         let (segments, query): (&[&str], &[(&str, &str)]) = match self.service {
             Service::Claude => (&["v1", "models"], &[("limit", "1000")]),
             Service::Gemini => (&["v1beta", "models"], &[("pageSize", "1000")]),
             _ => (&["models"], &[]),
         };
-        self.info(segments, query, "").await
+        let reply = self.ask(segments, query).await?;
+        let is_withheld = match reply.status {
+            403 => self.service == Service::OpenAi || self.service == Service::Compatible,
+            404 | 405 => self.service == Service::Compatible,
+            _ => false,
+        };
+        if is_withheld { Ok(None) } else { self.read(&reply, "").map(Some) }
     }
 
     /// Asks for a model's properties; [`LlmErrorKind::ModelNotFound`] where the account does not have it.
@@ -56,9 +54,9 @@ impl RemoteServer {
         }
         let name = model.strip_prefix("models/").unwrap_or(model);
         let entry = match self.service {
-            Service::Claude => self.info(&["v1", "models", name], &[], model).await?,
-            Service::Gemini => self.info(&["v1beta", "models", name], &[], model).await?,
-            Service::OpenAi => self.info(&["models", name], &[], model).await?,
+            Service::Claude => self.entry(&["v1", "models", name], model).await?,
+            Service::Gemini => self.entry(&["v1beta", "models", name], model).await?,
+            Service::OpenAi => self.entry(&["models", name], model).await?,
             Service::Compatible | Service::Ollama => self.entry_in_list(model).await?,
         };
         let told = ["max_input_tokens", "inputTokenLimit", "max_model_len", "context_length"]
@@ -84,11 +82,20 @@ impl RemoteServer {
         Ok(info)
     }
 
+    /// What a service says about one model; nothing where the key is not good for asking.
+    async fn entry(&self, segments: &[&str], model: &str) -> Result<Value, LlmError> {
+        let reply = self.ask(segments, &[]).await?;
+        if reply.status == 403 && self.service == Service::OpenAi {
+            return Ok(Value::Null);
+        }
+        self.read(&reply, model)
+    }
+
     async fn entry_in_list(&self, model: &str) -> Result<Value, LlmError> {
-        let list = self.list().await?;
-        let entries = list["data"].as_array().into_iter().flatten();
-        entries.clone().find(|entry| entry["id"] == model).cloned().ok_or_else(|| {
-            let names: Vec<&str> = entries.filter_map(|entry| entry["id"].as_str()).take(10).collect();
+        let Some(list) = self.list().await? else { return Ok(Value::Null) };
+        let found = entries(&list).find(|(name, _)| name == model).map(|(_, entry)| entry.clone());
+        found.ok_or_else(|| {
+            let names: Vec<String> = entries(&list).map(|(name, _)| name).take(10).collect();
             let message = format!(
                 "{} does not have the model `{model}`; it has: {}",
                 self.shown,
@@ -110,15 +117,18 @@ impl RemoteServer {
         u32::try_from(context).ok().filter(|context| *context > 0)
     }
 
-    async fn info(&self, segments: &[&str], query: &[(&str, &str)], model: &str) -> Result<Value, LlmError> {
+    async fn ask(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Reply, LlmError> {
         let mut url = self.route(segments)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
         let deadline = Instant::now() + self.timeouts.info;
-        let reply = self.exchange(self.client.get(url), deadline).await?;
+        self.exchange(self.client.get(url), deadline).await
+    }
+
+    fn read(&self, reply: &Reply, model: &str) -> Result<Value, LlmError> {
         if reply.status != 200 {
-            return Err(self.info_error(&reply, model));
+            return Err(self.info_error(reply, model));
         }
         serde_json::from_slice(&reply.body).map_err(|_| {
             let message = format!("{} broke its protocol: its list of models is no JSON", self.shown);
@@ -135,4 +145,13 @@ impl RemoteServer {
             error
         }
     }
+}
+
+/// The models of a list, as services and servers of one's own write it.
+fn entries(list: &Value) -> impl Iterator<Item = (String, &Value)> {
+    let entries = list["data"].as_array().or(list["models"].as_array());
+    entries.into_iter().flatten().filter_map(|entry| {
+        let name = entry["id"].as_str().or(entry["name"].as_str())?;
+        Some((name.strip_prefix("models/").unwrap_or(name).to_owned(), entry))
+    })
 }

@@ -83,6 +83,8 @@ const TOO_LONG: &[&str] = &[
     "larger than the context",
     // LM Studio's own words.
     "loaded with context length of only",
+    // OpenAI, where a single request exceeds the tokens per minute.
+    "request too large",
 ];
 const QUOTA_CODES: &[&str] = &["insufficient_quota", "billing_error", "billing_hard_limit_reached"];
 const QUOTA: &[&str] =
@@ -90,32 +92,33 @@ const QUOTA: &[&str] =
 const KEY_CODES: &[&str] =
     &["invalid_api_key", "authentication_error", "unauthenticated", "permission_denied"];
 const KEY: &[&str] = &["api key not valid", "api_key_invalid", "invalid api key", "incorrect api key"];
+/// Filters say so with statuses of their own liking.
+const FILTER: &[&str] =
+    &["content_filter", "content_policy_violation", "flagged by moderation", "moderation_blocked"];
 const MODEL_CODES: &[&str] = &["model_not_found"];
 const LOADING: &[&str] = &["loading model", "model is loading"];
 const MEMORY: &[&str] = &["out of memory", "insufficient memory"];
 
 /// Classifies an error reply. `asked_to_wait` is what [`super::retry_after`] found in it.
-pub(crate) fn kind_of(
-    service: Service,
-    reply: &Reply,
-    info: &ErrorInfo,
-    asked_to_wait: Option<Duration>,
-) -> LlmErrorKind {
+pub(crate) fn kind_of(reply: &Reply, info: &ErrorInfo, asked_to_wait: Option<Duration>) -> LlmErrorKind {
     use LlmErrorKind as Kind;
     let overloaded = Kind::Overloaded { retry_after: asked_to_wait };
     let is_overloaded = matches!(reply.status, 429 | 503 | 529)
         || (reply.status == 200 && info.is(&["overloaded_error", "rate_limit_error"]));
     let kind = if info.is(TOO_LONG_CODES) || info.says(TOO_LONG) || says_input_too_long(info) {
         Kind::PromptTooLong
+    } else if matches!(reply.status, 400 | 403) && info.says(FILTER) {
+        Kind::Refused
     } else if info.is(QUOTA_CODES) || reply.status == 402 || (is_limit(reply.status) && info.says(QUOTA)) {
         Kind::QuotaExhausted
+    } else if matches!(reply.status, 403 | 404) && info.is(MODEL_CODES) {
+        Kind::ModelNotFound
     } else if reply.status == 401 || info.is(KEY_CODES) || info.says(KEY) {
         Kind::KeyRefused
     } else {
         match reply.status {
-            // In front of a server of one's own it is a proxy that says so.
-            403 if service != Service::Compatible => Kind::KeyRefused,
-            404 if info.is(MODEL_CODES) || info.says(&["model"]) => Kind::ModelNotFound,
+            403 => Kind::KeyRefused,
+            404 if info.says(&["model"]) => Kind::ModelNotFound,
             413 => Kind::PromptTooLong,
             503 if info.says(LOADING) => Kind::ModelLoading,
             _ if is_overloaded => overloaded,

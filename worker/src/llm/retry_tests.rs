@@ -7,123 +7,117 @@ use super::*;
 
 const BUSY: LlmErrorKind = LlmErrorKind::Overloaded { retry_after: None };
 
-fn kind(service: Service, status: u16, body: &str) -> LlmErrorKind {
+fn kind(status: u16, body: &str) -> LlmErrorKind {
     let reply = Reply { status, headers: Headers::default(), body: body.as_bytes().to_vec() };
-    kind_of(service, &reply, &ErrorInfo::read(&reply.body), None)
+    kind_of(&reply, &ErrorInfo::read(&reply.body), None)
 }
 
-fn check(service: Service, table: &[(u16, &str, LlmErrorKind)]) {
+fn check(table: &[(u16, &str, LlmErrorKind)]) {
     for (status, body, expected) in table {
-        assert_eq!(kind(service, *status, body), *expected, "{status} {body}");
+        assert_eq!(kind(*status, body), *expected, "{status} {body}");
     }
 }
 
 #[test]
 fn openai() {
     use LlmErrorKind as Kind;
-    check(
-        Service::OpenAi,
-        &[
-            (
-                400,
-                r#"{"error":{"message":"This model's maximum context length is 128000 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#,
-                Kind::PromptTooLong,
-            ),
-            (
-                400,
-                r#"{"error":{"message":"Unsupported parameter: 'max_tokens'","type":"invalid_request_error","param":"max_tokens","code":"unsupported_parameter"}}"#,
-                Kind::Rejected,
-            ),
-            (
-                401,
-                r#"{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#,
-                Kind::KeyRefused,
-            ),
-            (
-                403,
-                r#"{"error":{"message":"Country not supported","code":"unsupported_country_region_territory"}}"#,
-                Kind::KeyRefused,
-            ),
-            (
-                404,
-                r#"{"error":{"message":"The model `x` does not exist","code":"model_not_found"}}"#,
-                Kind::ModelNotFound,
-            ),
-            (404, r#"{"error":{"message":"Invalid URL"}}"#, Kind::Rejected),
-            (408, "", Kind::Timeout),
-            (409, "", Kind::ServerFault),
-            (422, r#"{"error":{"message":"no"}}"#, Kind::Rejected),
-            (
-                429,
-                r#"{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}"#,
-                BUSY,
-            ),
-            (
-                429,
-                r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#,
-                Kind::QuotaExhausted,
-            ),
-            (429, r#"{"error":{"message":"Slow down","code":"slow_down"}}"#, BUSY),
-            (500, r#"{"error":{"message":"The server had an error"}}"#, Kind::ServerFault),
-            (502, "<html>Bad Gateway</html>", Kind::Unreachable),
-            (503, r#"{"error":{"code":"server_is_overloaded"}}"#, BUSY),
-            (504, "", Kind::Timeout),
-            (301, "", Kind::Rejected),
-        ],
-    );
+    check(&[
+        (
+            400,
+            r#"{"error":{"message":"This model's maximum context length is 128000 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#,
+            Kind::PromptTooLong,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"Unsupported parameter: 'max_tokens'","type":"invalid_request_error","param":"max_tokens","code":"unsupported_parameter"}}"#,
+            Kind::Rejected,
+        ),
+        (
+            401,
+            r#"{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#,
+            Kind::KeyRefused,
+        ),
+        (
+            403,
+            r#"{"error":{"message":"Country not supported","code":"unsupported_country_region_territory"}}"#,
+            Kind::KeyRefused,
+        ),
+        (
+            404,
+            r#"{"error":{"message":"The model `x` does not exist","code":"model_not_found"}}"#,
+            Kind::ModelNotFound,
+        ),
+        (404, r#"{"error":{"message":"Invalid URL"}}"#, Kind::Rejected),
+        (408, "", Kind::Timeout),
+        (409, "", Kind::ServerFault),
+        (422, r#"{"error":{"message":"no"}}"#, Kind::Rejected),
+        (
+            429,
+            r#"{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}"#,
+            BUSY,
+        ),
+        (
+            429,
+            r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#,
+            Kind::QuotaExhausted,
+        ),
+        (429, r#"{"error":{"message":"Slow down","code":"slow_down"}}"#, BUSY),
+        (500, r#"{"error":{"message":"The server had an error"}}"#, Kind::ServerFault),
+        (502, "<html>Bad Gateway</html>", Kind::Unreachable),
+        (503, r#"{"error":{"code":"server_is_overloaded"}}"#, BUSY),
+        (504, "", Kind::Timeout),
+        (301, "", Kind::Rejected),
+    ]);
 }
 
 #[test]
 fn compatible_servers() {
     use LlmErrorKind as Kind;
-    check(
-        Service::Compatible,
-        &[
-            (
-                400,
-                r#"{"error":{"code":400,"message":"request (13392 tokens) exceeds the available context size (8192 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":13392,"n_ctx":8192}}"#,
-                Kind::PromptTooLong,
-            ),
-            (
-                400,
-                r#"{"object":"error","message":"This model's maximum context length is 4096 tokens.","type":"BadRequestError","param":null,"code":400}"#,
-                Kind::PromptTooLong,
-            ),
-            (
-                400,
-                r#"{"error":{"code":400,"message":"failed to parse grammar","type":"invalid_request_error"}}"#,
-                Kind::Rejected,
-            ),
-            (
-                401,
-                r#"{"error":{"code":401,"message":"Invalid API Key","type":"authentication_error"}}"#,
-                Kind::KeyRefused,
-            ),
-            (403, "forbidden by a proxy", Kind::Rejected),
-            (
-                404,
-                r#"{"object":"error","message":"The model `x` does not exist.","type":"NotFoundError","code":404}"#,
-                Kind::ModelNotFound,
-            ),
-            (404, r#"{"detail":"Not Found"}"#, Kind::Rejected),
-            (
-                501,
-                r#"{"error":{"code":501,"message":"This server does not support it","type":"not_supported_error"}}"#,
-                Kind::Rejected,
-            ),
-            (
-                503,
-                r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#,
-                Kind::ModelLoading,
-            ),
-            (500, r#"{"error":{"message":"CUDA out of memory"}}"#, Kind::OutOfMemory),
-            (
-                200,
-                "event: error\ndata: {\"error\":{\"message\":\"Reached context length: greater than the context length\"}}\n\n",
-                Kind::PromptTooLong,
-            ),
-        ],
-    );
+    check(&[
+        (
+            400,
+            r#"{"error":{"code":400,"message":"request (13392 tokens) exceeds the available context size (8192 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":13392,"n_ctx":8192}}"#,
+            Kind::PromptTooLong,
+        ),
+        (
+            400,
+            r#"{"object":"error","message":"This model's maximum context length is 4096 tokens.","type":"BadRequestError","param":null,"code":400}"#,
+            Kind::PromptTooLong,
+        ),
+        (
+            400,
+            r#"{"error":{"code":400,"message":"failed to parse grammar","type":"invalid_request_error"}}"#,
+            Kind::Rejected,
+        ),
+        (
+            401,
+            r#"{"error":{"code":401,"message":"Invalid API Key","type":"authentication_error"}}"#,
+            Kind::KeyRefused,
+        ),
+        (403, "forbidden by a proxy", Kind::KeyRefused),
+        (
+            404,
+            r#"{"object":"error","message":"The model `x` does not exist.","type":"NotFoundError","code":404}"#,
+            Kind::ModelNotFound,
+        ),
+        (404, r#"{"detail":"Not Found"}"#, Kind::Rejected),
+        (
+            501,
+            r#"{"error":{"code":501,"message":"This server does not support it","type":"not_supported_error"}}"#,
+            Kind::Rejected,
+        ),
+        (
+            503,
+            r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#,
+            Kind::ModelLoading,
+        ),
+        (500, r#"{"error":{"message":"CUDA out of memory"}}"#, Kind::OutOfMemory),
+        (
+            200,
+            "event: error\ndata: {\"error\":{\"message\":\"Reached context length: greater than the context length\"}}\n\n",
+            Kind::PromptTooLong,
+        ),
+    ]);
 }
 
 #[test]
@@ -133,37 +127,34 @@ fn claude() {
         json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"})
             .to_string()
     };
-    check(
-        Service::Claude,
-        &[
-            (
-                400,
-                &error("invalid_request_error", "prompt is too long: 250000 tokens > 200000 maximum"),
-                Kind::PromptTooLong,
-            ),
-            (
-                400,
-                &error("invalid_request_error", "Your credit balance is too low to access the API"),
-                Kind::QuotaExhausted,
-            ),
-            (400, &error("invalid_request_error", "temperature: not supported"), Kind::Rejected),
-            (401, &error("authentication_error", "invalid x-api-key"), Kind::KeyRefused),
-            (402, &error("billing_error", "x"), Kind::QuotaExhausted),
-            (403, &error("permission_error", "x"), Kind::KeyRefused),
-            (404, &error("not_found_error", "model: claude-x"), Kind::ModelNotFound),
-            (413, &error("request_too_large", "x"), Kind::PromptTooLong),
-            (429, &error("rate_limit_error", "x"), BUSY),
-            (
-                429,
-                r#"{"type":"error","error":{"type":"rate_limit_error","message":"x","details":{"error_code":"enforced_spend_limit_reached"}}}"#,
-                Kind::QuotaExhausted,
-            ),
-            (500, &error("api_error", "x"), Kind::ServerFault),
-            (504, &error("timeout_error", "x"), Kind::Timeout),
-            (529, &error("overloaded_error", "x"), BUSY),
-            (200, &error("overloaded_error", "x"), BUSY),
-        ],
-    );
+    check(&[
+        (
+            400,
+            &error("invalid_request_error", "prompt is too long: 250000 tokens > 200000 maximum"),
+            Kind::PromptTooLong,
+        ),
+        (
+            400,
+            &error("invalid_request_error", "Your credit balance is too low to access the API"),
+            Kind::QuotaExhausted,
+        ),
+        (400, &error("invalid_request_error", "temperature: not supported"), Kind::Rejected),
+        (401, &error("authentication_error", "invalid x-api-key"), Kind::KeyRefused),
+        (402, &error("billing_error", "x"), Kind::QuotaExhausted),
+        (403, &error("permission_error", "x"), Kind::KeyRefused),
+        (404, &error("not_found_error", "model: claude-x"), Kind::ModelNotFound),
+        (413, &error("request_too_large", "x"), Kind::PromptTooLong),
+        (429, &error("rate_limit_error", "x"), BUSY),
+        (
+            429,
+            r#"{"type":"error","error":{"type":"rate_limit_error","message":"x","details":{"error_code":"enforced_spend_limit_reached"}}}"#,
+            Kind::QuotaExhausted,
+        ),
+        (500, &error("api_error", "x"), Kind::ServerFault),
+        (504, &error("timeout_error", "x"), Kind::Timeout),
+        (529, &error("overloaded_error", "x"), BUSY),
+        (200, &error("overloaded_error", "x"), BUSY),
+    ]);
 }
 
 #[test]
@@ -174,34 +165,27 @@ fn gemini() {
     };
     let day = r#"{"error":{"code":429,"message":"Quota","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}]}}"#;
     let minute = day.replace("PerDay", "PerMinute");
-    check(
-        Service::Gemini,
-        &[
-            (
-                400,
-                &error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."),
-                Kind::KeyRefused,
-            ),
-            (
-                400,
-                &error(400, "INVALID_ARGUMENT", "The input token count (1200000) exceeds the maximum"),
-                Kind::PromptTooLong,
-            ),
-            (400, &error(400, "INVALID_ARGUMENT", "Unknown name \"x\""), Kind::Rejected),
-            (403, &error(403, "PERMISSION_DENIED", "x"), Kind::KeyRefused),
-            (
-                404,
-                &error(404, "NOT_FOUND", "models/x is not found for API version v1beta"),
-                Kind::ModelNotFound,
-            ),
-            (429, day, Kind::QuotaExhausted),
-            (429, &minute, BUSY),
-            (429, &format!("[{minute}]"), BUSY),
-            (500, &error(500, "INTERNAL", "x"), Kind::ServerFault),
-            (503, &error(503, "UNAVAILABLE", "The model is overloaded"), BUSY),
-            (504, &error(504, "DEADLINE_EXCEEDED", "x"), Kind::Timeout),
-        ],
-    );
+    check(&[
+        (
+            400,
+            &error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."),
+            Kind::KeyRefused,
+        ),
+        (
+            400,
+            &error(400, "INVALID_ARGUMENT", "The input token count (1200000) exceeds the maximum"),
+            Kind::PromptTooLong,
+        ),
+        (400, &error(400, "INVALID_ARGUMENT", "Unknown name \"x\""), Kind::Rejected),
+        (403, &error(403, "PERMISSION_DENIED", "x"), Kind::KeyRefused),
+        (404, &error(404, "NOT_FOUND", "models/x is not found for API version v1beta"), Kind::ModelNotFound),
+        (429, day, Kind::QuotaExhausted),
+        (429, &minute, BUSY),
+        (429, &format!("[{minute}]"), BUSY),
+        (500, &error(500, "INTERNAL", "x"), Kind::ServerFault),
+        (503, &error(503, "UNAVAILABLE", "The model is overloaded"), BUSY),
+        (504, &error(504, "DEADLINE_EXCEEDED", "x"), Kind::Timeout),
+    ]);
 }
 
 #[test]
@@ -212,7 +196,7 @@ fn the_services_own_word_about_retrying_counts() {
         body: b"{}".to_vec(),
     };
     let info = ErrorInfo::read(b"{}");
-    let kind = |reply: &Reply| kind_of(Service::OpenAi, reply, &info, None);
+    let kind = |reply: &Reply| kind_of(reply, &info, None);
     assert_eq!(kind(&reply(500, "false")), LlmErrorKind::Rejected);
     assert_eq!(kind(&reply(400, "true")), LlmErrorKind::ServerFault);
 }

@@ -46,11 +46,14 @@ fn every_server_is_tried_and_shown() {
 
     let models = ["--providers", "claude,gemini", "--models", "claude-haiku-4-5"];
     let (code, out, _) = check(&[models.as_slice(), &["--json"]].concat(), &environment);
-    assert_eq!(code, Some(1), "Gemini does not have it: {out}");
     let findings: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(findings.as_array().unwrap().len(), 1, "the model is Claude's, not Gemini's: {out}");
     assert_eq!((&findings[0]["works"], &findings[0]["structured"]), (&true.into(), &"schema".into()));
     assert!(findings[0]["seconds"].as_f64().unwrap() > 0.0);
-    assert_eq!(findings[1]["works"], false);
+    assert_eq!(code, Some(0));
+    let models = ["--providers", "claude,gemini", "--models", "no-such-model"];
+    let (code, out, _) = check(&models, &environment);
+    assert_eq!((code, out.matches("FAILED").count()), (Some(1), 2), "{out}");
 }
 
 #[test]

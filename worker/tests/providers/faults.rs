@@ -182,6 +182,36 @@ async fn the_key_never_stands_in_an_error() {
 }
 
 #[tokio::test]
+async fn a_short_key_of_ones_own_server_is_no_word_that_is_cut_out_of_answers() {
+    use std::sync::Arc;
+
+    use qa_shared::model_table::{ModelTable, Service};
+    use qa_shared::secret::Secret;
+    use qa_worker::llm::remote::{RemoteServer, RemoteSettings};
+
+    let fake = FakeProvider::start(FakeProviderConfig::vllm());
+    for key in ["content", "None", "choices"] {
+        let url = Secret::new(format!("{}/v1", fake.url()));
+        let (service, limits) = (Service::Compatible, PerMinute::default());
+        let settings = RemoteSettings { service, url, key: Some(Secret::new(key)), limits };
+        let table = Arc::new(ModelTable::default());
+        let server = RemoteServer::new(settings, table, Timeouts::default(), None).unwrap();
+        fake.fault_next(Behaviour::Text("None of the content is lost.".to_owned()));
+        let reply = server.chat(&ChatRequest::of("Qwen/Qwen2.5-7B-Instruct", "Why?")).await.unwrap();
+        assert_eq!(reply.content, "None of the content is lost.", "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_worked_on_is_counted_as_paid_even_without_an_answer() {
+    let config = FakeProviderConfig::claude();
+    let error = error_of(config, Behaviour::Hang, hasty()).await;
+    assert_eq!((error.kind, error.usage.output_tokens), (LlmErrorKind::Timeout, 256));
+    let error = error_of(FakeProviderConfig::vllm(), Behaviour::Hang, hasty()).await;
+    assert_eq!(error.usage.tokens(), 0, "one's own server sends no bill");
+}
+
+#[tokio::test]
 async fn a_wrong_key_is_told_with_its_remedy() {
     for (config, variable) in [
         (FakeProviderConfig::open_ai(), "OPENAI_API_KEY"),

@@ -15,7 +15,7 @@ use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::rate_limit::PerMinute;
 use qa_worker::llm::remote::{RemoteServer, RemoteSettings};
 use qa_worker::process::{Processed, Processing, process};
-use qa_worker::spent::Spent;
+use qa_worker::progress::{Spent, TaskProgress};
 
 pub(crate) const TEXT: &str = "A stream stores messages until limits or acks remove them.";
 
@@ -90,7 +90,13 @@ pub(crate) async fn work(server: &RemoteServer, task: &Task) -> Processed {
     };
     let num_ctx = u32::MAX;
     let model = task.settings.model.clone();
-    process(task, server, &Processing { model, num_ctx, limits, deadline: None }).await
+    process(
+        task,
+        server,
+        &Processing { model, num_ctx, limits, deadline: None },
+        &mut TaskProgress::default(),
+    )
+    .await
 }
 
 pub(crate) fn completed(processed: Processed) -> (Vec<Pair>, Spent) {
