@@ -65,7 +65,7 @@ pub struct GenerationArgs {
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Key of the provider; better in a variable or a file that one names [env: QA_API_KEY, OPENAI_API_KEY,
-    /// ANTHROPIC_API_KEY, GEMINI_API_KEY, and each with _FILE]
+    /// ANTHROPIC_API_KEY, GEMINI_API_KEY, and the last three with _FILE]
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
     /// Pairs asked for per chunk, 1 to 50 [env: GENERATOR_QUESTIONS_PER_CHUNK] [default: 3]

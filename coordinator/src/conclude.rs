@@ -155,8 +155,11 @@ fn resume_command(config: &GenerateConfig, ground: &Ground) -> String {
                 .concat()
         }
     };
+    let max_cost = config.budget.max_cost.map(|limit| format!(" --max-cost {}", limit.dollars()));
+    let max_tokens = config.budget.max_tokens.map(|limit| format!(" --max-tokens-total {limit}"));
+    let budget = [max_cost, max_tokens].into_iter().flatten().collect::<String>();
     format!(
-        "qa-coordinator generate --resume --chunks-dir {} --qa-dir {} --provider {} --model {}{place} and your other settings",
+        "qa-coordinator generate --resume --chunks-dir {} --qa-dir {} --provider {} --model {}{place}{budget} and your other settings",
         ground.chunks_dir.display(),
         ground.qa_dir.display(),
         config.settings.provider,

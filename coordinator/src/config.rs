@@ -140,6 +140,7 @@ impl GenerateConfig {
         let place = config_place::read(&mut reader, args, chosen.provider, table.clone());
         let generation = config_generation::read(&mut reader, &args.generation, &chosen, &place);
         let pool = config_place::read_pool(&mut reader, args.place.pool.as_deref(), &generation.settings);
+        config_generation::note_model(&mut reader, &generation.settings, &place, &table);
         let budget = config_budget::read(&mut reader, &args.budget, &generation.settings, &place, table);
         let config = Self {
             chunks_dir: chunks_dir.unwrap_or_default(),

@@ -1,10 +1,11 @@
 //! What decides what pairs look like: provider, model, sampling, prompt.
 
 use qa_shared::model::{GenerationSettings, OllamaOptions, PromptSettings, Provider, Reasoning};
+use qa_shared::model_table::{ModelTable, ReasoningControl, Service, Temperature};
 use qa_shared::settings::{Found, Mistake, Origin, Reader, Setting, values};
 use qa_shared::template;
 use qa_worker::cli::ServingArgs;
-use qa_worker::config::ways_to_set_key;
+use qa_worker::config::{is_key_set, ways_to_set_key};
 
 use crate::cli_generate::GenerationArgs;
 use crate::config_place::Place;
@@ -132,7 +133,8 @@ fn number<T>(
 fn lacks_key(reader: &mut Reader<'_>, chosen: &ChosenProvider, place: &Place) -> bool {
     let Place::Local(local) = place else { return false };
     let Some(ways) = ways_to_set_key(chosen.provider) else { return false };
-    if !local.serving.servers.is_empty() {
+    // What is set and wrong has its own message.
+    if !local.serving.servers.is_empty() || is_key_set(reader, chosen.provider) {
         return false;
     }
     let server = if chosen.provider == Provider::OpenAi {
@@ -141,7 +143,7 @@ fn lacks_key(reader: &mut Reader<'_>, chosen: &ChosenProvider, place: &Place) ->
         ""
     };
     let problem = format!(
-        "the provider is {} ({}), but its key is not set ({ways}{server})",
+        "the provider is {} ({}), but its key is not set (--api-key, {ways}{server})",
         chosen.provider,
         where_from(&chosen.origin)
     );
@@ -230,6 +232,46 @@ fn read_stop(reader: &mut Reader<'_>, flags: &[String]) -> Vec<String> {
         reader.note(format!("OLLAMA_STOP now takes effect (the Python program ignored it): {}", found.value));
     }
     texts
+}
+
+/// What the model does with settings that it cannot follow, as far as the table of models knows it.
+pub(crate) fn note_model(
+    reader: &mut Reader<'_>,
+    settings: &GenerationSettings,
+    place: &Place,
+    table: &ModelTable,
+) {
+    let is_own = matches!(place, Place::Local(place)
+        if place.serving.servers.iter().any(|server| server.service == Service::Compatible));
+    let service = if is_own { Service::Compatible } else { settings.provider.into() };
+    // Ollama tells by itself whether a model reasons, and takes every temperature.
+    if service == Service::Ollama || settings.model.is_empty() {
+        return;
+    }
+    let (traits, model) = (table.traits(service, &settings.model), &settings.model);
+    let wish = settings.reasoning.unwrap_or(Reasoning::Off);
+    if wish > Reasoning::Off && traits.reasoning == ReasoningControl::None {
+        reader.warn(format!(
+            "--reasoning {wish} changes nothing: by the table of models {model} has no such control"
+        ));
+    } else if wish > Reasoning::Off
+        && service == Service::Claude
+        && traits.reasoning == ReasoningControl::Budget
+    {
+        const LEAST: u32 = 2048;
+        if settings.max_tokens < LEAST {
+            reader.warn(format!(
+                "--reasoning {wish} changes nothing: {model} needs --max-tokens of at least {LEAST} for it"
+            ));
+        }
+    } else if settings.reasoning == Some(Reasoning::Off) && traits.reasons(settings.reasoning) {
+        reader.note(format!("{model} cannot do without reasoning: it is asked for as little as it takes"));
+    }
+    if traits.temperature == Temperature::Never {
+        reader.note(format!("{model} takes no temperature: its own is used"));
+    } else if service == Service::Claude && settings.temperature > 1.0 {
+        reader.note(format!("{model} takes temperatures up to 1: that is used"));
+    }
 }
 
 /// The ceiling of local models is new to users of the Python program, which never sent `max_tokens`.

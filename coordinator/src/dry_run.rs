@@ -106,11 +106,24 @@ pub(crate) async fn dry_run(config: &GenerateConfig) -> Result<Forecast, RunErro
     }
     forecast.time = match &config.place {
         Place::Fleet(place) => fleet_time(&serving(config, place).await?, forecast.output_tokens.estimate),
-        Place::Local(_) => {
+        Place::Local(place) => {
             let last: Option<View> = folder.load_progress().ok().flatten();
-            local_time(last.as_ref(), forecast.output_tokens.estimate)
+            let time = local_time(last.as_ref(), forecast.output_tokens.estimate);
+            let limits = place.serving.servers.first().map(|server| server.limits);
+            let tokens = forecast.input_tokens.estimate + forecast.output_tokens.estimate;
+            let needs = [
+                (forecast.calls.estimate, limits.and_then(|limits| limits.requests)),
+                (tokens, limits.and_then(|limits| limits.tokens)),
+            ];
+            within_limits(time, needs)
         }
     };
+    let traits = config.budget.models.traits(config.settings.provider.into(), &config.settings.model);
+    if traits.reasons(config.settings.reasoning) {
+        let note =
+            "the model reasons: what that takes is not in the estimates, only in what is at most possible";
+        forecast.notes.push(note.to_owned());
+    }
     Ok(forecast)
 }
 
@@ -268,8 +281,24 @@ fn local_time(last: Option<&View>, output: u64) -> TimeForecast {
     let rate = last
         .filter(|last| last.elapsed_seconds > 0.0)
         .map_or(0.0, |last| last.output_tokens as f64 / last.elapsed_seconds);
-    let basis = if rate > 0.0 { "the last run's rate" } else { "nothing has run here yet" };
+    let basis = match last {
+        Some(_) if rate > 0.0 => "the last run's rate",
+        Some(_) => "the last run generated nothing",
+        None => "nothing has run here yet",
+    };
     time(rate, output, basis.to_owned())
+}
+
+/// An account's limits per minute may take longer than the model.
+fn within_limits(time: TimeForecast, needs: [(u64, Option<u64>); 2]) -> TimeForecast {
+    let minutes =
+        |(amount, limit): (u64, Option<u64>)| limit.map(|limit| amount as f64 / limit.max(1) as f64);
+    let seconds = needs.into_iter().filter_map(minutes).fold(0.0, f64::max) * 60.0;
+    if seconds > time.seconds.unwrap_or(0.0) {
+        TimeForecast { seconds: Some(seconds), basis: "the account's limits per minute".to_owned(), ..time }
+    } else {
+        time
+    }
 }
 
 fn time(rate: f64, output: u64, basis: String) -> TimeForecast {

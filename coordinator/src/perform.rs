@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qa_shared::model::{
-    GenerationSettings, InstanceId, JobId, Outcome, PoolName, TaskKey, TaskResult, TextHash,
+    GenerationSettings, InstanceId, JobId, Outcome, PoolName, Price, TaskKey, TaskResult, TextHash,
 };
 use qa_shared::queue::{Queue, Receipt, Tasks};
 use qa_shared::shutdown::Shutdown;
@@ -40,6 +40,8 @@ pub(crate) struct Performer {
     pub(crate) job: JobId,
     pub(crate) pool: PoolName,
     pub(crate) settings: GenerationSettings,
+    /// What the model's tokens cost.
+    pub(crate) price: Option<Price>,
     pub(crate) queue: Queue,
     pub(crate) lines: Lines,
     /// The in-process worker and what stops it; none in a fleet.
@@ -109,7 +111,8 @@ impl Performer {
         let file = self.chunk_files.get(document as usize).and_then(Option::as_ref);
         let Some(file) = file else { return };
         let text_hash = file.chunks.get(chunk as usize).map_or_else(|| TextHash::of(""), |entry| entry.text);
-        let record = Box::new(ChunkRecord::from_result(&result, text_hash, &self.settings, now()));
+        let record = ChunkRecord::from_result(&result, text_hash, &self.settings, now()).priced(self.price);
+        let record = Box::new(record);
         let unusable = std::mem::take(&mut result.unusable);
         let pairs = match result.outcome {
             Outcome::Completed { pairs } => pairs,

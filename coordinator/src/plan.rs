@@ -218,12 +218,18 @@ fn draft(
     let replayed = replay(&mut core, &mut desks, &chunk_files, journalled, input.budget.price);
     report.replayed = replayed.accepted;
     in_records.include(&replayed.spent);
-    // A job of an earlier version of this program kept no account: its records are one.
-    let earlier = match &begun.job {
-        Some(job) => input.folder.load_spent(&job.job)?.unwrap_or_default().priced(input.budget.price),
-        None => Spent::default(),
+    // What was spent stays as it was priced then. A job of an earlier version of this program kept no account:
+    // its records are one.
+    let account = match &begun.job {
+        Some(job) => input.folder.load_spent(&job.job)?,
+        None => None,
     };
-    core.set_spent(earlier.at_least(&in_records));
+    let spent = account.map_or(in_records, |account| account.priced(input.budget.price));
+    core.set_spent(spent);
+    if begun.job.as_ref().is_some_and(|job| job.calls_per_task.is_some()) && !input.budget.is_limited() {
+        let note = "the job had a budget (--max-cost or --max-tokens-total) before; this run has none";
+        report.notes.push(note.to_owned());
+    }
 
     let mut rounds = Vec::new();
     if input.run.retry_failed {

@@ -189,7 +189,9 @@ pub(crate) fn tell_stop(cause: &StopCause) {
         StopCause::Detached => tracing::info!("detaching: the fleet goes on with what is queued"),
         StopCause::Cancelled => tracing::info!("the job was cancelled: its tasks are dropped"),
         StopCause::Budget(figures) => {
-            tracing::error!("{figures}: stopping; raise the limit and go on with --resume");
+            tracing::error!(
+                "{figures}: stopping; raise the limit, or lower --max-tokens, and go on with --resume"
+            );
         }
         StopCause::FailureRate(figures) => tracing::error!("{figures}: stopping (--max-failure-rate)"),
     }
@@ -217,7 +219,7 @@ pub(crate) fn rate_and_eta(view: &View) -> String {
 
 /// What was spent, where anything costs something.
 fn spent_so_far(view: &View) -> String {
-    let Some(cost) = view.cost_usd.and_then(NanoUsd::from_dollars) else { return String::new() };
+    let Some(cost) = view.all_runs_cost_usd.and_then(NanoUsd::from_dollars) else { return String::new() };
     match view.max_cost_usd.and_then(NanoUsd::from_dollars) {
         Some(limit) => format!(", {cost} of {limit} spent"),
         None => format!(", {cost} spent"),

@@ -17,7 +17,7 @@ pub(crate) fn heading(config: &GenerateConfig, job: &JobId, ground: &Ground) -> 
     let own =
         prompt.system_message.is_some() || prompt.extra_instructions.is_some() || prompt.template.is_some();
     format!(
-        "job {job}: {} -> {}\n{} model {}: {} pairs per chunk, temperature {}, at most {} tokens per answer{}; pool {}",
+        "job {job}: {} -> {}\n{} model {}: {} pairs per chunk, temperature {}, at most {} tokens per answer{}{}; pool {}",
         ground.chunks_dir.display(),
         ground.qa_dir.display(),
         settings.provider,
@@ -25,6 +25,7 @@ pub(crate) fn heading(config: &GenerateConfig, job: &JobId, ground: &Ground) -> 
         settings.questions_per_chunk,
         settings.temperature,
         settings.output_ceiling(),
+        settings.reasoning.map_or(String::new(), |level| format!(", reasoning {level}")),
         if own { ", with prompt parts of yours" } else { "" },
         config.pool
     )
@@ -109,7 +110,7 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
         }
         Finish::Stopped(StopCause::Cancelled) => "cancelled".to_owned(),
         Finish::Stopped(StopCause::Budget(figures)) => {
-            format!("interrupted: {figures}; raise the limit to go on")
+            format!("interrupted: {figures}; raise the limit, or lower --max-tokens, to go on")
         }
         Finish::Stopped(StopCause::FailureRate(figures)) => format!("stopped: {figures}"),
     };

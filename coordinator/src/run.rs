@@ -145,18 +145,9 @@ impl JobRun<'_> {
         shutdown: Shutdown,
     ) -> Result<ExitCode, RunError> {
         let is_local = private.is_some();
+        let (lease, epoch, consumer) = self.take_job(&planned.job.job, &shutdown).await?;
+        self.clear_away(&planned, is_local).await?;
         let Plan { job, mut core, report: plan_report, .. } = planned;
-        let (lease, epoch, consumer) = self.take_job(&job.job, &shutdown).await?;
-        if is_local {
-            self.forget_dead_workers().await;
-        }
-        if planned.stale_tasks || is_local {
-            // Local mode: whoever had these tasks is gone, so nobody has to wait for their ack wait.
-            Tasks::new(self.queue).purge_job(&job.job).await.map_err(RunError::queue)?;
-        }
-        if let Some(abandoned) = &planned.abandoned {
-            conclude::forget(self.queue, abandoned).await.map_err(RunError::queue)?;
-        }
         let has_work = core.totals().outstanding() > 0;
         let entry = self.job_entry(&job.job, planned.longest_chunk_tokens);
         if has_work {
@@ -191,6 +182,7 @@ impl JobRun<'_> {
             job: job.job.clone(),
             pool: self.config.pool.clone(),
             settings: self.config.settings.clone(),
+            price: self.config.budget.price,
             queue: self.queue.clone(),
             lines,
             local_worker,
@@ -246,6 +238,21 @@ impl JobRun<'_> {
     }
 
     /// Makes sure of the streams and becomes the one who consumes the job's results.
+    /// Ends what earlier runs have left in the queue and nobody wants any more.
+    async fn clear_away(&self, planned: &Plan, is_local: bool) -> Result<(), RunError> {
+        if is_local {
+            self.forget_dead_workers().await;
+        }
+        if planned.stale_tasks || is_local {
+            // Local mode: whoever had these tasks is gone, so nobody has to wait for their ack wait.
+            Tasks::new(self.queue).purge_job(&planned.job.job).await.map_err(RunError::queue)?;
+        }
+        if let Some(abandoned) = &planned.abandoned {
+            conclude::forget(self.queue, abandoned).await.map_err(RunError::queue)?;
+        }
+        Ok(())
+    }
+
     async fn take_job(
         &self,
         job: &JobId,

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use qa_shared::clock;
 use qa_shared::connecting::connect_options;
-use qa_shared::model::{JobEntry, PoolName};
+use qa_shared::model::{JobEntry, NanoUsd, PoolName};
 use qa_shared::queue::{Jobs, PoolDepth, Presence, Queue, Tasks};
 use qa_shared::shutdown::Shutdown;
 use serde::Serialize;
@@ -213,6 +213,11 @@ fn describe(status: &Status) -> String {
                 &run.state
             };
             say(format!("last run     {ended}, {} ago: {}", duration(age), figures_line(run)));
+        }
+        if let Some(cost) = run.all_runs_cost_usd.and_then(NanoUsd::from_dollars) {
+            let limit = run.max_cost_usd.and_then(NanoUsd::from_dollars);
+            let limit = limit.map_or(String::new(), |limit| format!(" of {limit} (--max-cost)"));
+            say(format!("             {cost}{limit} spent by all runs of the job"));
         }
         for (reason, number) in &run.failures {
             say(format!("             failed: {number} x {}", line(reason, 60)));

@@ -59,7 +59,7 @@ pub(crate) struct View {
     pub(crate) output_tokens: u64,
     /// What all runs of the job have cost in US dollars; absent where nothing costs anything.
     #[serde(default)]
-    pub(crate) cost_usd: Option<f64>,
+    pub(crate) all_runs_cost_usd: Option<f64>,
     /// What they may cost.
     #[serde(default)]
     pub(crate) max_cost_usd: Option<f64>,
@@ -163,7 +163,7 @@ pub(crate) fn of(sight: &Sight<'_>) -> View {
         calls: tally.calls,
         input_tokens: tally.usage.input_tokens,
         output_tokens: tally.usage.output_tokens,
-        cost_usd: sight.budget.real_price().map(|_| sight.core.spent().cost.dollars()),
+        all_runs_cost_usd: sight.budget.real_price().map(|_| sight.core.spent().cost.dollars()),
         max_cost_usd: sight.budget.max_cost.map(NanoUsd::dollars),
         failures: tally.reasons.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
         ignored_results: tally.duplicates + tally.ignored,

@@ -275,8 +275,8 @@ fn without_a_key_the_message_shows_the_local_models() {
     let error = generate_in(&[], &Environment::default()).unwrap_err();
     let servers: Vec<_> = error.servers_to_ask().unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["http://127.0.0.1:11434"]);
-    let missing = "--provider: the provider is openai (the default), but its key is not set (OPENAI_API_KEY or \
-                   OPENAI_API_KEY_FILE; OPENAI_BASE_URL names a server of your own with its API); ";
+    let missing = "--provider: the provider is openai (the default), but its key is not set (--api-key, \
+                   OPENAI_API_KEY or OPENAI_API_KEY_FILE; OPENAI_BASE_URL names a server of your own with its API); ";
     let models = |models: &[&str]| models.iter().map(|&model| model.to_owned()).collect::<Vec<_>>();
     let message =
         |names: &[&str]| error.clone().with_local_models(&models(names)).mistakes.all()[0].to_string();

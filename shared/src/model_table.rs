@@ -20,10 +20,13 @@ pub enum Service {
     /// A server that speaks OpenAI's API: vLLM, llama.cpp, LM Studio, a gateway.
     Compatible,
     /// Anthropic's.
+    #[serde(alias = "anthropic")]
     Claude,
     /// Google's.
+    #[serde(alias = "google")]
     Gemini,
     /// Ollama's.
+    #[serde(alias = "local")]
     Ollama,
 }
 
@@ -173,7 +176,7 @@ struct Row {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
     /// It is no JSON array of rows.
-    #[error("{0}")]
+    #[error("expected a JSON list of rows: {0}")]
     Syntax(String),
     /// A row holds something impossible.
     #[error("row {row} (model `{model}`): {problem}")]

@@ -116,6 +116,9 @@ impl Assigner {
                     "LLM server is reachable"
                 );
             }
+            Some(Reachability::Went(problem)) if self.server.key_is_refused() => {
+                tracing::warn!(server = %self.server.url, problem, "the provider refuses the key");
+            }
             Some(Reachability::Went(problem)) => {
                 tracing::warn!(server = %self.server.url, problem, "LLM server is not reachable, trying again");
             }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::assigner::Assignment;
-use crate::disposition::ACCOUNT_PAUSE;
+use crate::disposition::{ACCOUNT_PAUSE, HandBackCause};
 use crate::driver::WorkerSetup;
 use crate::llm::LlmError;
 use crate::process::{self, Processed, Processing};
@@ -235,6 +235,7 @@ impl Attendant {
                     unusable,
                 }))
             }
+            Processed::HandBack { cause: HandBackCause::Stopping, .. } => End::HandBack(None),
             Processed::HandBack { cause, message, after } => {
                 self.unfinished.keep(key, progress);
                 let closed = if cause.is_about_the_account() {

@@ -113,7 +113,6 @@ fn choose(
 ) -> Result<Vec<String>, String> {
     let normal = |model: &ModelChoice| normalised_model(client.provider(), &model.served);
     let wished: Vec<String> = models.iter().map(normal).collect();
-    let here = |name: &&String| names.contains(name);
     if client.is_hosted() && wished.is_empty() {
         return Err("the key is accepted; name a model with --models to try it".to_owned());
     }
@@ -124,12 +123,7 @@ fn choose(
         return Err("it has no model".to_owned());
     }
     if !wished.is_empty() {
-        let found: Vec<String> = wished.iter().filter(here).cloned().collect();
-        return if found.is_empty() {
-            Err(format!("it has none of {}; it has {}", wished.join(", "), shortened(names)))
-        } else {
-            Ok(found)
-        };
+        return Ok(wished);
     }
     match (loaded, names) {
         ([first, ..], _) | ([], [first]) => Ok(vec![first.clone()]),

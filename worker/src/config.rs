@@ -20,7 +20,7 @@ use crate::config_servers::{
     self, ACCOUNT_CONCURRENCY, CONCURRENCY, OLLAMA_BASE_URL, OPENAI_BASE_URL, REQUESTS_PER_MINUTE,
     TOKENS_PER_MINUTE, joined,
 };
-pub use crate::config_servers::{ServerSettings, Wanted, set_elsewhere, ways_to_set_key};
+pub use crate::config_servers::{ServerSettings, Wanted, is_key_set, set_elsewhere, ways_to_set_key};
 
 static PULL: Setting = Setting::flag("--pull", None);
 static DRAIN_TIMEOUT: Setting = Setting::new("--drain-timeout", &[&variables::QA_DRAIN_TIMEOUT]);
@@ -91,6 +91,7 @@ impl WorkerConfig {
         let logs = LogSettings::read(&mut reader, &cli.common);
         let table = read_model_table(&mut reader, None);
         let serving = Serving::read(&mut reader, &cli.serving, &cli.providers, table, &Wanted::Configured);
+        config_servers::refuse_unserved(&mut reader, &cli.providers, &serving.servers);
         let config = Self {
             nats: NatsSettings::read_or_local(&mut reader, &cli.nats),
             serving,

@@ -152,6 +152,29 @@ pub(crate) fn ollama_urls(reader: &mut Reader<'_>, flags: &[String]) -> Vec<Addr
     read_urls(reader, &OLLAMA_BASE_URL, flags, normalise_base_url)
 }
 
+/// A provider that is named and has neither key nor address is a mistake.
+pub(crate) fn refuse_unserved(reader: &mut Reader<'_>, flags: &[String], servers: &[ServerSettings]) {
+    let named = read_providers(&mut Reader::new(reader.environment()), flags).unwrap_or_default();
+    for provider in named {
+        let Some(ways) = ways_to_set_key(provider) else { continue };
+        if !is_key_set(reader, provider) && !servers.iter().any(|server| is_of(server.service, provider)) {
+            let problem = format!("provider {provider} is named, but its key is not set");
+            reader.mistake(Mistake::new(&PROVIDERS, problem).remedy(format!("set {ways}, or leave it out")));
+        }
+    }
+}
+
+/// Whether a provider's key, its file or its address is set somewhere, rightly or wrongly.
+pub fn is_key_set(reader: &Reader<'_>, provider: Provider) -> bool {
+    let settings: &[&Setting] = match provider {
+        Provider::OpenAi => &[&OPENAI_KEY, &OPENAI_KEY_FILE, &OPENAI_BASE_URL],
+        Provider::Claude => &[&CLAUDE_KEY, &CLAUDE_KEY_FILE],
+        Provider::Gemini => &[&GEMINI_KEY, &GEMINI_KEY_FILE],
+        Provider::Local => &[],
+    };
+    settings.iter().any(|setting| reader.is_set(setting).is_some())
+}
+
 fn read_providers(reader: &mut Reader<'_>, flags: &[String]) -> Option<Vec<Provider>> {
     let expected = "some of local, openai, claude, gemini, separated by commas";
     reader.parsed(&PROVIDERS, joined(flags).as_deref(), expected, |text| {
@@ -173,12 +196,14 @@ fn read_key(reader: &mut Reader<'_>, key: &'static Setting, file: &'static Setti
         let problem = format!("{} is set too", key.name());
         reader.mistake(Mistake::new(file, problem).remedy("keep one of them"));
     }
-    let key_text = given.or(from_file)?;
-    if key_text.expose().chars().any(|c| !c.is_ascii_graphic()) {
-        let problem = "the key holds a blank or another character that no key has";
-        reader.mistake(Mistake::new(key, problem).remedy("copy it again, without quotes and line ends"));
+    let setting = if given.is_some() { key } else { file };
+    let found = given.or(from_file)?;
+    let is_odd = |c: char| !c.is_ascii_graphic() || matches!(c, '"' | '\'' | '`');
+    if found.expose().contains(is_odd) {
+        let problem = "the key holds a blank, a quote or another character that no key has";
+        reader.mistake(Mistake::new(setting, problem).remedy("copy it again: the key alone, on one line"));
     }
-    Some(key_text)
+    Some(found)
 }
 
 fn read_urls(

@@ -127,6 +127,8 @@ pub enum HandBackCause {
     KeyRefused,
     /// The account's quota or credit is used up.
     QuotaExhausted,
+    /// The worker is being stopped.
+    Stopping,
 }
 
 impl HandBackCause {
@@ -225,6 +227,7 @@ fn after_error(error: &LlmError, tally: &mut Tally, limits: &Limits) -> Next {
         LlmErrorKind::KeyRefused | LlmErrorKind::QuotaExhausted if tally.have > 0 => Next::Accept,
         LlmErrorKind::KeyRefused => hand_back(HandBackCause::KeyRefused, error, ACCOUNT_PAUSE),
         LlmErrorKind::QuotaExhausted => hand_back(HandBackCause::QuotaExhausted, error, ACCOUNT_PAUSE),
+        LlmErrorKind::NotBegun => hand_back(HandBackCause::Stopping, error, Duration::ZERO),
         LlmErrorKind::PromptTooLong => fail_or_accept(FailureReason::PromptTooLong, error, tally),
         LlmErrorKind::Refused => fail_or_accept(FailureReason::Refused, error, tally),
         LlmErrorKind::Rejected => fail_or_accept(FailureReason::Rejected, error, tally),

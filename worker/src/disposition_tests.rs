@@ -134,6 +134,8 @@ fn errors() {
         (tally(0, 0), Kind::KeyRefused, handed_back(HandBackCause::KeyRefused, 300), 0),
         (tally(0, 0), Kind::QuotaExhausted, handed_back(HandBackCause::QuotaExhausted, 300), 0),
         (tally(1, 1), Kind::QuotaExhausted, Next::Accept, 0),
+        (tally(1, 1), Kind::NotBegun, handed_back(HandBackCause::Stopping, 0), 0),
+        (tally(0, 0), Kind::Refused, failure(FailureReason::Refused, "what happened (after 1 attempt)"), 1),
         (tally(0, 0), Kind::ModelLoading, hold(1), 0),
         (tally(0, 0), Kind::ModelNotFound, handed_back(HandBackCause::ModelMissing, 10), 0),
         (tally(0, 0), Kind::OutOfMemory, handed_back(HandBackCause::OutOfMemory, 10), 0),

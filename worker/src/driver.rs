@@ -96,6 +96,7 @@ pub async fn run(setup: WorkerSetup, queue: Queue, shutdown: Shutdown) {
     }
     let heartbeat = tokio::spawn(heartbeat::run(Arc::clone(&setup), queue, assignments, shutdown.clone()));
     report_waiting(jobs.receiver(), &shutdown).await;
+    setup.servers.iter().for_each(|server| server.client.begin_no_more());
     let busy: u32 = setup.servers.iter().map(|server| server.busy()).sum();
     if busy > 0 {
         tracing::info!(

@@ -107,7 +107,7 @@ fn a_key_may_stand_in_a_file_and_in_one_place_only() {
     std::fs::write(&path, "sk one\nsk two\n").unwrap();
     let mistakes = read(&[], &both[..1]).unwrap_err().concat();
     assert!(
-        mistakes.contains("another character that no key has") && !mistakes.contains("sk one"),
+        mistakes.contains("ANTHROPIC_API_KEY_FILE: the key holds a blank") && !mistakes.contains("sk one"),
         "{mistakes}"
     );
 }
@@ -130,6 +130,10 @@ fn every_wrong_setting_has_its_message() {
         (
             &["--requests-per-minute", "azure=5"],
             "--requests-per-minute: found `azure=5` on the command line, expected a whole number of at least 1, or PROVIDER=N separated by commas",
+        ),
+        (
+            &["--providers", "claude"],
+            "--providers: provider claude is named, but its key is not set; set ANTHROPIC_API_KEY or CLAUDE_API_KEY or ANTHROPIC_API_KEY_FILE, or leave it out",
         ),
         (
             &["--providers", "azure"],

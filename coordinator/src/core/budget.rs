@@ -72,18 +72,6 @@ impl Spent {
         self.unpriced.add(other.unpriced);
     }
 
-    /// Of two accounts of the same spending, what the higher one says.
-    #[must_use]
-    pub fn at_least(self, other: &Self) -> Self {
-        let more = |one: Usage, other: Usage| if one.tokens() >= other.tokens() { one } else { other };
-        Self {
-            calls: self.calls.max(other.calls),
-            usage: more(self.usage, other.usage),
-            cost: self.cost.max(other.cost),
-            unpriced: more(self.unpriced, other.unpriced),
-        }
-    }
-
     /// The same with a price for what had none.
     #[must_use]
     pub fn priced(self, price: Option<Price>) -> Self {

@@ -4,7 +4,9 @@
 
 use std::fmt::Write;
 
-use qa_shared::model::{Failure, GenerationSettings, Outcome, PromptSettings, TaskResult, TextHash, Usage};
+use qa_shared::model::{
+    Failure, GenerationSettings, Outcome, Price, PromptSettings, TaskResult, TextHash, Usage,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -45,6 +47,9 @@ pub struct ChunkRecord {
     /// The sampling temperature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
+    /// How much reasoning was asked for, if anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
     /// [`prompt_hash`] of the prompt settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_hash: Option<String>,
@@ -66,6 +71,9 @@ pub struct ChunkRecord {
     /// Generated tokens among them that the model spent on reasoning.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reasoning_tokens: u64,
+    /// What they cost in US dollars, by the price of then; absent where nothing costs anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
     /// From begin to end on the worker, in seconds.
     #[serde(default)]
     pub duration_seconds: f64,
@@ -109,6 +117,7 @@ impl ChunkRecord {
             provider: None,
             model: None,
             temperature: None,
+            reasoning: None,
             prompt_hash: None,
             attempts: 0,
             input_tokens: 0,
@@ -116,6 +125,7 @@ impl ChunkRecord {
             cache_write_tokens: 0,
             output_tokens: 0,
             reasoning_tokens: 0,
+            cost_usd: None,
             duration_seconds: 0.0,
             trace_id: None,
             completed_at: None,
@@ -146,6 +156,7 @@ impl ChunkRecord {
             provider: Some(result.provider.unwrap_or(settings.provider).as_str().to_owned()),
             model: Some(result.model.clone().unwrap_or_else(|| settings.model.clone())),
             temperature: Some(settings.temperature),
+            reasoning: settings.reasoning.map(|level| level.to_string()),
             prompt_hash: Some(prompt_hash(&settings.prompt)),
             attempts: result.attempts,
             input_tokens: result.usage.input_tokens,
@@ -159,6 +170,13 @@ impl ChunkRecord {
             error,
             ..Self::bare(result.key.chunk, text_hash, status)
         }
+    }
+
+    /// The same with what its calls cost at this price.
+    #[must_use]
+    pub fn priced(self, price: Option<Price>) -> Self {
+        let cost_usd = price.filter(|price| !price.is_free()).map(|price| price.of(&self.usage()).dollars());
+        Self { cost_usd, ..self }
     }
 
     /// Tokens of all attempts.

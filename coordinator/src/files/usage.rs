@@ -2,7 +2,7 @@
 //!
 //! It does not know where the records stand.
 
-use qa_shared::model::{Price, Provider, Usage};
+use qa_shared::model::{NanoUsd, Price, Provider, Usage};
 use qa_shared::model_table::ModelTable;
 use serde::Serialize;
 
@@ -36,8 +36,15 @@ impl<'a> DocumentUsage<'a> {
     }
 
     pub(super) fn add(&mut self, record: &ChunkRecord) {
-        let price = self.price(record);
-        self.spent.add(u64::from(record.attempts), record.usage(), price);
+        let calls = u64::from(record.attempts);
+        // A record that tells its cost was priced when it was made.
+        if let Some(cost) = record.cost_usd.and_then(NanoUsd::from_dollars) {
+            self.spent.add(calls, record.usage(), Some(Price::FREE));
+            self.spent.cost = self.spent.cost.plus(cost);
+        } else {
+            let price = self.price(record);
+            self.spent.add(calls, record.usage(), price);
+        }
     }
 
     fn price(&mut self, record: &ChunkRecord) -> Option<Price> {

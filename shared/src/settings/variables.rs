@@ -153,7 +153,7 @@ variables! {
         ANTHROPIC_API_KEY_FILE, Both, None, "/run/secrets/anthropic-key", false,
             "File that holds it";
         CLAUDE_API_KEY, Both, None, "your_claude_api_key_here", true,
-            "Another name of ANTHROPIC_API_KEY, which wins";
+            "Another name of ANTHROPIC_API_KEY; where both are set, that one counts";
         ANTHROPIC_BASE_URL, Both, Some("https://api.anthropic.com"), "", false,
             "Address of Anthropic's service, or of a gateway to it";
         GEMINI_API_KEY, Both, None, "your_gemini_api_key_here", true,
@@ -161,7 +161,7 @@ variables! {
         GEMINI_API_KEY_FILE, Both, None, "/run/secrets/gemini-key", false,
             "File that holds it";
         GOOGLE_API_KEY, Both, None, "your_google_api_key_here", true,
-            "Another name of GEMINI_API_KEY, which wins";
+            "Another name of GEMINI_API_KEY; where both are set, that one counts";
         GEMINI_BASE_URL, Both, Some("https://generativelanguage.googleapis.com"), "", false,
             "Address of Google's service, or of a gateway to it";
         QA_REQUESTS_PER_MINUTE, Both, None, "openai=500,claude=50", false,
@@ -208,7 +208,7 @@ variables! {
             "Stop when more than this percentage of the last 100 chunks failed, or `off`";
         QA_CONCURRENCY, Both, Some("2"), "", false,
             "Requests in flight per server of your own, 1 to 256: one number, or one per server separated by commas";
-        QA_PROVIDERS, Worker, None, "local,openai", false,
+        QA_PROVIDERS, Worker, None, "local", false,
             "Serve these providers only; unset: each whose key or address is set, and Ollama on this machine if there is none";
         QA_MODELS, Worker, None, "qwen3:14b,llama3=llama3.1:8b", false,
             "Serve these models only; NAME=SERVED serves NAME with the server's model SERVED";

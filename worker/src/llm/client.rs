@@ -52,6 +52,14 @@ impl Client {
         matches!(self, Self::Remote(server) if server.is_hosted() || !server.tells_models())
     }
 
+    /// Ends waiting for an account's limits, for a stop.
+    pub fn begin_no_more(&self) {
+        match self {
+            Self::Ollama(_) => {}
+            Self::Remote(server) => server.begin_no_more(),
+        }
+    }
+
     /// Forgets what was learned about a server of one's own, which may have been replaced.
     pub fn forget(&self) {
         match self {

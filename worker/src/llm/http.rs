@@ -105,7 +105,14 @@ pub(crate) fn transport_error(server: &str, error: reqwest::Error, began: bool) 
         LlmErrorKind::Unreachable
     };
     let what = if began { "broke off its answer" } else { "does not answer" };
-    LlmError::new(kind, format!("{server} {what}: {}", chain(&error)))
+    let text = chain(&error);
+    // What rustls says about an answer that is no TLS.
+    let hint = if server.starts_with("https://") && text.contains("InvalidContentType") {
+        "; it does not speak TLS, try http://"
+    } else {
+        ""
+    };
+    LlmError::new(kind, format!("{server} {what}: {text}{hint}"))
 }
 
 /// Sends a request and waits for the reply's head, at most until `deadline`.

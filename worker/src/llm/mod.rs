@@ -197,6 +197,8 @@ pub enum LlmErrorKind {
     Rejected,
     /// A filter of the provider refuses the prompt.
     Refused,
+    /// The worker is being stopped, and the call had not begun.
+    NotBegun,
     /// The model does not fit into the server's memory.
     OutOfMemory,
     /// The server failed; the same again may work.
@@ -228,6 +230,7 @@ impl fmt::Display for LlmErrorKind {
             Self::PromptTooLong => "prompt_too_long",
             Self::Rejected => "rejected",
             Self::Refused => "refused",
+            Self::NotBegun => "not_begun",
             Self::OutOfMemory => "out_of_memory",
             Self::ServerFault => "server_fault",
             Self::Malformed => "malformed",

@@ -17,6 +17,7 @@ use qa_shared::tokens::estimate_tokens;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::adapt::{RENAMED, adapt};
 use super::http::{self, HttpError, Timeouts};
@@ -64,6 +65,8 @@ pub struct RemoteServer {
     /// Whose turn it is to wait for the limits: they are given room in order.
     turn: tokio::sync::Mutex<()>,
     tells_models: AtomicBool,
+    /// Nobody waits for a call to begin any more.
+    stopped: CancellationToken,
     started: Instant,
 }
 
@@ -98,6 +101,7 @@ impl RemoteServer {
             limit: Mutex::new(RateLimit::new(settings.limits)),
             turn: tokio::sync::Mutex::new(()),
             tells_models: AtomicBool::new(true),
+            stopped: CancellationToken::new(),
             started: Instant::now(),
         })
     }
@@ -120,6 +124,11 @@ impl RemoteServer {
             Service::Gemini => Provider::Gemini,
             Service::Ollama => Provider::Local,
         }
+    }
+
+    /// Ends waiting for the account's limits: calls that have not begun are not made.
+    pub fn begin_no_more(&self) {
+        self.stopped.cancel();
     }
 
     /// Whether it told its models when it was last asked.
@@ -260,8 +269,9 @@ impl RemoteServer {
             .map(|id| format!(" (request {})", id.chars().take(64).collect::<String>()))
             .unwrap_or_default();
         let remedy = remedy(self.service, kind, reply.status, model);
-        let message = format!("{} {what}: {}{request_id}{remedy}", self.shown, info.message);
-        LlmError::new(kind, message)
+        // Some services tell a part of the key that they do not like.
+        let said = if reply.status == 401 { "unauthorized" } else { info.message.as_str() };
+        LlmError::new(kind, format!("{} {what}: {said}{request_id}{remedy}", self.shown))
     }
 
     /// A service that has the model and does not find it for a chat has it for something else.
@@ -370,7 +380,14 @@ impl LlmServer for RemoteServer {
         let tokens = u64::from(prompt) + u64::from(request.max_output);
         let url = self.chat_url(&request.model)?;
         loop {
-            self.wait_for_room(tokens).await?;
+            tokio::select! {
+                biased;
+                room = self.wait_for_room(tokens) => room?,
+                () = self.stopped.cancelled() => {
+                    let message = "the worker is being stopped".to_owned();
+                    return Err(LlmError::new(LlmErrorKind::NotBegun, message));
+                }
+            }
             let memory = self.memory(&request.model);
             let body = self.body(request, &memory.traits);
             let deadline = Instant::now() + self.timeouts.request;

@@ -163,9 +163,7 @@ pub(crate) fn remedy(service: Service, kind: LlmErrorKind, status: u16, model: &
                 Service::Gemini => "GEMINI_API_KEY",
                 Service::OpenAi | Service::Compatible | Service::Ollama => "OPENAI_API_KEY",
             };
-            format!(
-                "; {name} does not accept the key: set {variable} of this worker to a valid one and restart it"
-            )
+            format!("; {name} does not accept the key: set a valid one ({variable}) and start again")
         }
         LlmErrorKind::QuotaExhausted => format!(
             "; the account's quota or credit is used up: raise it with {name} (or wait for the next period); \

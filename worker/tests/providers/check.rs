@@ -73,6 +73,6 @@ fn what_does_not_work_is_shown_with_its_reason() {
     let (code, out, _) = check(&[], &environment);
     assert_eq!(code, Some(1), "{out}");
     assert_eq!(out.lines().filter(|line| line.starts_with("FAILED")).count(), 2, "{out}");
-    assert!(out.contains("does not answer") && out.contains("set OPENAI_API_KEY"), "{out}");
+    assert!(out.contains("does not answer") && out.contains("set a valid one (OPENAI_API_KEY)"), "{out}");
     assert!(!out.contains(FAKE_KEY));
 }

@@ -43,3 +43,18 @@ async fn the_limits_that_a_service_tells_are_learned() {
         assert_eq!(fake.stats().limited, 0, "the service had to refuse nothing");
     }
 }
+
+#[tokio::test]
+async fn a_stop_ends_waiting_for_a_limit_without_a_call() {
+    let fake = FakeProvider::start(FakeProviderConfig::open_ai());
+    let limits = PerMinute { requests: Some(2), tokens: None };
+    let server = client_with(&fake, FakeService::OpenAi, Timeouts::default(), limits);
+    let request = ChatRequest::of("gpt-4.1-mini", "Why?");
+    server.chat(&request).await.unwrap();
+    let (waiting, ()) = tokio::join!(server.chat(&request), async {
+        tokio::task::yield_now().await;
+        server.begin_no_more();
+    });
+    assert_eq!(waiting.unwrap_err().kind, LlmErrorKind::NotBegun);
+    assert_eq!(fake.stats().calls, 1);
+}
