@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qa_shared::model::{GenerationSettings, PoolName, TaskResult, TextHash};
+use qa_shared::model::{GenerationSettings, PoolName, Price, TaskResult, TextHash};
 use qa_shared::model_table::ModelTable;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -261,6 +261,32 @@ fn a_job_without_an_account_has_spent_what_its_records_say() {
     std::fs::remove_file(JobFolder::of(&site.qa()).spent_path()).unwrap();
     drop(second);
     assert_eq!(used(&site.plan().unwrap()), 2 * 620, "from the Q&A file, and not from both");
+}
+
+#[test]
+fn what_was_spent_stays_as_it_was_priced_then() {
+    let mut site = Site::new(&[Document::plain("a", &["one"])]);
+    let price = |dollars| Some(Price { input: dollars, output: dollars, cached: None, cache_write: None });
+    site.budget.price = price(1.0);
+    let mut first = site.plan().unwrap();
+    let result = completed_result("a", 0, 1, "one", 2);
+    let mut spent = first.core.spent();
+    spent.add(1, result.usage, site.budget.price);
+    JobFolder::of(&site.qa()).save_spent(&first.job.job, &spent).unwrap();
+    journal(&mut first, "a", "one", &result);
+    drop(first);
+    site.budget.price = price(100.0);
+    assert_eq!(site.plan().unwrap().core.spent(), spent);
+}
+
+#[test]
+fn a_budget_that_is_gone_is_noticed() {
+    let mut site = Site::new(&[Document::plain("a", &["one"])]);
+    site.budget.max_tokens = Some(1_000_000);
+    drop(site.plan().unwrap());
+    site.budget.max_tokens = None;
+    let notes = site.plan().unwrap().report.notes;
+    assert!(notes.iter().any(|note| note.contains("had a budget")), "{notes:?}");
 }
 
 #[test]

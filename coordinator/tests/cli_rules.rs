@@ -311,3 +311,43 @@ fn a_limit_on_the_cost_of_what_costs_nothing_is_noted() {
         "{notes:?}"
     );
 }
+
+#[test]
+fn settings_that_a_model_cannot_follow_are_told_beforehand() {
+    let told = |args: &[&str]| {
+        let all = [args, &["--api-key", "sk-1"]].concat();
+        notes(&generate(&all, &[("OLLAMA_BASE_URL", "")]).unwrap()).join("; ")
+    };
+    for (args, part) in [
+        (&["--provider", "claude", "--model", "claude-sonnet-5"][..], "claude-sonnet-5 takes no temperature"),
+        (
+            &[
+                "--provider",
+                "claude",
+                "--model",
+                "claude-haiku-4-5",
+                "--reasoning",
+                "low",
+                "--max-tokens",
+                "2000",
+            ],
+            "needs --max-tokens of at least 2048",
+        ),
+        (
+            &["--provider", "claude", "--model", "claude-haiku-4-5", "--temperature", "1.5"],
+            "takes temperatures up to 1",
+        ),
+        (
+            &["--provider", "openai", "--model", "gpt-4.1", "--reasoning", "high"],
+            "--reasoning high changes nothing",
+        ),
+        (
+            &["--provider", "gemini", "--model", "gemini-2.5-pro", "--reasoning", "off"],
+            "cannot do without reasoning",
+        ),
+    ] {
+        let told = told(args);
+        assert!(told.contains(part), "{args:?}: {told}");
+    }
+    assert_eq!(told(&["--provider", "openai", "--model", "gpt-4.1"]), "");
+}
