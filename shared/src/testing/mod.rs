@@ -3,6 +3,7 @@
 pub mod fake_ollama;
 pub mod fake_provider;
 mod fake_server;
+pub mod fuzz;
 mod nats_server;
 
 pub use nats_server::{TestNats, TestNatsOptions};

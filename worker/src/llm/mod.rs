@@ -13,6 +13,8 @@ use serde_json::Value;
 mod adapt;
 mod claude;
 pub mod client;
+#[cfg(test)]
+mod fuzz_tests;
 mod gemini;
 pub mod http;
 pub mod ollama;
