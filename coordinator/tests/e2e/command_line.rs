@@ -92,6 +92,11 @@ impl Line {
         self.env("QA_ACK_WAIT", "3s").env("QA_PRESENCE_AGE", "3s")
     }
 
+    /// Killed at this crash point.
+    pub(crate) fn dying_at(self, place: &str) -> Self {
+        self.env("QA_FAILPOINTS", format!("crash:{place}"))
+    }
+
     pub(crate) fn start(self) -> Running {
         Running::start(&self.name, self.command)
     }

@@ -99,6 +99,12 @@ impl Running {
         ended
     }
 
+    /// Waits until it was killed at its crash point.
+    pub(crate) async fn dies(mut self, place: &str) {
+        let ended = self.wait().await;
+        assert_eq!(ended.code, -1, "{} was never at {place}:\n{}", self.name, ended.stderr);
+    }
+
     /// Waits until standard error holds this text.
     pub(crate) async fn says(&mut self, part: &str) {
         let mut changed = self.stderr.text.1.subscribe();
