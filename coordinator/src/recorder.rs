@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use qa_shared::failpoint::{CrashPoint, crash};
+use qa_shared::failpoint::{CrashPoint, Mistake, crash, lag_if};
 use qa_shared::model::{JobId, UnusableAnswer};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -150,6 +150,7 @@ impl Recorder {
 
     fn append(&mut self, recording: Recording) -> Result<Appended, JournalError> {
         let Recording { receipt, document, chunk, entry, unusable } = recording;
+        lag_if(Mistake::AckBeforeJournal);
         let location = self.journal.append(&entry)?;
         crash(CrashPoint::EntryAppended);
         if let Entry::Result { document, record, .. } = &entry {

@@ -92,7 +92,7 @@ crash_points! {
 /// A deliberate mistake, for the tests of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
-    /// Results are acknowledged as they are received.
+    /// Results are acknowledged as they are received, while the disk is slow.
     AckBeforeJournal,
     /// The queue is never compared with what was published.
     NoReconciliation,
@@ -134,6 +134,9 @@ mod armed {
     pub fn is_made(_: Mistake) -> bool {
         false
     }
+
+    /// Nothing.
+    pub fn lag_if(_: Mistake) {}
 }
 
 #[cfg(debug_assertions)]
@@ -174,7 +177,14 @@ mod armed {
     pub fn is_made(mistake: Mistake) -> bool {
         failpoints().mistake == Some(mistake)
     }
+
+    /// Takes a while where this mistake is made, so that a kill finds something between two steps.
+    pub fn lag_if(mistake: Mistake) {
+        if is_made(mistake) {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
 }
 
-pub use armed::is_made;
 use armed::{die, is_due};
+pub use armed::{is_made, lag_if};

@@ -28,6 +28,8 @@ pub(crate) struct Outcome {
     pub(crate) injected: BTreeMap<String, usize>,
     /// Faults that hit nothing, such as the death of a process that was dead.
     pub(crate) missed: usize,
+    /// Why no disk could be filled.
+    pub(crate) no_disk: Option<String>,
     /// From the end of the last fault to the finished job.
     pub(crate) recovery: Duration,
     /// Model calls over one per chunk, and how many there may be.
@@ -193,6 +195,7 @@ impl Act<'_> {
             // Finished, failed chunks, interrupted, failure rate, queue, second signal.
             0 | 1 | 3 | 4 | 5 | 130 => true,
             6 => has_full_disk,
+            -1 => was_too_young(ended),
             _ => false,
         };
         assert!(is_known, "exit code {}\n{}\n{}", ended.code, self.schedule, self.ends.join("\n"));
@@ -258,7 +261,7 @@ impl Act<'_> {
         leaving.append(&mut self.stage.leaving);
         for worker in leaving {
             match worker.ends_within(GOODBYE).await {
-                Ok(ended) if ended.code == 0 => {}
+                Ok(ended) if ended.code == 0 || was_too_young(&ended) => {}
                 Ok(ended) => found.push(format!("a worker ended with {}: {}", ended.code, ended.stderr)),
                 Err(worker) => {
                     let words = worker.ended_at_once().await.stderr;
@@ -278,8 +281,14 @@ impl Act<'_> {
         for fault in &self.injected {
             *injected.entry(fault.kind()).or_default() += 1;
         }
-        Outcome { injected, missed: self.missed, recovery, repeated: (calls - chunks, allowed) }
+        let (missed, no_disk) = (self.missed, self.stage.no_disk.take());
+        Outcome { injected, missed, no_disk, recovery, repeated: (calls - chunks, allowed) }
     }
+}
+
+/// SIGTERM came before it had begun to listen, and so ended it: it has not said a word.
+fn was_too_young(ended: &Ended) -> bool {
+    ended.code == -1 && ended.stderr.is_empty()
 }
 
 /// Whether it runs, and so was told.

@@ -39,8 +39,8 @@ use crate::reference::Reference;
 use crate::report::Report;
 use crate::schedule::Schedule;
 
-/// Schedules that are played at the same time: most of it is waiting.
-const AT_ONCE: usize = 3;
+/// For schedules that are played at the same time: most of it is waiting.
+static ROOM: Semaphore = Semaphore::const_new(3);
 /// How long after the last fault a job may need.
 const PATIENCE: Duration = Duration::from_secs(100);
 
@@ -55,12 +55,11 @@ async fn whatever_goes_wrong_each_chunk_is_there_once_in_the_end() {
     let (first, count) = (number("QA_CHAOS_SEED", 1), number("QA_CHAOS_SCHEDULES", 20));
     let begun = Instant::now();
     let reference = Arc::new(Reference::make().await);
-    let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut acts = JoinSet::new();
     for seed in first..first + count {
-        let (reference, room) = (Arc::clone(&reference), Arc::clone(&room));
+        let reference = Arc::clone(&reference);
         acts.spawn(async move {
-            let _permit = room.acquire_owned().await.unwrap();
+            let _room = ROOM.acquire().await.unwrap();
             let schedule = Schedule::of(seed);
             let played = async { act::play(&schedule, &reference, None, PATIENCE).await };
             let caught = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(played)).await;

@@ -16,6 +16,7 @@ pub(crate) struct Report {
     failed: Vec<u64>,
     injected: BTreeMap<String, usize>,
     missed: usize,
+    no_disk: Option<String>,
     repeated: (u64, u64),
     worst: Duration,
     worst_seed: u64,
@@ -33,6 +34,7 @@ impl Report {
             *self.injected.entry(kind).or_default() += count;
         }
         self.missed += outcome.missed;
+        self.no_disk = self.no_disk.take().or(outcome.no_disk);
         self.repeated.0 += outcome.repeated.0;
         self.repeated.1 += outcome.repeated.1;
         if outcome.recovery > self.worst {
@@ -65,13 +67,17 @@ impl Report {
             ),
             format!("model calls repeated: {}, at most {} may be", self.repeated.0, self.repeated.1),
             format!(
-                "faults: {} injected, {} hit nothing (a process that was down, a disk that could not be mounted)",
+                "faults: {} injected, {} hit nothing, such as a process that was down",
                 self.injected.values().sum::<usize>(),
                 self.missed
             ),
         ];
         let kinds = self.injected.iter().map(|(kind, count)| format!("  {count:4}  {kind}"));
-        for line in lines.into_iter().chain(kinds) {
+        let no_disk = self
+            .no_disk
+            .iter()
+            .map(|reason| format!("full disk: not tried, since no tmpfs can be mounted here: {reason}"));
+        for line in lines.into_iter().chain(no_disk).chain(kinds) {
             writeln!(text, "{line}").unwrap();
         }
         std::io::stdout().lock().write_all(text.as_bytes()).unwrap();

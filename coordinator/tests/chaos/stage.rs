@@ -114,12 +114,16 @@ impl QueueServer {
 pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Nothing where this process may not mount.
-    fn under(directory: &Path) -> Option<Self> {
+    /// The reason where this process cannot mount.
+    fn under(directory: &Path) -> Result<Self, String> {
         fs::create_dir(directory).unwrap();
         let mut mount = Command::new("mount");
         let mounted = mount.args(["-t", "tmpfs", "-o", "size=192m", "qa-chaos"]).arg(directory).output();
-        mounted.is_ok_and(|mounted| mounted.status.success()).then(|| Self(directory.to_owned()))
+        match mounted {
+            Ok(mounted) if mounted.status.success() => Ok(Self(directory.to_owned())),
+            Ok(mounted) => Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned()),
+            Err(error) => Err(format!("mount: {error}")),
+        }
     }
 
     fn ballast(&self) -> PathBuf {
@@ -154,6 +158,8 @@ pub(crate) struct Stage {
     /// Workers that were told to stop.
     pub(crate) leaving: Vec<Running>,
     pub(crate) disk: Option<SmallDisk>,
+    /// Why there is none where one is needed.
+    pub(crate) no_disk: Option<String>,
     /// Model calls that ill servers spoilt.
     pub(crate) spoilt: Arc<AtomicU64>,
     mistake: Option<Mistake>,
@@ -163,7 +169,11 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn set(schedule: &Schedule, mistake: Option<Mistake>) -> Self {
         let site = Site::new(&documents());
-        let disk = if schedule.needs_a_disk() { SmallDisk::under(&site.qa_dir()) } else { None };
+        let disk = schedule.needs_a_disk().then(|| SmallDisk::under(&site.qa_dir()));
+        let (disk, no_disk) = match disk {
+            Some(Err(reason)) => (None, Some(reason)),
+            disk => (disk.and_then(Result::ok), None),
+        };
         let spoilt = Arc::default();
         let mut llms = Vec::new();
         for _ in 0..schedule.servers {
@@ -189,6 +199,7 @@ impl Stage {
             workers: Vec::new(),
             leaving: Vec::new(),
             disk,
+            no_disk,
             spoilt,
             mistake,
             site,

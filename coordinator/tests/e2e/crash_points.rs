@@ -262,3 +262,11 @@ fn every_crash_point_has_its_test() {
     let untested: Vec<_> = all.filter(|name| !tested.contains(&name[..])).collect();
     assert_eq!(untested, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_place_that_is_never_reached_fails_its_test() {
+    // A first run begins no rounds anew.
+    let failed = tokio::spawn(in_a_run("RoundsSynced")).await.unwrap_err();
+    let words = failed.into_panic().downcast::<String>().unwrap();
+    assert!(words.contains("was never at RoundsSynced"), "{words}");
+}
