@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{JobId, JobState};
 use qa_shared::model_table::Service;
 use qa_shared::queue::{Jobs, PoisonNotes, Queue, QueueError, Results, ResultsConsumer, Tasks};
@@ -39,7 +40,9 @@ pub(crate) async fn conclude(
     conclusion: &Conclusion<'_>,
     consumer: ResultsConsumer,
 ) -> Result<ExitCode, RunError> {
+    crash(CrashPoint::RunEnded);
     tidy_queue(conclusion, consumer).await;
+    crash(CrashPoint::QueueTidied);
     let Conclusion { ground, finish, .. } = conclusion;
     let mut run = summary::of(&summary::Outcome {
         core: conclusion.core,
@@ -52,6 +55,7 @@ pub(crate) async fn conclude(
     });
     let combined = if **finish == Finish::Complete { combine_now(conclusion).await } else { Ok(false) };
     if matches!(combined, Ok(true)) {
+        crash(CrashPoint::Combined);
         run.combined_file = Some(ground.combined_file.clone());
     }
     if conclusion.core.totals().documents_broken > 0 {
@@ -68,6 +72,7 @@ pub(crate) async fn conclude(
 pub(crate) async fn forget(queue: &Queue, job: &JobId) -> Result<(), String> {
     let text = |error: QueueError| error.to_string();
     Jobs::new(queue).delete(job).await.map_err(|error| error.to_string())?;
+    crash(CrashPoint::JobForgotten);
     Tasks::new(queue).purge_job(job).await.map_err(text)?;
     Results::new(queue).purge_job(job).await.map_err(text)?;
     PoisonNotes::new(queue).forget_job(job).await.map_err(text)

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use qa_shared::clock;
+use qa_shared::failpoint::{Mistake, is_made};
 use qa_shared::model::{
     Failure, FailureReason, InstanceId, JobEntry, JobId, JobState, Outcome, PoolName, TaskKey, TaskResult,
     Usage, WorkerPresence,
@@ -300,6 +301,9 @@ impl Driver {
 
     /// Looks for published tasks in the queue, in the background.
     fn reconcile(&self) {
+        if is_made(Mistake::NoReconciliation) {
+            return;
+        }
         let mut published = self.published();
         // What is being published at this moment is not lost.
         published.retain(|(task, _)| !self.performer.lines.unconfirmed.contains(*task));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{JobId, PoolName};
 use qa_shared::queue::{Queue, QueueError, Receipt, ResultsConsumer, ResultsError, Tasks, ensure};
 use tokio::sync::mpsc;
@@ -34,6 +35,7 @@ impl Intake {
                     }
                 }
                 Ok(batch) => {
+                    crash(CrashPoint::ResultsReceived);
                     if self.done.send(Done::Received(batch)).await.is_err() {
                         return;
                     }
@@ -75,6 +77,7 @@ pub(crate) async fn acknowledge(consumer: ResultsConsumer, mut receipts: mpsc::U
     let mut batch = Vec::new();
     while receipts.recv_many(&mut batch, 256).await > 0 {
         let failed = consumer.ack_all(std::mem::take(&mut batch)).await;
+        crash(CrashPoint::ResultsAcked);
         if !failed.is_empty() {
             tracing::debug!(count = failed.len(), "acks were not confirmed; the results will come again");
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use qa_shared::failpoint::{CrashPoint, Mistake, crash, is_made};
 use qa_shared::model::{
     GenerationSettings, InstanceId, JobId, Outcome, PoolName, Price, TaskKey, TaskResult, TextHash,
 };
@@ -62,6 +63,11 @@ impl Performer {
     /// Keeps a result until the core has decided; a result without a message is this process' own.
     pub(crate) fn hold(&mut self, task: TaskRef, result: TaskResult, receipt: Option<Receipt>) -> ReceiptId {
         self.lines.unconfirmed.settle(task);
+        let receipt = if is_made(Mistake::AckBeforeJournal) {
+            receipt.and_then(|receipt| self.lines.acks.send(receipt).err()).map(|unsent| unsent.0)
+        } else {
+            receipt
+        };
         self.keep(HeldResult { task, result: Some(Box::new(result)), receipt })
     }
 
@@ -107,6 +113,7 @@ impl Performer {
     fn record(&mut self, id: ReceiptId) {
         let Some(held) = self.held.results.get_mut(&id) else { return };
         let Some(mut result) = held.result.take() else { return };
+        crash(CrashPoint::ResultApplied);
         let TaskRef { document, chunk, .. } = held.task;
         let file = self.chunk_files.get(document as usize).and_then(Option::as_ref);
         let Some(file) = file else { return };
@@ -115,6 +122,7 @@ impl Performer {
         let record = Box::new(record);
         let unusable = std::mem::take(&mut result.unusable);
         let pairs = match result.outcome {
+            Outcome::Completed { pairs } if is_made(Mistake::PairsTwice) => [pairs.clone(), pairs].concat(),
             Outcome::Completed { pairs } => pairs,
             Outcome::Failed { .. } => Vec::new(),
         };
@@ -169,7 +177,9 @@ impl Performer {
                     refs(&published)
                 }
                 (StopCause::Signal | StopCause::FailureRate(_) | StopCause::Budget(_), None) => {
-                    take_back(&queue, &pool, &published).await
+                    let taken_back = take_back(&queue, &pool, &published).await;
+                    crash(CrashPoint::TasksTakenBack);
+                    taken_back
                 }
                 (StopCause::Signal | StopCause::FailureRate(_) | StopCause::Budget(_), worker) => {
                     let mut taken_back = take_back(&queue, &pool, &published).await;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{GenerationSettings, JobId, PoolName};
 
 use crate::changes::{Change, changes};
@@ -313,8 +314,10 @@ fn begin(input: &PlanInput<'_>, report: &mut PlanReport) -> Result<Begun, PlanEr
             for path in old {
                 kept += u64::from(keep_aside(path, &aside)?.is_some());
             }
+            crash(CrashPoint::OldFilesKept);
             for path in qa_files.iter().map(|file| &file.path).chain(&segments) {
                 crate::files::remove_file(path)?;
+                crash(CrashPoint::OldFileRemoved);
             }
             if kept > 0 {
                 report.notes.push(format!(
@@ -350,8 +353,12 @@ fn journal_rounds(
         if let Some(Some(desk)) = desks.get_mut(index as usize) {
             desk.rounds.push(location);
         }
+        crash(CrashPoint::RoundsAppended);
     }
     journal.sync()?;
+    if !begun.is_empty() {
+        crash(CrashPoint::RoundsSynced);
+    }
     Ok(())
 }
 

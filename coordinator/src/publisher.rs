@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use qa_shared::backoff::{Backoff, jittered};
 use qa_shared::clock;
+use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{GenerationSettings, JobId, PoolName, Task, TaskKey};
 use qa_shared::queue::{PublishError, Queue, QueueError, Tasks, Traceparent, ensure};
 use tokio::sync::{Semaphore, mpsc};
@@ -90,7 +91,10 @@ impl Publisher {
                 return;
             }
             match tasks.publish(&task, Some(&context)).await {
-                Ok(_) => return,
+                Ok(_) => {
+                    crash(CrashPoint::TaskPublished);
+                    return;
+                }
                 Err(PublishError::Unavailable(error)) => {
                     tracing::debug!(task = %task.key, %error, "task is not published yet, trying again");
                     if begun.elapsed() >= PATIENCE && !std::mem::replace(&mut said, true) {

@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use qa_shared::failpoint::{CrashPoint, Mistake, crash, lag_if};
 use qa_shared::model::{JobId, UnusableAnswer};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -149,7 +150,9 @@ impl Recorder {
 
     fn append(&mut self, recording: Recording) -> Result<Appended, JournalError> {
         let Recording { receipt, document, chunk, entry, unusable } = recording;
+        lag_if(Mistake::AckBeforeJournal);
         let location = self.journal.append(&entry)?;
+        crash(CrashPoint::EntryAppended);
         if let Entry::Result { document, record, .. } = &entry {
             for answer in &unusable {
                 let line = FailureLine {
@@ -174,10 +177,12 @@ impl Recorder {
     fn sync(&mut self, unsynced: &mut Unsynced) -> Result<(), JournalError> {
         if let Some(spent) = unsynced.spent.take() {
             self.folder.save_spent(&self.job, &spent)?;
+            crash(CrashPoint::SpentSaved);
         }
         let mut results: Vec<_> = unsynced.accounted.drain(..).map(|receipt| (receipt, u32::MAX)).collect();
         if !unsynced.results.is_empty() {
             self.journal.sync()?;
+            crash(CrashPoint::JournalSynced);
         }
         for Appended { receipt, document, chunk, location } in unsynced.results.drain(..) {
             // Before the driver hears of it: a snapshot that it asks for then holds this result.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use qa_shared::clock;
 use qa_shared::connecting::connect_options;
+use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{InstanceId, JobEntry, JobId, JobState, TaskKey};
 use qa_shared::queue::{
     AcquireError, Jobs, Lease, LeaseHolder, Presence, Queue, ResultsConsumer, Tasks, ensure,
@@ -151,7 +152,7 @@ impl JobRun<'_> {
         let has_work = core.totals().outstanding() > 0;
         let entry = self.job_entry(&job.job, planned.longest_chunk_tokens);
         if has_work {
-            Jobs::new(self.queue).put(&entry).await.map_err(RunError::queue)?;
+            self.announce(&entry).await?;
         }
         let old_results = self.take_over_queued(&mut core, &job.job).await?;
         let failure_log =
@@ -264,7 +265,15 @@ impl JobRun<'_> {
         Tasks::new(self.queue).ensure_pool(&self.config.pool).await.map_err(RunError::queue)?;
         let (lease, epoch) = self.acquire(job, shutdown).await?;
         let consumer = ResultsConsumer::create(self.queue, job, epoch).await.map_err(RunError::queue)?;
+        crash(CrashPoint::JobTaken);
         Ok((lease, epoch, consumer))
+    }
+
+    /// Tells the workers of the job.
+    async fn announce(&self, entry: &JobEntry) -> Result<(), RunError> {
+        Jobs::new(self.queue).put(entry).await.map_err(RunError::queue)?;
+        crash(CrashPoint::JobAnnounced);
+        Ok(())
     }
 
     /// The lease, taken over at once from a holder on this host and directory: the directory's lock proves

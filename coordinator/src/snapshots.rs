@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model_table::ModelTable;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -99,6 +100,7 @@ impl Snapshots {
         });
         match written {
             Ok(written) => {
+                crash(CrashPoint::SnapshotWritten);
                 let mut covered = written.covered;
                 let is_settled = !written.chunks.contains(&ChunkSource::Outstanding);
                 if is_settled {

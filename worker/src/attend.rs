@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{
     Failure, FailureReason, JobEntry, JobId, JobState, Outcome, Task, TaskKey, TaskResult,
 };
@@ -90,6 +91,7 @@ pub(crate) async fn attend(attendant: &Attendant, server: &Server, work: &Assign
     }
     let deadline = Instant::now() + attendant.setup.task_timeout;
     let _beats = delivery.start_beats(deadline + STORE_GRACE);
+    crash(CrashPoint::TaskDelivered);
     let is_suspicious = delivery.deliveries > 1;
     if is_suspicious && matches!(attendant.results.stored(&key).await, Ok(Some(_))) {
         settled(delivery.ack().await);
@@ -107,7 +109,10 @@ pub(crate) async fn attend(attendant: &Attendant, server: &Server, work: &Assign
         })
     };
     let settlement = match end {
-        End::Store(result) => attendant.store(*result, &delivery).await,
+        End::Store(result) => {
+            crash(CrashPoint::ModelAnswered);
+            attendant.store(*result, &delivery).await
+        }
         End::HandBack(after) => Settlement::HandBack(after),
         End::Discard => Settlement::Discard,
     };
@@ -117,7 +122,11 @@ pub(crate) async fn attend(attendant: &Attendant, server: &Server, work: &Assign
     // Not in the slot: after a restart of the queue server a confirmation may take long to fail.
     attendant.settling.spawn(async move {
         settled(match settlement {
-            Settlement::Ack => delivery.ack().await,
+            Settlement::Ack => {
+                let acked = delivery.ack().await;
+                crash(CrashPoint::TaskAcked);
+                acked
+            }
             Settlement::HandBack(after) => delivery.hand_back(after).await,
             Settlement::Discard => delivery.discard().await,
         });
@@ -270,7 +279,10 @@ impl Attendant {
         loop {
             let context = delivery.context.as_ref();
             let error = match self.results.publish_until_stored(&result, context, self.drained()).await {
-                Ok(()) => return Settlement::Ack,
+                Ok(()) => {
+                    crash(CrashPoint::ResultStored);
+                    return Settlement::Ack;
+                }
                 Err(error) => error,
             };
             match error {

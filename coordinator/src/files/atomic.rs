@@ -7,6 +7,7 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use qa_shared::failpoint::{CrashPoint, crash_at};
 use tempfile::NamedTempFile;
 
 use super::FileError;
@@ -35,6 +36,7 @@ impl AtomicFile {
             let permissions = existing.permissions();
             file.as_file().set_permissions(permissions).map_err(FileError::during("create", target))?;
         }
+        crash_at(CrashPoint::FileBegun, target);
         Ok(Self { file: BufWriter::with_capacity(256 * 1024, file), target: target.to_owned(), written: 0 })
     }
 
@@ -54,7 +56,9 @@ impl AtomicFile {
     pub fn commit(self) -> Result<File, FileError> {
         let (file, target) = self.finished(true)?;
         let file = file.persist(&target).map_err(|e| FileError::during("replace", &target)(e.error))?;
+        crash_at(CrashPoint::FileRenamed, &target);
         sync_directory(directory_of(&target))?;
+        crash_at(CrashPoint::FileDurable, &target);
         Ok(file)
     }
 
@@ -78,8 +82,10 @@ impl AtomicFile {
     fn finished(self, durable: bool) -> Result<(NamedTempFile, PathBuf), FileError> {
         let target = self.target;
         let file = self.file.into_inner().map_err(|e| FileError::during("write", &target)(e.into_error()))?;
+        crash_at(CrashPoint::FileWritten, &target);
         if durable {
             file.as_file().sync_all().map_err(FileError::during("write", &target))?;
+            crash_at(CrashPoint::FileSynced, &target);
         }
         Ok((file, target))
     }

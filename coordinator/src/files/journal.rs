@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use qa_shared::failpoint::{CrashPoint, crash, crash_halfway};
 use qa_shared::model::{DocumentName, JobId, Pair};
 use serde::{Deserialize, Serialize};
 
@@ -209,6 +210,7 @@ impl Journal {
         line.push(b'\n');
         let mut segment = self.segment_with_room()?;
         let offset = segment.len;
+        crash_halfway(CrashPoint::EntryTorn, || drop(segment.file.write_all(&line[..line.len() / 2])));
         if let Err(error) = segment.file.write_all(&line) {
             let path = segment_path(&self.directory, segment.number);
             let restored =
@@ -238,6 +240,7 @@ impl Journal {
             self.unsound = true;
             segment.file.sync_data().map_err(FileError::during("sync", &path))?;
             if self.directory_dirty {
+                crash(CrashPoint::SegmentSynced);
                 sync_directory(&self.directory)?;
                 self.directory_dirty = false;
             }
@@ -309,6 +312,7 @@ impl Journal {
         self.next_number += 1;
         self.uncovered.insert(number, 0);
         self.directory_dirty = true;
+        crash(CrashPoint::SegmentBegun);
         Ok(Segment { number, file, len: line.len() as u64 })
     }
 
@@ -327,6 +331,7 @@ impl Journal {
                 }
                 _ => self.uncovered.remove(number),
             };
+            crash(CrashPoint::SegmentRemoved);
         }
         Ok(covered.len())
     }

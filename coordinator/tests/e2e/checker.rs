@@ -70,6 +70,12 @@ impl Defects {
 
 /// Panics with every defect.
 pub(crate) fn check(check: &Check<'_>) {
+    let defects = defects(check);
+    assert!(defects.is_empty(), "defects in the files:\n{}", defects.join("\n"));
+}
+
+/// Every defect, one sentence each.
+pub(crate) fn defects(check: &Check<'_>) -> Vec<String> {
     let mut defects = Defects::default();
     let mut completed = BTreeMap::new();
     for (name, chunks) in chunk_files(check) {
@@ -89,7 +95,7 @@ pub(crate) fn check(check: &Check<'_>) {
     }
     check_combined(check.site, &completed, &mut defects);
     check_left_overs(check.site, &mut defects);
-    assert!(defects.0.is_empty(), "defects in the files:\n{}", defects.0.join("\n"));
+    defects.0
 }
 
 fn chunk_files(check: &Check<'_>) -> Vec<(String, Value)> {

@@ -37,15 +37,17 @@ impl Line {
 
     /// `qa-worker` for these servers.
     pub(crate) fn worker(nats: &TestNats, servers: &[&FakeOllama]) -> Self {
-        let directory = std::env::temp_dir();
-        Self::new("qa-worker", programs::worker(), &directory).fleet(nats).servers(servers)
+        Self::bare_worker().fleet(nats).servers(servers)
+    }
+
+    /// `qa-worker` with nothing said yet.
+    pub(crate) fn bare_worker() -> Self {
+        Self::new("qa-worker", programs::worker(), &std::env::temp_dir())
     }
 
     /// `qa-worker` for this service, with its key.
     pub(crate) fn worker_of(nats: &TestNats, service: &FakeProvider, provider: &str) -> Self {
-        let directory = std::env::temp_dir();
-        let line = Self::new("qa-worker", programs::worker(), &directory).fleet(nats);
-        line.args(["--providers", provider]).service(service, provider)
+        Self::bare_worker().fleet(nats).args(["--providers", provider]).service(service, provider)
     }
 
     /// With this service and its key in the environment.
@@ -90,6 +92,11 @@ impl Line {
     /// the same.
     pub(crate) fn impatient(self) -> Self {
         self.env("QA_ACK_WAIT", "3s").env("QA_PRESENCE_AGE", "3s")
+    }
+
+    /// Killed at this crash point.
+    pub(crate) fn dying_at(self, place: &str) -> Self {
+        self.env("QA_FAILPOINTS", format!("crash:{place}"))
     }
 
     pub(crate) fn start(self) -> Running {

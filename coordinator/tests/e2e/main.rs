@@ -9,6 +9,8 @@ mod budget;
 mod checker;
 mod checker_tests;
 mod command_line;
+#[cfg(debug_assertions)]
+mod crash_points;
 mod crashes;
 mod documents;
 mod dry_run;

@@ -92,11 +92,33 @@ impl Running {
     }
 
     /// SIGKILL, and waits until it is gone.
-    pub(crate) async fn kill(mut self) -> Ended {
-        self.signal("KILL");
-        let ended = self.wait().await;
-        assert_eq!(ended.code, -1, "{} ended by itself before it was killed:\n{}", self.name, ended.stderr);
+    pub(crate) async fn kill(self) -> Ended {
+        let name = self.name.clone();
+        let ended = self.ended_at_once().await;
+        assert_eq!(ended.code, -1, "{name} ended by itself before it was killed:\n{}", ended.stderr);
         ended
+    }
+
+    /// SIGKILL if it still runs; how it ended.
+    pub(crate) async fn ended_at_once(mut self) -> Ended {
+        if self.is_running() {
+            self.signal("KILL");
+        }
+        self.wait().await
+    }
+
+    /// Waits for its end at most this long; gives it back when it goes on.
+    pub(crate) async fn ends_within(mut self, limit: Duration) -> Result<Ended, Self> {
+        match tokio::time::timeout(limit, self.child.wait()).await {
+            Ok(_) => Ok(self.wait().await),
+            Err(_) => Err(self),
+        }
+    }
+
+    /// Waits until it was killed at its crash point.
+    pub(crate) async fn dies(mut self, place: &str) {
+        let ended = self.wait().await;
+        assert_eq!(ended.code, -1, "{} was never at {place}:\n{}", self.name, ended.stderr);
     }
 
     /// Waits until standard error holds this text.
@@ -123,9 +145,13 @@ impl Running {
     }
 
     /// Waits for its end with this exit code.
-    pub(crate) async fn ends_with(mut self, code: i32) -> Ended {
-        let ended = self.wait().await;
-        assert_eq!(ended.code, code, "{} ended with another exit code", self.name);
+    pub(crate) async fn ends_with(self, code: i32) -> Ended {
+        let name = self.name.clone();
+        let Ok(ended) = self.ends_within(PATIENCE).await else {
+            panic!("{name} does not end within {PATIENCE:?}");
+        };
+        let Ended { stdout, stderr, .. } = &ended;
+        assert_eq!(ended.code, code, "{name} ended with another exit code:\n{stderr}\n{stdout}");
         ended
     }
 

@@ -30,7 +30,9 @@ fn root() -> PathBuf {
 /// The flags of every command of both programs, and of cargo where README uses it.
 fn known_flags() -> BTreeSet<String> {
     let mut flags: BTreeSet<String> =
-        ["--locked", "--path", "--features", "--example", "--help", "--version"].map(str::to_owned).into();
+        ["--locked", "--path", "--features", "--test", "--example", "--help", "--version"]
+            .map(str::to_owned)
+            .into();
     let commands = [Cli::command(), WorkerCli::command()];
     for command in commands.iter().flat_map(|command| command.get_subcommands().chain([command])) {
         flags.extend(
@@ -54,8 +56,9 @@ fn every_variable_that_readme_names_exists() {
     let known: BTreeSet<_> = variables::ALL.iter().map(|variable| variable.name().to_owned()).collect();
     let named = Readme::load().variables();
     assert!(named.len() > 5, "the variables are not found any more: {named:?}");
-    // Ollama's own settings, on its hosts.
-    let theirs = ["OLLAMA_HOST", "OLLAMA_NUM_PARALLEL"].map(str::to_owned).into();
+    // Ollama's own settings, on its hosts, and those of a test.
+    let theirs = ["OLLAMA_HOST", "OLLAMA_NUM_PARALLEL", "QA_CHAOS_SCHEDULES", "QA_CHAOS_SEED"];
+    let theirs = theirs.map(str::to_owned).into();
     let unknown: Vec<_> =
         named.difference(&known).filter(|name| !BTreeSet::contains(&theirs, *name)).collect();
     assert!(unknown.is_empty(), "README.md names variables that no program reads: {unknown:?}");

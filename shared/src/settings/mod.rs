@@ -6,6 +6,8 @@
 //! business of the programs' own `config` modules.
 
 pub mod args;
+#[cfg(debug_assertions)]
+pub mod failpoints;
 pub mod values;
 pub mod variables;
 

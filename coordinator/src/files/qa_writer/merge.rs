@@ -299,6 +299,7 @@ impl<'a> Writer<'a> {
         }
         if let Some(folder) = self.input.keep_previous_in {
             keep_aside(self.input.target, folder)?;
+            qa_shared::failpoint::crash(qa_shared::failpoint::CrashPoint::PreviousKept);
         }
         let bytes = self.out.written();
         let file = self.out.commit()?;

@@ -1,0 +1,309 @@
+//! Plays a schedule: harms and heals at its times, goes on with the job until it is done, and looks at what
+//! came out. Panics with every defect.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use qa_shared::failpoint::Mistake;
+use qa_shared::queue::{Tasks, Timing};
+use tokio::time::Instant;
+
+use crate::checker::{Check, defects};
+use crate::processes::{Ended, no_process_is_left_in, signal};
+use crate::reference::Reference;
+use crate::schedule::{Fault, Process, Schedule, Step};
+use crate::spent::texts;
+use crate::stage::{Stage, documents};
+
+/// How long a worker that was told to stop may take.
+const GOODBYE: Duration = Duration::from_secs(45);
+/// Resumes after the last fault; chunks that ill servers spoilt need one.
+const RESUMES: usize = 6;
+
+/// What a schedule came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Faults that hit something, by kind.
+    pub(crate) injected: BTreeMap<String, usize>,
+    /// Faults that hit nothing, such as the death of a process that was dead.
+    pub(crate) missed: usize,
+    /// Why no disk could be filled.
+    pub(crate) no_disk: Option<String>,
+    /// From the end of the last fault to the finished job.
+    pub(crate) recovery: Duration,
+    /// Model calls over one per chunk, and how many there may be.
+    pub(crate) repeated: (u64, u64),
+}
+
+/// A schedule being played.
+struct Act<'a> {
+    schedule: &'a Schedule,
+    stage: Stage,
+    injected: Vec<Fault>,
+    missed: usize,
+    /// How coordinators ended, with their last words.
+    ends: Vec<String>,
+    done: bool,
+}
+
+/// Plays a schedule; the job must be done this long after the last fault.
+pub(crate) async fn play(
+    schedule: &Schedule,
+    reference: &Reference,
+    mistake: Option<Mistake>,
+    patience: Duration,
+) -> Outcome {
+    let stage = Stage::set(schedule, mistake).await;
+    let mut act = Act { schedule, stage, injected: Vec::new(), missed: 0, ends: Vec::new(), done: false };
+    let begun = Instant::now();
+    for (at, number, begins) in schedule.timeline() {
+        tokio::time::sleep_until(begun + at).await;
+        act.look_after_coordinator().await;
+        if act.done {
+            break;
+        }
+        let step = schedule.steps[number];
+        if !begins {
+            act.end(step).await;
+        } else if act.begin(step.fault).await {
+            act.injected.push(step.fault);
+        } else {
+            act.missed += 1;
+        }
+    }
+    act.stage.heal().await;
+    let healed = Instant::now();
+    act.finish(patience).await;
+    let recovery = healed.elapsed();
+    act.verdict(reference, recovery).await
+}
+
+impl Act<'_> {
+    /// Whether it hit something.
+    async fn begin(&mut self, fault: Fault) -> bool {
+        let stage = &mut self.stage;
+        match fault {
+            Fault::Kill(Process::Coordinator) => {
+                let Some(running) = stage.coordinator.take() else { return false };
+                let ended = running.ended_at_once().await;
+                self.note(&ended);
+                self.done = ended.code == 0;
+            }
+            Fault::Term(Process::Coordinator) => return tell(stage.coordinator.as_mut(), "TERM"),
+            Fault::Freeze(Process::Coordinator) => return tell(stage.coordinator.as_mut(), "STOP"),
+            Fault::Kill(Process::Worker(number)) => {
+                let Some(running) = stage.workers[number].take() else { return false };
+                running.kill().await;
+            }
+            Fault::Term(Process::Worker(number)) => {
+                let Some(running) = stage.workers[number].take() else { return false };
+                running.signal("TERM");
+                stage.leaving.push(running);
+            }
+            Fault::Freeze(Process::Worker(number)) => return tell(stage.workers[number].as_mut(), "STOP"),
+            Fault::Kill(Process::QueueServer) => match &mut stage.queue {
+                Some(queue) => return queue.kill(false),
+                None => return self.tell_private_queue_server("KILL"),
+            },
+            Fault::Term(Process::QueueServer) => match &mut stage.queue {
+                Some(queue) => return queue.signal("TERM"),
+                None => return self.tell_private_queue_server("TERM"),
+            },
+            Fault::Freeze(Process::QueueServer) => match &mut stage.queue {
+                Some(queue) => return queue.signal("STOP"),
+                None => return self.tell_private_queue_server("STOP"),
+            },
+            Fault::LoseQueue => return stage.queue.as_mut().is_some_and(|queue| queue.kill(true)),
+            Fault::Network(link, harm) => {
+                let Some(way) = stage.way(link) else { return false };
+                way.set(Some(harm));
+            }
+            Fault::Llm(number, ailment) => stage.llms[number].set(Some(ailment)),
+            Fault::FullDisk => {
+                let Some(disk) = &stage.disk else { return false };
+                disk.fill();
+            }
+        }
+        true
+    }
+
+    async fn end(&mut self, step: Step) {
+        let stage = &mut self.stage;
+        match step.fault {
+            Fault::Kill(Process::Coordinator) => stage.start_coordinator(),
+            Fault::Term(Process::Coordinator) => {
+                if let Some(leaving) = stage.coordinator.take() {
+                    signal(leaving.pid(), "CONT");
+                    // With its queue away it may take until all is well; then it is asked again.
+                    match leaving.ends_within(Duration::from_secs(10)).await {
+                        Ok(ended) => self.judge(&ended),
+                        Err(leaving) => self.stage.coordinator = Some(leaving),
+                    }
+                }
+                if !self.done {
+                    self.stage.start_coordinator();
+                }
+            }
+            Fault::Freeze(Process::Coordinator) => drop(tell(stage.coordinator.as_mut(), "CONT")),
+            Fault::Kill(Process::Worker(_)) | Fault::Term(Process::Worker(_)) => stage.start_workers(),
+            Fault::Freeze(Process::Worker(number)) => drop(tell(stage.workers[number].as_mut(), "CONT")),
+            Fault::Kill(Process::QueueServer) | Fault::LoseQueue => {
+                if let Some(queue) = &mut stage.queue {
+                    queue.start().await;
+                }
+            }
+            Fault::Term(Process::QueueServer) => {
+                if let Some(queue) = &mut stage.queue {
+                    queue.kill(false);
+                    queue.start().await;
+                }
+            }
+            Fault::Freeze(Process::QueueServer) => match &stage.queue {
+                Some(queue) => drop(queue.signal("CONT")),
+                None => drop(self.tell_private_queue_server("CONT")),
+            },
+            Fault::Network(link, _) => {
+                if let Some(way) = stage.way(link) {
+                    way.set(None);
+                }
+            }
+            Fault::Llm(number, _) => stage.llms[number].set(None),
+            Fault::FullDisk => {
+                if let Some(disk) = &stage.disk {
+                    disk.empty();
+                }
+            }
+        }
+    }
+
+    fn tell_private_queue_server(&self, name: &str) -> bool {
+        self.stage.private_queue_server().is_some_and(|pid| try_signal(pid, name))
+    }
+
+    fn note(&mut self, ended: &Ended) {
+        let lines: Vec<_> = ended.stderr.lines().collect();
+        let last = lines[lines.len().saturating_sub(12)..].join("\n    ");
+        self.ends.push(format!("a coordinator ended with {}:\n    {last}", ended.code));
+    }
+
+    /// Which exit codes a fault may lead to; anything else is a defect.
+    fn judge(&mut self, ended: &Ended) {
+        self.note(ended);
+        let has_full_disk = self.injected.contains(&Fault::FullDisk);
+        let is_known = match ended.code {
+            // Finished, failed chunks, interrupted, failure rate, queue, second signal.
+            0 | 1 | 3 | 4 | 5 | 130 => true,
+            6 => has_full_disk,
+            -1 => was_too_young(ended),
+            _ => false,
+        };
+        assert!(is_known, "exit code {}\n{}\n{}", ended.code, self.schedule, self.ends.join("\n"));
+        self.done = ended.code == 0;
+    }
+
+    async fn look_after_coordinator(&mut self) {
+        if let Some(ended) = self.stage.ended_coordinator().await {
+            self.judge(&ended);
+            if !self.done {
+                self.stage.start_coordinator();
+            }
+        }
+    }
+
+    /// Goes on until the job is done.
+    async fn finish(&mut self, patience: Duration) {
+        let until = Instant::now() + patience;
+        for _ in 0..RESUMES {
+            if self.done {
+                return;
+            }
+            self.stage.start_coordinator();
+            let Some(running) = self.stage.coordinator.take() else { return };
+            match running.ends_within(until - Instant::now()).await {
+                Ok(ended) => self.judge(&ended),
+                Err(running) => {
+                    let ended = running.ended_at_once().await;
+                    self.note(&ended);
+                    break;
+                }
+            }
+        }
+        assert!(
+            self.done,
+            "the job is not done {patience:?} and {RESUMES} resumes after the last fault\n{}\n{}",
+            self.schedule,
+            self.ends.join("\n")
+        );
+    }
+
+    /// Looks at everything from outside.
+    async fn verdict(mut self, reference: &Reference, recovery: Duration) -> Outcome {
+        let mut found = defects(&Check::new(&self.stage.site));
+        found.extend(reference.differences(&self.stage.site));
+        let calls: u64 = self.stage.llms.iter().map(|llm| llm.fake.stats().chat_calls).sum();
+        let chunks = texts(&documents()).len() as u64;
+        let (place, slots) = (self.stage.place, self.stage.slots());
+        let allowed = self.stage.spoilt.load(Ordering::Relaxed)
+            + self.injected.iter().map(|fault| fault.may_cost(place, slots)).sum::<u64>();
+        if calls < chunks || calls > chunks + allowed {
+            found.push(format!("{calls} model calls for {chunks} chunks, {allowed} may be repeated"));
+        }
+        if let Some(queue) = &self.stage.queue {
+            let left = Tasks::new(&queue.nats.connect(Timing::default()).await);
+            let left = left.stored(&self.stage.site.job()).await.unwrap();
+            if !left.is_empty() {
+                found.push(format!("{} tasks are left in the queue", left.len()));
+            }
+        }
+        let workers = self.stage.workers.iter_mut().filter_map(Option::take);
+        let mut leaving: Vec<_> = workers.inspect(|worker| worker.signal("TERM")).collect();
+        leaving.append(&mut self.stage.leaving);
+        for worker in leaving {
+            match worker.ends_within(GOODBYE).await {
+                Ok(ended) if ended.code == 0 || was_too_young(&ended) => {}
+                Ok(ended) => found.push(format!("a worker ended with {}: {}", ended.code, ended.stderr)),
+                Err(worker) => {
+                    let words = worker.ended_at_once().await.stderr;
+                    found.push(format!("a worker does not end within {GOODBYE:?}: {words}"));
+                }
+            }
+        }
+        no_process_is_left_in(self.stage.site.root()).await;
+        assert!(
+            found.is_empty(),
+            "defects after\n{}{}\n{}",
+            self.schedule,
+            self.ends.join("\n"),
+            found.join("\n")
+        );
+        let mut injected = BTreeMap::new();
+        for fault in &self.injected {
+            *injected.entry(fault.kind()).or_default() += 1;
+        }
+        let (missed, no_disk) = (self.missed, self.stage.no_disk.take());
+        Outcome { injected, missed, no_disk, recovery, repeated: (calls - chunks, allowed) }
+    }
+}
+
+/// SIGTERM came before it had begun to listen, and so ended it: it has not said a word.
+fn was_too_young(ended: &Ended) -> bool {
+    ended.code == -1 && ended.stderr.is_empty()
+}
+
+/// Whether it runs, and so was told.
+fn tell(process: Option<&mut crate::processes::Running>, name: &str) -> bool {
+    let Some(process) = process else { return false };
+    let is_running = process.is_running();
+    if is_running {
+        process.signal(name);
+    }
+    is_running
+}
+
+/// A process that nobody here holds may be gone by now.
+fn try_signal(pid: u32, name: &str) -> bool {
+    let mut shell = std::process::Command::new("/bin/sh");
+    let sent = shell.args(["-c", "kill -s \"$1\" \"$2\" 2>/dev/null", "sh", name, &pid.to_string()]).status();
+    sent.is_ok_and(|sent| sent.success())
+}

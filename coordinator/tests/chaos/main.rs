@@ -1,0 +1,76 @@
+//! Chaos: schedules of faults, made from seeds, played against real processes, with the files checked from
+//! outside afterwards.
+//!
+//! `QA_CHAOS_SCHEDULES` says how many (20), `QA_CHAOS_SEED` with which seed they begin (1). A schedule that
+//! fails shows its seed: that seed with one schedule repeats it, as far as the machine's timing lets it.
+#![cfg(debug_assertions)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+#![allow(dead_code, reason = "the helpers are those of the end-to-end tests, which need more of them")]
+
+mod act;
+#[path = "../e2e/checker.rs"]
+mod checker;
+#[path = "../e2e/command_line.rs"]
+mod command_line;
+#[path = "../e2e/documents.rs"]
+mod documents;
+mod mistakes;
+#[path = "../e2e/processes.rs"]
+mod processes;
+#[path = "../e2e/programs.rs"]
+mod programs;
+mod proxy;
+mod reference;
+mod report;
+mod schedule;
+#[path = "../e2e/site.rs"]
+mod site;
+#[path = "../e2e/spent.rs"]
+mod spent;
+mod stage;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::reference::Reference;
+use crate::report::Report;
+use crate::schedule::Schedule;
+
+/// For schedules that are played at the same time: most of it is waiting.
+static ROOM: Semaphore = Semaphore::const_new(3);
+/// How long after the last fault a job may need.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+fn number(variable: &str, default: u64) -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "a test has no settings object")]
+    let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
+    value.map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{variable}={value} is no number")))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_goes_wrong_each_chunk_is_there_once_in_the_end() {
+    let (first, count) = (number("QA_CHAOS_SEED", 1), number("QA_CHAOS_SCHEDULES", 20));
+    let begun = Instant::now();
+    let reference = Arc::new(Reference::make().await);
+    let mut acts = JoinSet::new();
+    for seed in first..first + count {
+        let reference = Arc::clone(&reference);
+        acts.spawn(async move {
+            let _room = ROOM.acquire().await.unwrap();
+            let schedule = Schedule::of(seed);
+            let played = async { act::play(&schedule, &reference, None, PATIENCE).await };
+            let caught = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(played)).await;
+            (schedule.clone(), caught.map_err(drop))
+        });
+    }
+    let mut report = Report::default();
+    while let Some(act) = acts.join_next().await {
+        let (schedule, outcome) = act.unwrap();
+        report.add(&schedule, outcome);
+    }
+    report.show(begun.elapsed());
+    assert!(report.failed().is_empty(), "defects, seen above; each again with one of:\n{}", report.failed());
+}
