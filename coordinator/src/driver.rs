@@ -10,6 +10,7 @@ use qa_shared::model::{
     Failure, FailureReason, InstanceId, JobEntry, JobId, JobState, Outcome, PoolName, TaskKey, TaskResult,
     Usage, WorkerPresence,
 };
+use qa_shared::nats_server::ServerFailure;
 use qa_shared::queue::{Jobs, Queue, Receipt, ReceivedResult, Tasks, Watched};
 use qa_shared::shutdown::Shutdown;
 use tokio::sync::mpsc;
@@ -42,8 +43,8 @@ pub(crate) enum End {
     LeaseLost(String),
     /// Files cannot be written.
     FilesFailed(String),
-    /// The private nats-server is gone.
-    QueueEnded(String),
+    /// The private nats-server is gone, or can write nothing.
+    QueueFailed(ServerFailure),
     /// A second signal.
     LeftAtOnce,
 }

@@ -216,7 +216,7 @@ impl JobRun<'_> {
         let end = match private {
             Some(private) => tokio::select! {
                 end = driver.run() => end,
-                words = private.server.died() => End::QueueEnded(words),
+                failure = private.server.fails() => End::QueueFailed(failure),
             },
             None => driver.run().await,
         };
@@ -435,9 +435,7 @@ fn finish_of(end: End) -> Result<crate::core::Finish, RunError> {
         End::FilesFailed(reason) => {
             Err(RunError::files(format!("{reason} (nothing is lost: results wait in the queue)")))
         }
-        End::QueueEnded(words) => {
-            Err(RunError::queue(format!("the private nats-server ended: {words}; go on with --resume")))
-        }
+        End::QueueFailed(failure) => Err(failure.into()),
         End::LeftAtOnce => Err(RunError::new(ExitCode::SecondSignal, "left at once; go on with --resume")),
     }
 }

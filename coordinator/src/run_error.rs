@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use qa_shared::nats_server::ServerFailure;
+
 use crate::exit::ExitCode;
 use crate::files::CombineError;
 use crate::plan::PlanError;
@@ -25,6 +27,20 @@ impl RunError {
 
     pub(crate) fn queue(message: impl fmt::Display) -> Self {
         Self::new(ExitCode::Queue, message)
+    }
+}
+
+impl From<ServerFailure> for RunError {
+    fn from(failure: ServerFailure) -> Self {
+        match failure {
+            ServerFailure::Died(words) => {
+                Self::queue(format!("the private nats-server ended: {words}; go on with --resume"))
+            }
+            ServerFailure::DiskFull(words) => Self::files(format!(
+                "the private nats-server cannot write any more: {words}; make room on that disk, then go on \
+                 with --resume"
+            )),
+        }
     }
 }
 

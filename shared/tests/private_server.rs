@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use qa_shared::nats_server::{Listen, PrivateServer, ServerConfig, StartError, find_nats_server, supervise};
+use qa_shared::nats_server::{
+    Listen, PrivateServer, ServerConfig, ServerFailure, StartError, find_nats_server, supervise,
+};
 use qa_shared::queue::{ConnectOptions, Queue, Timing};
 use qa_shared::secret::Secret;
 use tokio::process::Command;
@@ -100,7 +102,7 @@ async fn a_server_whose_supervisor_was_killed_is_ended_by_the_next_one() {
     let port = orphaned.port();
     let pid = orphaned.supervisor_pid().unwrap().to_string();
     assert!(Command::new("kill").args(["-9", &pid]).status().await.unwrap().success());
-    orphaned.died().await;
+    orphaned.fails().await;
     let next = PrivateServer::start(path, config(path), supervisor(&program)).await.unwrap();
     nobody_listens(port).await;
     connect(&next).await;
@@ -120,7 +122,8 @@ async fn the_death_of_the_server_is_reported() {
     let status =
         Command::new(&program).args(["--signal", &kill]).stderr(Stdio::null()).status().await.unwrap();
     assert!(status.success());
-    let words = tokio::time::timeout(PATIENCE, server.died()).await.unwrap();
+    let failure = tokio::time::timeout(PATIENCE, server.fails()).await.unwrap();
+    let ServerFailure::Died(words) = failure else { panic!("{failure:?}") };
     assert!(words.contains("nats-server ended unexpectedly"), "{words}");
 }
 

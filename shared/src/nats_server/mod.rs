@@ -5,10 +5,11 @@
 
 mod config;
 mod find;
+mod full_disk;
 mod private;
 mod supervise;
 
 pub use config::{Listen, ServerConfig, UnusableConfig};
 pub use find::{FindError, FoundServer, find_nats_server};
-pub use private::{PrivateServer, StartError, wait_until_listening};
+pub use private::{PrivateServer, ServerFailure, StartError, wait_until_listening};
 pub use supervise::{SuperviseError, supervise};

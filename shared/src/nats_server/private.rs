@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
 use super::config::ServerConfig;
+use super::full_disk::LogWatch;
 
 /// How long a server may take until it listens; recovering a large store takes seconds.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -50,6 +51,15 @@ pub enum StartError {
     },
 }
 
+/// Why a private server is of no use any more.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ServerFailure {
+    /// It has ended by itself: how, and its last words.
+    Died(String),
+    /// Its disk is or was full, and what it says of that.
+    DiskFull(String),
+}
+
 /// A nats-server that lives as long as this value, and not longer than this process.
 #[derive(Debug)]
 pub struct PrivateServer {
@@ -59,6 +69,7 @@ pub struct PrivateServer {
     port: u16,
     config: ServerConfig,
     words: PathBuf,
+    log_watch: Option<LogWatch>,
 }
 
 impl PrivateServer {
@@ -81,6 +92,7 @@ impl PrivateServer {
         std::fs::create_dir_all(&config.ports).map_err(|error| files(&config.ports, error))?;
         let file = directory.join("nats-server.conf");
         config.write(&file).map_err(|error| files(&file, error))?;
+        let log_watch = config.log.clone().map(LogWatch::new);
         let words = directory.join("supervisor.log");
         let errors = std::fs::File::create(&words).map_err(|error| files(&words, error))?;
         let mut supervisor = supervisor
@@ -94,7 +106,7 @@ impl PrivateServer {
             .spawn()
             .map_err(StartError::Supervisor)?;
         let leash = supervisor.stdin.take();
-        let mut server = Self { supervisor, leash, port: 0, config, words };
+        let mut server = Self { supervisor, leash, port: 0, config, words, log_watch };
         server.port = server.listening_port().await?;
         Ok(server)
     }
@@ -133,11 +145,22 @@ impl PrivateServer {
         self.supervisor.id()
     }
 
-    /// Waits until the server ends by itself, which it should not; tells how, and its last words.
-    pub async fn died(&mut self) -> String {
-        let status = self.supervisor.wait().await;
+    /// Waits until the server ends by itself, or cannot store anything any more. Once it has said the latter,
+    /// it only says the former.
+    pub async fn fails(&mut self) -> ServerFailure {
+        let log_watch = self.log_watch.take();
+        let full_disk = async {
+            match log_watch {
+                Some(log) => log.full_disk().await,
+                None => std::future::pending().await,
+            }
+        };
+        let status = tokio::select! {
+            status = self.supervisor.wait() => status,
+            line = full_disk => return ServerFailure::DiskFull(line),
+        };
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        format!("{status}: {}", self.last_words())
+        ServerFailure::Died(format!("{status}: {}", self.last_words()))
     }
 
     /// Ends the server in good order: it closes its files.
