@@ -12,6 +12,7 @@ use qa_shared::model::{InstanceId, JobEntry, JobId, JobState, TaskKey};
 use qa_shared::queue::{
     AcquireError, Jobs, Lease, LeaseHolder, Presence, Queue, ResultsConsumer, Tasks, ensure,
 };
+use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use qa_worker::config::ways_to_set_key;
 use qa_worker::driver::WorkerSetup;
@@ -66,7 +67,7 @@ pub(crate) async fn generate(
             (Some(server.map_err(RunError::queue)?), None)
         }
         Place::Fleet(place) => {
-            let options = connect_options(&place.nats, me.instance.as_str());
+            let options = connect_options(&place.nats, Program::Coordinator, me.instance.as_str());
             (None, Some(Queue::connect(&options, timing.clone()).await.map_err(RunError::queue)?))
         }
     };

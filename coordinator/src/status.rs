@@ -9,6 +9,7 @@ use qa_shared::clock;
 use qa_shared::connecting::connect_options;
 use qa_shared::model::{JobEntry, PoolName};
 use qa_shared::queue::{Jobs, PoolDepth, Presence, Queue, Tasks};
+use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use serde::Serialize;
 
@@ -77,7 +78,7 @@ pub(crate) async fn show(config: StatusConfig, shutdown: Shutdown) -> Result<Exi
             let mut found = QueueStatus { servers: nats.url.to_string(), ..QueueStatus::default() };
             if queue.is_none() {
                 match Queue::connect(
-                    &connect_options(nats, "qa-coordinator status"),
+                    &connect_options(nats, Program::Coordinator, "qa-coordinator status"),
                     config.common.timing.clone(),
                 )
                 .await

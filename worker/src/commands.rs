@@ -7,6 +7,7 @@ use qa_shared::connecting::connect_options;
 use qa_shared::queue::{ConnectError, ConnectOptions, Queue, Timing};
 use qa_shared::secret;
 use qa_shared::settings::Origin;
+use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use qa_shared::telemetry::start_logging;
 
@@ -31,7 +32,7 @@ pub async fn work(config: WorkerConfig) -> io::Result<ExitCode> {
         Ok(setup) => setup,
         Err(error) => return complain(&error.to_string(), ExitCode::Configuration),
     };
-    let options = connect_options(&config.nats, setup.instance.as_str());
+    let options = connect_options(&config.nats, Program::Worker, setup.instance.as_str());
     let queue = tokio::select! {
         queue = connect(&options, &config.timing) => queue,
         () = shutdown.stopping() => return Ok(ExitCode::Success),

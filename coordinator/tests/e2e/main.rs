@@ -4,6 +4,7 @@
 //! counts is their files, their output, their exit codes, the model calls that were paid for, and the queue.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+mod authentication;
 mod bad_input;
 mod budget;
 mod checker;

@@ -31,7 +31,7 @@ impl Presence {
 
     /// Says that a worker leaves.
     pub async fn withdraw(&self, instance: &InstanceId) -> Result<(), PublishError> {
-        self.bucket.remove(&key(instance), None).await?;
+        self.bucket.mark_removed(&key(instance), None).await?;
         Ok(())
     }
 

@@ -59,7 +59,7 @@ pub enum NatsAuth {
 /// Certificates in PEM files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NatsTls {
-    /// What the server's certificate is checked against, besides the usual ones.
+    /// What the server's certificate is checked against, instead of the usual ones.
     pub ca: Option<PathBuf>,
     /// The client's certificate and its key.
     pub client: Option<(PathBuf, PathBuf)>,

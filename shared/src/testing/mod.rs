@@ -1,8 +1,10 @@
 //! What tests of both programs start: a real nats-server, a fake Ollama server, fakes of the other services.
 
+pub mod certificates;
 pub mod fake_ollama;
 pub mod fake_provider;
 mod fake_server;
+pub mod nats_jwt;
 mod nats_server;
 
-pub use nats_server::{TestNats, TestNatsOptions};
+pub use nats_server::{Shipped, TestNats, TestNatsOptions};
