@@ -252,7 +252,7 @@ impl JobRun<'_> {
         job: &JobId,
         shutdown: &Shutdown,
     ) -> Result<(Lease, u64, ResultsConsumer), RunError> {
-        for note in ensure(self.queue, None).await.map_err(RunError::queue)? {
+        for note in ensure(self.queue, self.queue.replicas()).await.map_err(RunError::queue)? {
             tracing::debug!("{note}");
         }
         Tasks::new(self.queue).ensure_pool(&self.config.pool).await.map_err(RunError::queue)?;

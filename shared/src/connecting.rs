@@ -15,6 +15,7 @@ pub fn connect_options(settings: &NatsSettings, program: Program, name: &str) ->
         url: settings.url.expose().to_owned(),
         name: name.to_owned(),
         inbox_prefix: Some(inbox_prefix.to_owned()),
+        replicas: settings.replicas,
         tls_ca: settings.tls.ca.clone(),
         ..ConnectOptions::default()
     };

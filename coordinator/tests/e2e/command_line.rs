@@ -41,6 +41,13 @@ impl Line {
         Self::new("qa-worker", programs::worker(), &directory).fleet(nats).servers(servers)
     }
 
+    /// `qa-worker` for these servers, with the queue at these addresses.
+    pub(crate) fn worker_at(nats: &str, servers: &[&FakeOllama]) -> Self {
+        let directory = std::env::temp_dir();
+        let line = Self::new("qa-worker", programs::worker(), &directory).arg("--nats-url").arg(nats);
+        line.servers(servers)
+    }
+
     /// `qa-worker` for this service, with its key.
     pub(crate) fn worker_of(nats: &TestNats, service: &FakeProvider, provider: &str) -> Self {
         let directory = std::env::temp_dir();

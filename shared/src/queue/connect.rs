@@ -36,6 +36,8 @@ pub struct ConnectOptions {
     /// What the subjects begin with under which this connection gets answers, so that a server can tell those
     /// of one program from those of another; the client's own where it is absent.
     pub inbox_prefix: Option<String>,
+    /// How many servers of a cluster hold each stream; see [`super::ensure`].
+    pub replicas: Option<usize>,
     /// A token; beats credentials in the address, as everything below does.
     pub token: Option<Secret>,
     /// A user, with `password`.
@@ -154,6 +156,7 @@ struct Inner {
     connected: watch::Receiver<bool>,
     reconnects: watch::Receiver<u64>,
     refusals: Refusals,
+    replicas: Option<usize>,
     servers: String,
 }
 
@@ -213,7 +216,10 @@ impl Queue {
             },
             reason = refused => return Err(ConnectError::Permission { servers, reason }),
         }
-        Ok(Self { inner: Arc::new(Inner { context, timing, connected, reconnects, refusals, servers }) })
+        let replicas = options.replicas;
+        Ok(Self {
+            inner: Arc::new(Inner { context, timing, connected, reconnects, refusals, replicas, servers }),
+        })
     }
 
     /// The server's version, as it told when the connection was made last.
@@ -265,6 +271,11 @@ impl Queue {
         if !matches!(drained.await, Ok(Ok(()))) {
             tracing::debug!("the connection to NATS did not end in good order");
         }
+    }
+
+    /// How many servers of a cluster are to hold each stream, as it was given.
+    pub fn replicas(&self) -> Option<usize> {
+        self.inner.replicas
     }
 
     pub(super) fn refusals(&self) -> &Refusals {

@@ -196,6 +196,8 @@ variables! {
             "Key of the client certificate (PEM)";
         QA_NATS_SERVER, Coordinator, None, "/usr/local/bin/nats-server", false,
             "The nats-server program for local mode; unset: found on PATH";
+        QA_NATS_REPLICAS, Coordinator, None, "3", false,
+            "On how many servers of a cluster each stream is kept, 1 to 5; unset: 1 for new streams, and no change of those that are there";
         QA_ACK_WAIT, Both, Some("60s"), "", false,
             "How long a task may go without a sign of life before another worker gets it";
         QA_PRESENCE_AGE, Both, Some("30s"), "", false,

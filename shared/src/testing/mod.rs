@@ -4,7 +4,9 @@ pub mod certificates;
 pub mod fake_ollama;
 pub mod fake_provider;
 mod fake_server;
+mod nats_cluster;
 pub mod nats_jwt;
 mod nats_server;
 
+pub use nats_cluster::TestCluster;
 pub use nats_server::{Shipped, TestNats, TestNatsOptions};

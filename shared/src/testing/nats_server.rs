@@ -21,6 +21,8 @@ pub struct TestNatsOptions {
     pub jetstream: bool,
     /// The largest message, in bytes.
     pub max_payload: u64,
+    /// Whether each message is on the disk before it is acknowledged.
+    pub sync_always: bool,
     /// More lines of its configuration.
     pub more: String,
 }
@@ -58,7 +60,13 @@ impl Shipped {
 
 impl Default for TestNatsOptions {
     fn default() -> Self {
-        Self { token: None, jetstream: true, max_payload: 1024 * 1024, more: String::new() }
+        Self {
+            token: None,
+            jetstream: true,
+            max_payload: 1024 * 1024,
+            sync_always: false,
+            more: String::new(),
+        }
     }
 }
 
@@ -108,6 +116,7 @@ impl TestNats {
         let mut config = ServerConfig::private(directory.path());
         config.token = options.token.map(Secret::new);
         config.max_payload = options.max_payload;
+        config.sync_always = options.sync_always;
         if !options.jetstream {
             config.store = None;
         }
@@ -134,6 +143,14 @@ impl TestNats {
     /// Its address.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The lines of its configuration that are its own.
+    pub(super) fn configuration(&self) -> &str {
+        match &self.file {
+            File::Own(more) => more,
+            File::Shipped => "",
+        }
     }
 
     /// Its process id.

@@ -7,6 +7,7 @@ mod connect;
 mod deliveries;
 mod fixtures;
 mod lease;
+mod permissions;
 mod results;
 mod tasks;
 mod topology;
