@@ -41,6 +41,11 @@ impl Line {
         Self::new("qa-worker", programs::worker(), &directory).fleet(nats).servers(servers)
     }
 
+    /// `qa-worker COMMAND`.
+    pub(crate) fn plain_worker(command: &str, directory: &Path) -> Self {
+        Self::new(&format!("qa-worker {command}"), programs::worker(), directory).arg(command)
+    }
+
     /// `qa-worker` for these servers, with the queue at these addresses.
     pub(crate) fn worker_at(nats: &str, servers: &[&FakeOllama]) -> Self {
         let directory = std::env::temp_dir();

@@ -19,6 +19,7 @@ mod hosted;
 mod local;
 mod permissions;
 mod poison;
+mod private_authority;
 mod processes;
 mod programs;
 mod python;

@@ -214,6 +214,8 @@ variables! {
             "Serve these providers only; unset: each whose key or address is set, and Ollama on this machine if there is none";
         QA_MODELS, Worker, None, "qwen3:14b,llama3=llama3.1:8b", false,
             "Serve these models only; NAME=SERVED serves NAME with the server's model SERVED";
+        QA_LLM_CA, Both, None, "/etc/qa-fleet/llm-ca.pem", false,
+            "Certificates of authorities to trust besides the system's for LLM servers with https (PEM); on a fleet the workers read it";
         QA_DRAIN_TIMEOUT, Both, Some("30s"), "", false,
             "How long a stopping worker may finish its tasks";
         QA_TASK_TIMEOUT, Both, Some("30m"), "", false,

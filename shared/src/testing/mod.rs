@@ -7,6 +7,8 @@ mod fake_server;
 mod nats_cluster;
 pub mod nats_jwt;
 mod nats_server;
+mod tls_proxy;
 
 pub use nats_cluster::TestCluster;
 pub use nats_server::{Shipped, TestNats, TestNatsOptions};
+pub use tls_proxy::TlsProxy;
