@@ -10,6 +10,7 @@
 mod ack;
 mod address;
 mod api;
+mod border;
 mod bucket;
 mod certificates;
 mod connect;

@@ -6,6 +6,7 @@ mod buckets;
 mod connect;
 mod deliveries;
 mod fixtures;
+mod hostile;
 mod lease;
 mod permissions;
 mod results;
