@@ -257,7 +257,7 @@ fn describe_queue(queue: &QueueStatus, say: &mut impl FnMut(String)) {
             "  job {}  {:?}, pool {}, {} on {}",
             entry.job,
             entry.state,
-            entry.pool,
+            line(entry.pool.as_str(), 80),
             line(&entry.directory, 120),
             line(&entry.host, 60)
         ));

@@ -16,6 +16,7 @@ mod documents;
 mod dry_run;
 mod fleet;
 mod hosted;
+mod hostile;
 mod local;
 mod permissions;
 mod poison;
