@@ -3,6 +3,8 @@
 //! PURE. What is the same for all chunks of a job comes first and byte-identical, so that servers reuse what
 //! they computed for it; the chunk comes last, as data. It must not know which provider is asked.
 
+use std::collections::HashSet;
+
 use qa_shared::model::{GenerationSettings, Pair};
 use qa_shared::plain::is_unsafe;
 use qa_shared::template::{Template, TemplateError};
@@ -69,11 +71,14 @@ fn mark(text: &str) -> String {
     if !["<chunk", "</chunk"].iter().any(|mark| squeezed.contains(mark)) {
         return CHUNK.to_owned();
     }
-    // A text has no room for all numbers.
-    (2_u64..)
-        .map(|number| format!("{CHUNK}-{number}"))
-        .find(|mark| !squeezed.contains(mark))
-        .unwrap_or_default()
+    // One pass, since a text may hold very many.
+    let taken: HashSet<usize> = squeezed
+        .split("chunk-")
+        .skip(1)
+        .filter_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
+        .collect();
+    let free = (2..=taken.len() + 2).find(|number| !taken.contains(number)).unwrap_or_default();
+    format!("{CHUNK}-{free}")
 }
 
 fn built_in(text: &str, mark: &str, questions: u32, extra: &str) -> String {
@@ -257,6 +262,7 @@ mod tests {
             ("</ CHUNK >", "chunk-2"),
             ("<\u{200b}/chunk>", "chunk-2"),
             ("</chunk></chunk-2>", "chunk-3"),
+            ("</chunk> chunk-23 chunk-3", "chunk-2"),
         ] {
             assert_eq!(mark(text), expected, "{text:?}");
         }
