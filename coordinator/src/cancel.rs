@@ -4,6 +4,7 @@ use qa_shared::clock;
 use qa_shared::connecting::connect_options;
 use qa_shared::model::{JobId, JobState};
 use qa_shared::queue::{Jobs, Queue, Tasks};
+use qa_shared::settings::variables::Program;
 
 use crate::config::{CancelConfig, CancelTarget};
 use crate::exit::ExitCode;
@@ -35,7 +36,7 @@ pub(crate) async fn cancel(config: CancelConfig, screen: &Screen) -> Result<Exit
         (CancelTarget::Directory(_), None) => return Err(RunError::new(ExitCode::Internal, "no job folder")),
     };
     if let Some(nats) = &config.nats {
-        let options = connect_options(nats, "qa-coordinator cancel");
+        let options = connect_options(nats, Program::Coordinator, "qa-coordinator cancel");
         let queue = Queue::connect(&options, config.common.timing.clone()).await.map_err(RunError::queue)?;
         cancel_in_queue(&queue, &job, folder.is_none(), screen).await?;
     }

@@ -58,7 +58,7 @@ async fn forecast(config: &GenerateConfig) -> Result<ExitCode, RunError> {
     } else {
         let text = report_forecast::forecast(&forecast, config);
         // Nobody is left to tell when standard output is closed.
-        drop(write!(io::stdout().lock(), "{text}"));
+        drop(write!(io::stdout().lock(), "{}", format::text(&text)));
     }
     Ok(ExitCode::Success)
 }

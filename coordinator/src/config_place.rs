@@ -63,7 +63,7 @@ pub(crate) fn read(
     {
         reader.note(format!("--local: the NATS server {origin} is not used"));
     }
-    let nats = if args.place.local { None } else { NatsSettings::read(reader, &args.nats) };
+    let nats = if args.place.local { None } else { NatsSettings::read_with_replicas(reader, &args.nats) };
     match nats {
         Some(nats) => Place::Fleet(read_fleet(reader, args, nats)),
         None => Place::Local(read_local(reader, args, provider, table)),

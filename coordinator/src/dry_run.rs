@@ -8,6 +8,7 @@ use qa_shared::model::{
     InstanceId, NanoUsd, PoolName, Provider, ServerPresence, WorkerPresence, normalised_model,
 };
 use qa_shared::queue::{Presence, Queue, QueueError};
+use qa_shared::settings::variables::Program;
 use serde::Serialize;
 
 use crate::config::{FleetPlace, GenerateConfig, Place};
@@ -230,7 +231,7 @@ fn stage(document: &Document) -> Stage {
 
 /// The LLM servers that would work for the job.
 async fn serving(config: &GenerateConfig, place: &FleetPlace) -> Result<Vec<ServerPresence>, RunError> {
-    let options = connect_options(&place.nats, "qa-coordinator generate --dry-run");
+    let options = connect_options(&place.nats, Program::Coordinator, "qa-coordinator generate --dry-run");
     let queue = Queue::connect(&options, config.common.timing.clone()).await.map_err(RunError::queue)?;
     let workers = match Presence::new(&queue).workers().await {
         Ok(workers) => workers,

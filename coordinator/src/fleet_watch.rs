@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::format::line;
 use qa_shared::model::{InstanceId, PoolName, Provider, ServerPresence, WorkerPresence, normalised_model};
 
 /// How long to wait for a worker before saying that there is none.
@@ -135,7 +136,7 @@ fn nobody_serves(
         }
         // In local mode the worker is ours, and so is its pool.
         if !worker.named_pools.is_empty() && !is_local {
-            let names: Vec<_> = worker.named_pools.iter().map(PoolName::as_str).collect();
+            let names: Vec<_> = worker.named_pools.iter().map(|pool| line(pool.as_str(), 80)).collect();
             lines.push(format!("  {} only takes tasks of pool {}", worker.host, names.join(", ")));
         }
     }

@@ -40,21 +40,8 @@ pub(crate) fn bar(done: u64, total: u64, width: usize) -> String {
     format!("{:<width$}", format!("{}{head}", "=".repeat(filled)))
 }
 
-/// A text that may hold foreign parts, without control characters other than line ends.
-pub(crate) fn text(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
-}
-
-/// A foreign text on one line without control characters, cut to `longest` characters.
-pub(crate) fn line(text: &str, longest: usize) -> String {
-    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut line: String = clean.clone().take(longest).collect();
-    if clean.count() > longest {
-        line.pop();
-        line.push('…');
-    }
-    line
-}
+/// Foreign texts for people.
+pub(crate) use qa_shared::plain::{line, text};
 
 #[cfg(test)]
 mod tests {

@@ -57,7 +57,7 @@ impl Intake {
 
     /// The stream or the consumer is gone: a wiped or a new queue server.
     async fn restore(&mut self) {
-        if let Err(error) = ensure(&self.queue, None).await {
+        if let Err(error) = ensure(&self.queue, self.queue.replicas()).await {
             tracing::debug!(%error, "streams could not be restored yet");
             return;
         }

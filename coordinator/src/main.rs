@@ -11,6 +11,7 @@ use qa_coordinator::cli::{Cli, Command};
 use qa_coordinator::commands;
 use qa_coordinator::config::{CancelConfig, CombineConfig, ConfigError, GenerateConfig, StatusConfig};
 use qa_coordinator::exit::ExitCode;
+use qa_shared::plain;
 use qa_shared::settings::Environment;
 use qa_shared::settings::args::CommonArgs;
 
@@ -92,6 +93,6 @@ async fn refuse(error: ConfigError) -> ExitCode {
 
 fn complain(error: &str, code: ExitCode) -> ExitCode {
     // Nobody is left to tell when standard error is closed.
-    drop(writeln!(io::stderr(), "error: {error}"));
+    drop(writeln!(io::stderr(), "error: {}", plain::text(error)));
     code
 }

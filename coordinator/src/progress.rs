@@ -8,7 +8,7 @@ use qa_shared::model::{NanoUsd, Outcome, TaskResult};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::core::{Core, ResultFact, StopCause};
-use crate::format::{bar, count, counted, duration, line};
+use crate::format::{bar, count, counted, duration, line, text};
 use crate::view::View;
 
 /// Plain lines come at most this often.
@@ -56,10 +56,15 @@ impl Screen {
     }
 
     /// Writes a line to standard error without tearing the bars.
-    pub(crate) fn say(&self, text: &str) {
+    pub(crate) fn say(&self, words: &str) {
+        self.write(&text(words));
+    }
+
+    /// Writes what is plain already, or has the colours of a log line.
+    fn write(&self, plain: &str) {
         let write = || {
             // Nobody is left to tell when standard error is closed.
-            drop(writeln!(std::io::stderr().lock(), "{text}"));
+            drop(writeln!(std::io::stderr().lock(), "{plain}"));
         };
         match &self.0 {
             Some(multi) => multi.suspend(write),
@@ -97,7 +102,7 @@ impl Write for ScreenWriter {
 impl Drop for ScreenWriter {
     fn drop(&mut self) {
         if !self.buffer.is_empty() {
-            self.screen.say(String::from_utf8_lossy(&self.buffer).trim_end_matches('\n'));
+            self.screen.write(String::from_utf8_lossy(&self.buffer).trim_end_matches('\n'));
         }
     }
 }
@@ -197,9 +202,9 @@ pub(crate) fn tell_stop(cause: &StopCause) {
     }
 }
 
-fn say(text: &str) {
+fn say(words: &str) {
     // Nobody is left to tell when standard error is closed.
-    drop(writeln!(std::io::stderr().lock(), "{text}"));
+    drop(writeln!(std::io::stderr().lock(), "{}", text(words)));
 }
 
 /// How fast it goes and how long it will take.

@@ -120,7 +120,7 @@ impl Publisher {
     /// Somebody deleted a stream, or the queue server lost its disk.
     async fn restore_streams(&self) {
         let restored = async {
-            ensure(&self.queue, None).await?;
+            ensure(&self.queue, self.queue.replicas()).await?;
             Tasks::new(&self.queue).ensure_pool(&self.pool).await
         };
         if let Err(error) = restored.await {

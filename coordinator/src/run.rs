@@ -13,6 +13,7 @@ use qa_shared::model::{InstanceId, JobEntry, JobId, JobState, TaskKey};
 use qa_shared::queue::{
     AcquireError, Jobs, Lease, LeaseHolder, Presence, Queue, ResultsConsumer, Tasks, ensure,
 };
+use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use qa_worker::config::ways_to_set_key;
 use qa_worker::driver::WorkerSetup;
@@ -67,7 +68,7 @@ pub(crate) async fn generate(
             (Some(server.map_err(RunError::queue)?), None)
         }
         Place::Fleet(place) => {
-            let options = connect_options(&place.nats, me.instance.as_str());
+            let options = connect_options(&place.nats, Program::Coordinator, me.instance.as_str());
             (None, Some(Queue::connect(&options, timing.clone()).await.map_err(RunError::queue)?))
         }
     };
@@ -259,7 +260,7 @@ impl JobRun<'_> {
         job: &JobId,
         shutdown: &Shutdown,
     ) -> Result<(Lease, u64, ResultsConsumer), RunError> {
-        for note in ensure(self.queue, None).await.map_err(RunError::queue)? {
+        for note in ensure(self.queue, self.queue.replicas()).await.map_err(RunError::queue)? {
             tracing::debug!("{note}");
         }
         Tasks::new(self.queue).ensure_pool(&self.config.pool).await.map_err(RunError::queue)?;

@@ -8,7 +8,9 @@ use std::path::Path;
 use qa_shared::clock;
 use qa_shared::connecting::connect_options;
 use qa_shared::model::{JobEntry, NanoUsd, PoolName};
+use qa_shared::plain;
 use qa_shared::queue::{Jobs, PoolDepth, Presence, Queue, Tasks};
+use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use serde::Serialize;
 
@@ -77,7 +79,7 @@ pub(crate) async fn show(config: StatusConfig, shutdown: Shutdown) -> Result<Exi
             let mut found = QueueStatus { servers: nats.url.to_string(), ..QueueStatus::default() };
             if queue.is_none() {
                 match Queue::connect(
-                    &connect_options(nats, "qa-coordinator status"),
+                    &connect_options(nats, Program::Coordinator, "qa-coordinator status"),
                     config.common.timing.clone(),
                 )
                 .await
@@ -166,11 +168,11 @@ fn print(status: &Status, config: &StatusConfig) -> Result<(), RunError> {
         let one_line = config.watch.is_some();
         let json =
             if one_line { serde_json::to_string(status) } else { serde_json::to_string_pretty(status) };
-        json.map_err(|error| RunError::new(ExitCode::Internal, error))?
+        plain::json(&json.map_err(|error| RunError::new(ExitCode::Internal, error))?)
     } else {
         // A watched status replaces the one before.
         let clear = if config.watch.is_some() { "\x1b[2J\x1b[H" } else { "" };
-        format!("{clear}{}", describe(status).trim_end())
+        format!("{clear}{}", plain::text(describe(status).trim_end()))
     };
     match writeln!(std::io::stdout().lock(), "{text}") {
         // Whoever reads has seen enough.
@@ -260,7 +262,7 @@ fn describe_queue(queue: &QueueStatus, say: &mut impl FnMut(String)) {
             "  job {}  {:?}, pool {}, {} on {}",
             entry.job,
             entry.state,
-            entry.pool,
+            line(entry.pool.as_str(), 80),
             line(&entry.directory, 120),
             line(&entry.host, 60)
         ));

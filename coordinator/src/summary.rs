@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use qa_shared::model::{JobId, Price};
+use qa_shared::plain;
 
 use crate::core::{ChunkState, Core, FileStatus, Finish, StopCause};
 use crate::exit::ExitCode;
@@ -118,6 +119,6 @@ pub(crate) fn exit_code(finish: &Finish, run: &RunSummary) -> ExitCode {
 pub(crate) fn print_json(value: &impl serde::Serialize) {
     if let Ok(text) = serde_json::to_string_pretty(value) {
         // Nobody is left to tell when standard output is closed.
-        drop(writeln!(std::io::stdout().lock(), "{text}"));
+        drop(writeln!(std::io::stdout().lock(), "{}", plain::json(&text)));
     }
 }

@@ -225,6 +225,14 @@ fn every_wrong_variable_says_where_it_was_found() {
             "--nats-url: there is more than one way to log in: a token, a user; keep one of them",
         ),
         (
+            &[("QA_NATS_URL", "q"), ("QA_NATS_REPLICAS", "0")],
+            "QA_NATS_REPLICAS: found `0` in QA_NATS_REPLICAS (environment), expected a whole number from 1 to 5",
+        ),
+        (
+            &[("QA_NATS_URL", "q"), ("QA_NATS_REPLICAS", "three")],
+            "QA_NATS_REPLICAS: found `three` in QA_NATS_REPLICAS (environment), expected a whole number from 1 to 5",
+        ),
+        (
             &[("QA_NATS_URL", "q"), ("QA_NATS_TOKEN_FILE", "/no/such")],
             "QA_NATS_TOKEN_FILE: found `/no/such` in QA_NATS_TOKEN_FILE (environment), but it cannot be read: No such file or directory (os error 2); name a file that exists and that you may read",
         ),

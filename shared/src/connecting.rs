@@ -1,13 +1,21 @@
 //! From settings to a connection.
 
 use crate::queue::ConnectOptions;
+use crate::settings::variables::Program;
 use crate::settings::{NatsAuth, NatsSettings};
 
-/// How to connect as these settings say; `name` is how the server lists the connection.
-pub fn connect_options(settings: &NatsSettings, name: &str) -> ConnectOptions {
+/// How this program connects as these settings say; `name` is how the server lists the connection.
+pub fn connect_options(settings: &NatsSettings, program: Program, name: &str) -> ConnectOptions {
+    // The server's configuration in deploy/nats lets each program listen to its own answers only.
+    let inbox_prefix = match program {
+        Program::Coordinator => "_INBOX.qa-coordinator",
+        Program::Worker => "_INBOX.qa-worker",
+    };
     let mut options = ConnectOptions {
         url: settings.url.expose().to_owned(),
         name: name.to_owned(),
+        inbox_prefix: Some(inbox_prefix.to_owned()),
+        replicas: settings.replicas,
         tls_ca: settings.tls.ca.clone(),
         ..ConnectOptions::default()
     };

@@ -17,6 +17,7 @@ pub mod host;
 pub mod model;
 pub mod model_table;
 pub mod nats_server;
+pub mod plain;
 pub mod queue;
 pub mod secret;
 pub mod settings;

@@ -8,11 +8,16 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::plain;
+
 /// The version that this program writes and reads.
 pub const VERSION: u32 = 1;
 
 /// The largest message that is parsed, in bytes; far above what a server's `max_payload` lets through.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// What is wrong may quote the whole message; this many characters of it are told.
+const LONGEST_REASON: usize = 300;
 
 /// Why a message could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +35,7 @@ pub enum WireError {
         found: u32,
     },
     /// Not the JSON that was expected.
-    #[error("message is not readable: {0}")]
+    #[error("message is not readable: {}", plain::line(&.0.to_string(), LONGEST_REASON))]
     Json(#[from] serde_json::Error),
 }
 

@@ -4,9 +4,11 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use qa_shared::connecting::connect_options;
+use qa_shared::plain;
 use qa_shared::queue::{ConnectError, ConnectOptions, Queue, Timing};
 use qa_shared::secret;
 use qa_shared::settings::Origin;
+use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use qa_shared::telemetry::start_logging;
 
@@ -31,7 +33,7 @@ pub async fn work(config: WorkerConfig) -> io::Result<ExitCode> {
         Ok(setup) => setup,
         Err(error) => return complain(&error.to_string(), ExitCode::Configuration),
     };
-    let options = connect_options(&config.nats, setup.instance.as_str());
+    let options = connect_options(&config.nats, Program::Worker, setup.instance.as_str());
     let queue = tokio::select! {
         queue = connect(&options, &config.timing) => queue,
         () = shutdown.stopping() => return Ok(ExitCode::Success),
@@ -70,9 +72,10 @@ pub async fn check(config: WorkerConfig, as_json: bool) -> io::Result<ExitCode> 
     };
     let mut out = io::stdout().lock();
     if as_json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&findings).unwrap_or_default())?;
+        let json = serde_json::to_string_pretty(&findings).unwrap_or_default();
+        writeln!(out, "{}", plain::json(&json))?;
     } else {
-        write!(out, "{}", check::table(&findings))?;
+        write!(out, "{}", plain::text(&check::table(&findings)))?;
     }
     let works = !findings.is_empty() && findings.iter().all(|finding| finding.works);
     Ok(if works { ExitCode::Success } else { ExitCode::Check })
@@ -119,6 +122,6 @@ fn show_header(config: &WorkerConfig) -> io::Result<()> {
 }
 
 fn complain(error: &str, code: ExitCode) -> io::Result<ExitCode> {
-    writeln!(io::stderr(), "error: {error}")?;
+    writeln!(io::stderr(), "error: {}", plain::text(error))?;
     Ok(code)
 }

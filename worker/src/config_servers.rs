@@ -12,6 +12,7 @@ use qa_shared::secret::Secret;
 use qa_shared::settings::{Address, Mistake, Origin, Reader, Setting, values, variables};
 
 use crate::cli::ServingArgs;
+use crate::llm::http::check_root_certificates;
 use crate::llm::rate_limit::PerMinute;
 
 pub(crate) static OLLAMA_BASE_URL: Setting =
@@ -27,6 +28,7 @@ pub(crate) static TOKENS_PER_MINUTE: Setting =
     Setting::new("--tokens-per-minute", &[&variables::QA_TOKENS_PER_MINUTE]);
 static ANTHROPIC_BASE_URL: Setting = Setting::variable(&[&variables::ANTHROPIC_BASE_URL]);
 static GEMINI_BASE_URL: Setting = Setting::variable(&[&variables::GEMINI_BASE_URL]);
+static LLM_CA: Setting = Setting::variable(&[&variables::QA_LLM_CA]);
 static PROVIDERS: Setting = Setting::new("--providers", &[&variables::QA_PROVIDERS]);
 static OPENAI_KEY: Setting = Setting::variable(&[&variables::OPENAI_API_KEY]);
 static OPENAI_KEY_FILE: Setting = Setting::variable(&[&variables::OPENAI_API_KEY_FILE]);
@@ -51,6 +53,8 @@ pub struct ServerSettings {
     pub key: Option<Secret>,
     /// Requests in flight at most, 1 to 256.
     pub slots: u32,
+    /// Certificates of authorities (PEM) to trust besides the system's.
+    pub root_ca: Option<String>,
     /// The account's limits as the user set them.
     pub limits: PerMinute,
 }
@@ -134,6 +138,10 @@ pub(crate) fn read(
     let mut servers = own;
     servers.append(&mut hosted);
     set_limits(reader, args, &mut servers);
+    let root_ca = read_root_ca(reader);
+    for server in &mut servers {
+        server.root_ca.clone_from(&root_ca);
+    }
     servers
 }
 
@@ -143,8 +151,20 @@ fn is_openai(url: &str) -> bool {
     host.is_some_and(|host| host == "api.openai.com" || host.ends_with(".api.openai.com"))
 }
 
+fn read_root_ca(reader: &mut Reader<'_>) -> Option<String> {
+    let (path, pem) = reader.file_text(&LLM_CA, None)?;
+    if let Err(error) = check_root_certificates(pem.as_bytes()) {
+        let mistake = Mistake::new(&LLM_CA, format!("the file `{}`: {error}", path.display()));
+        reader.mistake(
+            mistake.remedy("name the certificate of the authority, not the server's key or its own"),
+        );
+        return None;
+    }
+    Some(pem)
+}
+
 fn server(service: Service, url: Address, key: Option<Secret>) -> ServerSettings {
-    ServerSettings { service, url, key, slots: 1, limits: PerMinute::default() }
+    ServerSettings { service, url, key, slots: 1, root_ca: None, limits: PerMinute::default() }
 }
 
 /// The addresses of the Ollama servers.

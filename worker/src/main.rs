@@ -39,6 +39,6 @@ fn run(cli: &Cli) -> io::Result<ExitCode> {
 
 fn complain(error: &str, code: ExitCode) -> ExitCode {
     // Nobody is left to tell when standard error is closed.
-    drop(writeln!(io::stderr(), "error: {error}"));
+    drop(writeln!(io::stderr(), "error: {}", qa_shared::plain::text(error)));
     code
 }

@@ -58,8 +58,9 @@ pub fn client(
     table: &Arc<ModelTable>,
     timeouts: Timeouts,
 ) -> Result<Client, HttpError> {
+    let root_ca = server.root_ca.as_deref().map(str::as_bytes);
     if server.service == Service::Ollama {
-        return Ok(Client::Ollama(OllamaServer::new(server.url.expose(), timeouts, None)?));
+        return Ok(Client::Ollama(OllamaServer::new(server.url.expose(), timeouts, root_ca)?));
     }
     let settings = RemoteSettings {
         service: server.service,
@@ -67,7 +68,7 @@ pub fn client(
         key: server.key.clone(),
         limits: server.limits,
     };
-    Ok(Client::Remote(RemoteServer::new(settings, Arc::clone(table), timeouts, None)?))
+    Ok(Client::Remote(RemoteServer::new(settings, Arc::clone(table), timeouts, root_ca)?))
 }
 
 /// Why no server of these can do anything for a job.

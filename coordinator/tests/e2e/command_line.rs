@@ -45,6 +45,18 @@ impl Line {
         Self::new("qa-worker", programs::worker(), &std::env::temp_dir())
     }
 
+    /// `qa-worker COMMAND`.
+    pub(crate) fn plain_worker(command: &str, directory: &Path) -> Self {
+        Self::new(&format!("qa-worker {command}"), programs::worker(), directory).arg(command)
+    }
+
+    /// `qa-worker` for these servers, with the queue at these addresses.
+    pub(crate) fn worker_at(nats: &str, servers: &[&FakeOllama]) -> Self {
+        let directory = std::env::temp_dir();
+        let line = Self::new("qa-worker", programs::worker(), &directory).arg("--nats-url").arg(nats);
+        line.servers(servers)
+    }
+
     /// `qa-worker` for this service, with its key.
     pub(crate) fn worker_of(nats: &TestNats, service: &FakeProvider, provider: &str) -> Self {
         Self::bare_worker().fleet(nats).args(["--providers", provider]).service(service, provider)

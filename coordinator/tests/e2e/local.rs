@@ -1,12 +1,17 @@
 //! One machine: a private queue, an in-process worker, and what is left when everything is killed.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use qa_shared::queue::{ConnectError, ConnectOptions, Queue, Timing};
+use qa_shared::secret::Secret;
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
 
 use crate::documents::Document;
-use crate::processes::no_process_is_left_in;
-use crate::site::Site;
+use crate::processes::{no_process_is_left_in, processes_in};
+use crate::site::{Site, read_json};
 
 /// Requests in flight that local mode has by default.
 const SLOTS: u64 = 2;
@@ -113,4 +118,56 @@ async fn a_missing_model_is_named_with_the_command_that_pulls_it() {
     site.generate().args(["--resume", "--pull"]).servers(&[&server]).run(0).await;
     assert_eq!(server.stats().pulled, ["qwen3:8b"]);
     site.check();
+}
+
+#[tokio::test]
+async fn the_private_queue_server_is_for_this_run_alone() {
+    let site = Site::new(&documents());
+    let server = FakeOllama::start(FakeConfig { slots: 2, ..FakeConfig::default() });
+    server.respond_with(|_| Behaviour::Slow(Duration::from_millis(100)));
+    let mut seen = Vec::new();
+    for calls in [1, 8] {
+        let run = site.generate().arg("--resume").servers(&[&server]).start();
+        server.wait_for(|stats| stats.chat_calls >= calls).await;
+        let folder = find(&site.job_folder(), "nats-server.conf");
+        let config = fs::read_to_string(folder.join("nats-server.conf")).unwrap();
+        let mode = fs::metadata(folder.join("nats-server.conf")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "others can read the token");
+        assert!(config.contains("host: \"127.0.0.1\"\nport: -1\n"), "{config}");
+        let token = config.split("token: \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        assert!(token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
+        let ports = fs::read_dir(folder.join("ports")).unwrap().next().unwrap().unwrap().path();
+        let url = read_json(&ports)["nats"][0].as_str().unwrap().to_owned();
+        let port: u16 = url.strip_prefix("nats://127.0.0.1:").unwrap().parse().unwrap();
+        // Were it open to the network, this would be taken too.
+        #[cfg(target_os = "linux")]
+        drop(std::net::TcpListener::bind(("127.0.0.2", port)).unwrap());
+        for token in [None, Some(Secret::new("0".repeat(32)))] {
+            let options = ConnectOptions { url: url.clone(), token, ..ConnectOptions::default() };
+            let error = Queue::connect(&options, Timing::default()).await.unwrap_err();
+            assert!(matches!(error, ConnectError::Authentication { .. }), "{error}");
+        }
+        assert!(
+            processes_in(site.root()).iter().all(|line| !line.contains(&token)),
+            "others can see the token"
+        );
+        seen.push((token, port));
+        run.signal("INT");
+        let ended = run.ends_with(3).await;
+        assert!(!ended.stderr.contains(&seen.last().unwrap().0), "{}", ended.stderr);
+    }
+    assert_ne!(seen[0].0, seen[1].0);
+}
+
+/// The directory below this one that holds a file of this name.
+fn find(directory: &Path, name: &str) -> PathBuf {
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        if next.join(name).exists() {
+            return next;
+        }
+        let entries = fs::read_dir(&next).unwrap().map(Result::unwrap);
+        open.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
+    }
+    panic!("no {name} below {}", directory.display());
 }

@@ -4,10 +4,12 @@
 //! counts is their files, their output, their exit codes, the model calls that were paid for, and the queue.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+mod authentication;
 mod bad_input;
 mod budget;
 mod checker;
 mod checker_tests;
+mod cluster;
 mod command_line;
 #[cfg(debug_assertions)]
 mod crash_points;
@@ -16,8 +18,11 @@ mod documents;
 mod dry_run;
 mod fleet;
 mod hosted;
+mod hostile;
 mod local;
+mod permissions;
 mod poison;
+mod private_authority;
 mod processes;
 mod programs;
 mod python;

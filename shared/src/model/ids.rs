@@ -175,7 +175,7 @@ impl fmt::Display for PoolName {
 
 /// One running process: host, process id and a random part, such as `gpu1-4711-9f3a2c`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct InstanceId(String);
 
 impl InstanceId {
@@ -203,6 +203,20 @@ impl FromStr for InstanceId {
                 expected: "1 to 64 lowercase letters, digits and dashes",
             })
         }
+    }
+}
+
+impl TryFrom<String> for InstanceId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<InstanceId> for String {
+    fn from(id: InstanceId) -> Self {
+        id.0
     }
 }
 

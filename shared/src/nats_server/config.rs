@@ -107,7 +107,12 @@ impl ServerConfig {
     /// Writes the configuration to a file that only this user can read.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let text = self.text().map_err(io::Error::other)?;
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        // A file that is there already may be one that others can read, or a link.
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(text.as_bytes())
     }
 }
@@ -154,5 +159,22 @@ mod tests {
         assert_eq!(listen("10.0.0.1").unwrap(), ("10.0.0.1".to_owned(), None));
         assert_eq!(listen("[::1]:0").unwrap(), ("::1".to_owned(), None));
         assert!(listen("here:there").unwrap_err().to_string().contains("here:there"));
+    }
+
+    #[test]
+    fn the_file_with_the_token_is_this_users_alone_whatever_was_there_before() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("nats-server.conf"), folder.path().join("other"));
+        let config = ServerConfig::private(folder.path());
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        config.write(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&other, "kept").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        symlink(&other, &path).unwrap();
+        config.write(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "kept");
     }
 }

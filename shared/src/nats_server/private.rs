@@ -208,7 +208,9 @@ fn written_port(ports: &Path) -> Option<(String, u16)> {
     let mut files = std::fs::read_dir(ports).ok()?.filter_map(Result::ok);
     let file = files.find(|file| file.path().extension().is_some_and(|ending| ending == "ports"))?;
     let written: PortsFile = serde_json::from_slice(&std::fs::read(file.path()).ok()?).ok()?;
-    let (host, port) = written.nats.first()?.strip_prefix("nats://")?.rsplit_once(':')?;
+    // `nats://`, or `tls://` where it wants that; its greeting is plain either way.
+    let (_, address) = written.nats.first()?.split_once("://")?;
+    let (host, port) = address.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     Some((host.to_owned(), port.parse().ok()?))
 }

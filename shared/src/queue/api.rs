@@ -81,7 +81,12 @@ impl Queue {
         subject: String,
         body: &(impl Serialize + ?Sized),
     ) -> Result<V, QueueError> {
-        match self.context().request::<_, _, Response<V>>(subject, body).await {
+        let refused = self.refusals().of(&format!("$JS.API.{subject}"));
+        let answer = tokio::select! {
+            answer = self.context().request::<_, _, Response<V>>(subject, body) => answer,
+            reason = refused => return Err(QueueError::not_permitted(doing, reason)),
+        };
+        match answer {
             Ok(Response::Ok(answer)) => Ok(answer),
             Ok(Response::Err { error }) => Err(QueueError::from_api(doing, &error)),
             Err(error) => Err(QueueError::from_request(doing, &error)),
@@ -103,8 +108,12 @@ impl Queue {
         if let Some(sequence) = expected {
             message = message.expected_last_subject_sequence(sequence);
         }
+        let refused = self.refusals().of(&subject);
         let published = match self.context().send_publish(subject, message).await {
-            Ok(acknowledgement) => acknowledgement.await,
+            Ok(acknowledgement) => tokio::select! {
+                published = acknowledgement.into_future() => published,
+                reason = refused => return Err(QueueError::not_permitted(doing, reason).into()),
+            },
             Err(error) => Err(error),
         };
         let error = match published {
@@ -140,7 +149,12 @@ impl Queue {
             .get_stream_no_info(stream)
             .await
             .map_err(|error| QueueError::unavailable(doing, chain(&error)))?;
-        match handle.get_last_raw_message_by_subject(subject).await {
+        let refused = self.refusals().of(&format!("$JS.API.STREAM.MSG.GET.{stream}"));
+        let found = tokio::select! {
+            found = handle.get_last_raw_message_by_subject(subject) => found,
+            reason = refused => return Err(QueueError::not_permitted(doing, reason)),
+        };
+        match found {
             Ok(message) => Ok(Some(message)),
             Err(error) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Ok(None),

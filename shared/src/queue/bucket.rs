@@ -106,14 +106,24 @@ impl Bucket {
         }
     }
 
+    /// Writes that a key is removed, if its revision is the named one, or whatever it is; the marker's revision.
+    /// The marker stays until the bucket's age removes it: all that a worker is permitted to do.
+    pub(super) async fn mark_removed(
+        &self,
+        key: &str,
+        revision: Option<u64>,
+    ) -> Result<Option<u64>, PublishError> {
+        let mut headers = HeaderMap::new();
+        headers.insert("KV-Operation", "DEL");
+        match self.store(key, Vec::new(), headers, revision).await? {
+            Written::At(marker) => Ok(Some(marker)),
+            Written::OtherSequence => Ok(None),
+        }
+    }
+
     /// Removes a key if its revision is the named one, or whatever it is; whether it was removed.
     pub(super) async fn remove(&self, key: &str, revision: Option<u64>) -> Result<bool, PublishError> {
-        let mut headers = HeaderMap::new();
-        headers.insert("KV-Operation", "PURGE");
-        headers.insert("Nats-Rollup", "sub");
-        let Written::At(marker) = self.store(key, Vec::new(), headers, revision).await? else {
-            return Ok(false);
-        };
+        let Some(marker) = self.mark_removed(key, revision).await? else { return Ok(false) };
         // The marker has told those who watch. Up to its own sequence only: a later write must survive.
         let cleaned = self.forget(key, Some(marker + 1)).await;
         if let Err(error) = cleaned {

@@ -3,7 +3,7 @@
 //! It must not know what travels over it.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use async_nats::{Client, ConnectErrorKind, Event};
 use tokio::sync::watch;
 
 use super::address::{Embedded, addresses, shown_servers};
+use super::certificates;
 use super::error::chain;
+use super::refusals::Refusals;
 use super::topology::MIN_SERVER_VERSION;
 use super::{QueueError, ServerVersion, Timing};
 use crate::secret::Secret;
@@ -31,6 +33,11 @@ pub struct ConnectOptions {
     pub url: String,
     /// The name under which the server lists this connection.
     pub name: String,
+    /// What the subjects begin with under which this connection gets answers, so that a server can tell those
+    /// of one program from those of another; the client's own where it is absent.
+    pub inbox_prefix: Option<String>,
+    /// How many servers of a cluster hold each stream; see [`super::ensure`].
+    pub replicas: Option<usize>,
     /// A token; beats credentials in the address, as everything below does.
     pub token: Option<Secret>,
     /// A user, with `password`.
@@ -41,7 +48,7 @@ pub struct ConnectOptions {
     pub credentials_file: Option<PathBuf>,
     /// The seed of an nkey.
     pub nkey_seed: Option<Secret>,
-    /// A file with certificates of authorities to trust besides the system's.
+    /// A file with certificates of the authorities to trust, instead of the system's.
     pub tls_ca: Option<PathBuf>,
     /// A file with this client's certificate, with `tls_key`.
     pub tls_cert: Option<PathBuf>,
@@ -70,6 +77,11 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What was given as seed of an NKey is none.
+    #[error(
+        "the NKey seed for NATS is not one of a user: it is a line that begins with SU, as `nk -gen user` prints it"
+    )]
+    Seed,
     /// A certificate without key, or a key without certificate.
     #[error("a NATS client certificate needs its key and the key its certificate: give both or none")]
     HalfCertificate,
@@ -91,8 +103,19 @@ pub enum ConnectError {
         /// What was seen.
         reason: String,
     },
+    /// The user that it accepts may not do what is needed.
+    #[error("NATS server at {servers} refuses: {reason}")]
+    Permission {
+        /// The addresses that were tried.
+        servers: String,
+        /// What is missing.
+        reason: String,
+    },
     /// No encrypted connection could be agreed on.
-    #[error("NATS server at {servers}: TLS failed: {reason}")]
+    #[error(
+        "NATS server at {servers}: TLS failed: {reason}; check QA_NATS_CA, QA_NATS_CERT and QA_NATS_KEY, and the \
+         names in the server's certificate"
+    )]
     Tls {
         /// The addresses that were tried.
         servers: String,
@@ -132,6 +155,8 @@ struct Inner {
     timing: Timing,
     connected: watch::Receiver<bool>,
     reconnects: watch::Receiver<u64>,
+    refusals: Refusals,
+    replicas: Option<usize>,
     servers: String,
 }
 
@@ -158,12 +183,15 @@ impl Queue {
         let (up, connected) = watch::channel(true);
         let (count, reconnects) = watch::channel(0);
         let place = servers.to_owned();
+        let refusals = Refusals::new();
+        let noted = refusals.clone();
         let client = client_options(options, embedded)
             .await?
             .connection_timeout(CONNECT_LIMIT / 2)
             .ping_interval(PING_INTERVAL)
             .request_timeout(Some(timing.request))
             .event_callback(move |event| {
+                noted.note(&event);
                 note_event(&event, &place, &up, &count);
                 async {}
             })
@@ -180,11 +208,18 @@ impl Queue {
             .ack_timeout(timing.request)
             .max_ack_inflight(MAX_ACK_INFLIGHT)
             .build(client);
-        if let Err(error) = context.query_account().await {
-            return Err(ConnectError::NoJetStream { servers: servers.to_owned(), reason: chain(&error) });
-        }
+        let refused = refusals.of("$JS.API.INFO");
         let servers = servers.to_owned();
-        Ok(Self { inner: Arc::new(Inner { context, timing, connected, reconnects, servers }) })
+        tokio::select! {
+            asked = context.query_account() => if let Err(error) = asked {
+                return Err(ConnectError::NoJetStream { servers, reason: chain(&error) });
+            },
+            reason = refused => return Err(ConnectError::Permission { servers, reason }),
+        }
+        let replicas = options.replicas;
+        Ok(Self {
+            inner: Arc::new(Inner { context, timing, connected, reconnects, refusals, replicas, servers }),
+        })
     }
 
     /// The server's version, as it told when the connection was made last.
@@ -238,6 +273,15 @@ impl Queue {
         }
     }
 
+    /// How many servers of a cluster are to hold each stream, as it was given.
+    pub fn replicas(&self) -> Option<usize> {
+        self.inner.replicas
+    }
+
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.inner.refusals
+    }
+
     pub(super) fn context(&self) -> &Context {
         &self.inner.context
     }
@@ -283,6 +327,11 @@ async fn client_options(
     embedded: Embedded,
 ) -> Result<async_nats::ConnectOptions, ConnectError> {
     let mut client = async_nats::ConnectOptions::new().name(&options.name);
+    if let Some(prefix) = &options.inbox_prefix {
+        client = client.custom_inbox_prefix(prefix);
+    }
+    // Whoever names certificates must not be led to a server without any.
+    client = client.require_tls(options.tls_ca.is_some() || options.tls_cert.is_some());
     if let Some(path) = &options.credentials_file {
         client = client.credentials_file(path).await.map_err(|error| ConnectError::File {
             what: "credentials file",
@@ -290,6 +339,9 @@ async fn client_options(
             reason: error.to_string(),
         })?;
     } else if let Some(seed) = &options.nkey_seed {
+        if !is_user_seed(seed.expose()) {
+            return Err(ConnectError::Seed);
+        }
         client = client.nkey(seed.expose().to_owned());
     } else if let Some(token) = &options.token {
         client = client.token(token.expose().to_owned());
@@ -303,28 +355,21 @@ async fn client_options(
             Embedded::User(user, password) => client.user_and_password(user, password),
         };
     }
+    certificates::check(options).await?;
     if let Some(path) = &options.tls_ca {
-        readable("CA certificates file", path).await?;
         client = client.add_root_certificates(path.clone());
     }
-    match (&options.tls_cert, &options.tls_key) {
-        (None, None) => {}
-        (Some(cert), Some(key)) => {
-            readable("client certificate file", cert).await?;
-            readable("client key file", key).await?;
-            client = client.add_client_certificate(cert.clone(), key.clone());
-        }
-        (Some(_), None) | (None, Some(_)) => return Err(ConnectError::HalfCertificate),
+    if let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) {
+        client = client.add_client_certificate(certificate.clone(), key.clone());
     }
     Ok(client)
 }
 
-/// The client would report an unreadable file as a failed connection.
-async fn readable(what: &'static str, path: &Path) -> Result<(), ConnectError> {
-    match tokio::fs::read(path).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(ConnectError::File { what, path: path.to_owned(), reason: error.to_string() }),
-    }
+/// The form of a seed: base 32, of a user. Whether its checksum is right is the client's to see.
+fn is_user_seed(text: &str) -> bool {
+    text.len() == 58
+        && text.starts_with("SU")
+        && text.bytes().all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b))
 }
 
 fn connect_error(error: &async_nats::ConnectError, servers: &str) -> ConnectError {
@@ -335,6 +380,8 @@ fn connect_error(error: &async_nats::ConnectError, servers: &str) -> ConnectErro
             ConnectError::Authentication { servers, reason }
         }
         ConnectErrorKind::Tls => ConnectError::Tls { servers, reason },
+        // The client takes what goes wrong during the handshake for any other trouble with the connection.
+        _ if certificates::is_tls_error(error) => ConnectError::Tls { servers, reason },
         ConnectErrorKind::ServerParse => ConnectError::Address { address: servers, reason },
         ConnectErrorKind::Dns
         | ConnectErrorKind::TimedOut

@@ -43,6 +43,10 @@ impl QueueError {
         Self::Unavailable { doing, reason: reason.into() }
     }
 
+    pub(super) fn not_permitted(doing: &'static str, reason: String) -> Self {
+        Self::Refused { doing, reason, code: 403 }
+    }
+
     pub(super) fn from_api(doing: &'static str, error: &ApiError) -> Self {
         let reason = error.to_string();
         match error.error_code() {

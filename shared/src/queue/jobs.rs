@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use super::border;
 use super::bucket::{Bucket, Entry};
 use super::{PublishError, Queue, QueueError, Watched, topology};
 use crate::model::{JobEntry, JobId, JobState};
@@ -61,7 +62,7 @@ impl Jobs {
     /// A job's entry.
     pub async fn get(&self, job: &JobId) -> Result<Option<JobEntry>, JobsError> {
         let Some(value) = self.bucket.read(job.as_str()).await?.value else { return Ok(None) };
-        let entry = wire::decode(&value);
+        let entry = wire::decode(&value).map(border::job);
         entry.map(Some).map_err(|reason| JobsError::Unreadable { job: job.clone(), reason })
     }
 
@@ -85,7 +86,7 @@ impl Jobs {
             let entry = self.bucket.read(job.as_str()).await?;
             let Some(value) = entry.value else { return Err(JobsError::Unknown(job.clone())) };
             // As a JSON value: what a newer program added to the entry stays in it.
-            let mut changed: Value = wire::decode(&value).map_err(unreadable)?;
+            let mut changed: Value = Value::Object(wire::decode(&value).map_err(unreadable)?);
             changed["state"] = serde_json::to_value(state).map_err(|error| unreadable(error.into()))?;
             changed["updated_at_ms"] = now_ms().into();
             let value = wire::encode(&changed).map_err(unreadable)?;
@@ -117,7 +118,7 @@ struct Reader {
 impl Reader {
     fn read(&mut self, entry: &Entry) -> Option<(JobId, JobEntry)> {
         match wire::decode::<JobEntry>(entry.value.as_deref()?) {
-            Ok(job) => Some((job.job.clone(), job)),
+            Ok(job) => Some((job.job.clone(), border::job(job))),
             Err(error) => {
                 if self.warned.insert((entry.key.clone(), entry.revision)) {
                     tracing::warn!(job = entry.key, %error, "entry of a job is ignored");

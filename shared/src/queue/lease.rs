@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::border;
 use super::bucket::{Bucket, Entry};
 use super::{PublishError, Queue, QueueError, topology};
 use crate::model::{InstanceId, JobId};
@@ -178,7 +179,11 @@ fn key(job: &JobId) -> String {
 /// Who holds it; a lease of a newer version is held by somebody unknown.
 fn holder_of(entry: &Entry) -> Option<LeaseHolder> {
     let value = entry.value.as_deref()?;
-    Some(wire::decode(value).unwrap_or_else(|_| LeaseHolder {
+    let known = wire::decode(value).map(|mut holder: LeaseHolder| {
+        border::name(&mut holder.host);
+        holder
+    });
+    Some(known.unwrap_or_else(|_| LeaseHolder {
         instance: InstanceId::new("unknown", 0, 0),
         host: "an unknown host, by a program of another version".to_owned(),
         directory: "unknown".to_owned(),

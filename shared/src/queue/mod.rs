@@ -10,7 +10,9 @@
 mod ack;
 mod address;
 mod api;
+mod border;
 mod bucket;
+mod certificates;
 mod connect;
 mod deliveries;
 mod error;
@@ -19,6 +21,7 @@ mod lease;
 mod migrate;
 mod poison;
 mod presence;
+mod refusals;
 mod results;
 mod results_consumer;
 mod subjects;

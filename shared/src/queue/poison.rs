@@ -29,15 +29,18 @@ impl PoisonNotes {
     }
 
     /// Takes an instance's note back.
-    pub async fn clear(&self, task: &TaskKey, instance: &InstanceId) -> Result<(), QueueError> {
-        self.bucket.forget(&key(task, instance), None).await?;
+    pub async fn clear(&self, task: &TaskKey, instance: &InstanceId) -> Result<(), PublishError> {
+        self.bucket.mark_removed(&key(task, instance), None).await?;
         Ok(())
     }
 
     /// How many instances left a note under a task and are not among those who live.
     pub async fn vanished(&self, task: &TaskKey, live: &BTreeSet<InstanceId>) -> Result<usize, QueueError> {
         let keys = self.bucket.keys(&format!("{task}.*")).await?;
-        let instances = keys.iter().filter_map(|key| key.rsplit('.').next()?.parse::<InstanceId>().ok());
+        // Those that were taken back are still listed.
+        let notes = self.bucket.read_many(keys).await?;
+        let instances =
+            notes.iter().filter_map(|note| note.key.rsplit('.').next()?.parse::<InstanceId>().ok());
         Ok(instances.filter(|instance| !live.contains(instance)).count())
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::border;
 use super::bucket::{Bucket, Entry};
 use super::{PublishError, Queue, QueueError, Watched, topology};
 use crate::model::{InstanceId, WorkerPresence};
@@ -31,7 +32,7 @@ impl Presence {
 
     /// Says that a worker leaves.
     pub async fn withdraw(&self, instance: &InstanceId) -> Result<(), PublishError> {
-        self.bucket.remove(&key(instance), None).await?;
+        self.bucket.mark_removed(&key(instance), None).await?;
         Ok(())
     }
 
@@ -53,7 +54,12 @@ fn key(instance: &InstanceId) -> String {
 
 fn read(entry: &Entry) -> Option<(InstanceId, WorkerPresence)> {
     match wire::decode::<WorkerPresence>(entry.value.as_deref()?) {
-        Ok(worker) => Some((worker.instance.clone(), worker)),
+        // Nobody speaks for another.
+        Ok(worker) if key(&worker.instance) != entry.key => {
+            tracing::debug!(key = entry.key, "heartbeat of another worker is ignored");
+            None
+        }
+        Ok(worker) => Some((worker.instance.clone(), border::worker(worker))),
         Err(error) => {
             tracing::debug!(key = entry.key, %error, "heartbeat is ignored");
             None

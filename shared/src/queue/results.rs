@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::api::Written;
+use super::border;
 use super::topology::RESULTS;
 use super::{PublishError, Queue, QueueError, Traceparent, subjects};
 use crate::backoff::{Backoff, jittered};
@@ -69,7 +70,7 @@ impl Results {
     pub async fn stored(&self, key: &TaskKey) -> Result<Option<Result<TaskResult, WireError>>, QueueError> {
         let subject = subjects::result(key);
         let message = self.queue.last_message("looking for a result", RESULTS, &subject).await?;
-        Ok(message.map(|message| wire::decode(&message.payload)))
+        Ok(message.map(|message| wire::decode(&message.payload).map(border::result)))
     }
 
     /// The tasks of a job for which a result is stored.

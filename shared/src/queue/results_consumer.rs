@@ -14,6 +14,7 @@ use futures_util::{StreamExt, stream};
 
 use super::ack::settle;
 use super::api::CONCURRENT_REQUESTS;
+use super::border;
 use super::deliveries::{pull_error, reconnected};
 use super::topology::{self, RESULTS, results_consumer_prefix};
 use super::{AckError, InvalidSubject, Queue, QueueError, SourceError, Traceparent, subjects};
@@ -202,7 +203,7 @@ fn receive(message: Message) -> Option<ReceivedResult> {
     let receipt = Receipt { reply: message.reply? };
     Some(ReceivedResult {
         key: subjects::parse_result(&message.subject),
-        result: wire::decode(&message.payload),
+        result: wire::decode(&message.payload).map(border::result),
         context: Traceparent::from_headers(message.headers.as_ref()),
         receipt,
     })

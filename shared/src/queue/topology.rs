@@ -74,7 +74,8 @@ fn bucket(name: &str, max_age: Duration, description: &str) -> Config {
         discard: DiscardPolicy::New,
         max_messages_per_subject: 1,
         max_age,
-        allow_rollup: true,
+        // Who may write one key could remove all of them with such a header.
+        allow_rollup: false,
         deny_delete: true,
         allow_direct: true,
         max_messages: -1,

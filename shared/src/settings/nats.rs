@@ -23,6 +23,7 @@ static CREDS: Setting = Setting::variable(&[&variables::QA_NATS_CREDS]);
 static NKEY_SEED_FILE: Setting = Setting::variable(&[&variables::QA_NATS_NKEY_SEED_FILE]);
 static CA: Setting = Setting::variable(&[&variables::QA_NATS_CA]);
 static CERT: Setting = Setting::variable(&[&variables::QA_NATS_CERT]);
+static REPLICAS: Setting = Setting::variable(&[&variables::QA_NATS_REPLICAS]);
 static KEY: Setting = Setting::variable(&[&variables::QA_NATS_KEY]);
 
 /// How the queue is reached.
@@ -34,6 +35,8 @@ pub struct NatsSettings {
     pub auth: NatsAuth,
     /// Certificates.
     pub tls: NatsTls,
+    /// How many servers hold each stream, where that is set.
+    pub replicas: Option<usize>,
 }
 
 /// Who we are to the NATS server.
@@ -59,7 +62,7 @@ pub enum NatsAuth {
 /// Certificates in PEM files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NatsTls {
-    /// What the server's certificate is checked against, besides the usual ones.
+    /// What the server's certificate is checked against, instead of the usual ones.
     pub ca: Option<PathBuf>,
     /// The client's certificate and its key.
     pub client: Option<(PathBuf, PathBuf)>,
@@ -79,7 +82,14 @@ impl NatsSettings {
             reader.mistake(Mistake::value(&NATS_URL, &found, expected));
             Address::new("")
         });
-        Some(Self { url, auth: read_auth(reader, args), tls: read_tls(reader) })
+        Some(Self { url, auth: read_auth(reader, args), tls: read_tls(reader), replicas: None })
+    }
+
+    /// Reads them for a coordinator of a fleet: it is the one that makes streams.
+    pub fn read_with_replicas(reader: &mut Reader<'_>, args: &NatsArgs) -> Option<Self> {
+        let expected = "a whole number from 1 to 5";
+        let replicas = reader.parsed(&REPLICAS, None, expected, values::within(1..=5));
+        Some(Self { replicas, ..Self::read(reader, args)? })
     }
 
     /// Reads them with a worker's default address.
@@ -88,6 +98,7 @@ impl NatsSettings {
             url: Address::new("nats://127.0.0.1:4222"),
             auth: read_auth(reader, args),
             tls: read_tls(reader),
+            replicas: None,
         })
     }
 }

@@ -196,6 +196,8 @@ variables! {
             "Key of the client certificate (PEM)";
         QA_NATS_SERVER, Coordinator, None, "/usr/local/bin/nats-server", false,
             "The nats-server program for local mode; unset: found on PATH";
+        QA_NATS_REPLICAS, Coordinator, None, "3", false,
+            "On how many servers of a cluster each stream is kept, 1 to 5; unset: 1 for new streams, and no change of those that are there";
         QA_ACK_WAIT, Both, Some("60s"), "", false,
             "How long a task may go without a sign of life before another worker gets it";
         QA_PRESENCE_AGE, Both, Some("30s"), "", false,
@@ -212,6 +214,8 @@ variables! {
             "Serve these providers only; unset: each whose key or address is set, and Ollama on this machine if there is none";
         QA_MODELS, Worker, None, "qwen3:14b,llama3=llama3.1:8b", false,
             "Serve these models only; NAME=SERVED serves NAME with the server's model SERVED";
+        QA_LLM_CA, Both, None, "/etc/qa-fleet/llm-ca.pem", false,
+            "Certificates of authorities to trust besides the system's for LLM servers with https (PEM); on a fleet the workers read it";
         QA_DRAIN_TIMEOUT, Both, Some("30s"), "", false,
             "How long a stopping worker may finish its tasks";
         QA_TASK_TIMEOUT, Both, Some("30m"), "", false,

@@ -1,9 +1,15 @@
 //! What tests of both programs start: a real nats-server, a fake Ollama server, fakes of the other services.
 
+pub mod certificates;
 pub mod fake_ollama;
 pub mod fake_provider;
 mod fake_server;
 pub mod fuzz;
+mod nats_cluster;
+pub mod nats_jwt;
 mod nats_server;
+mod tls_proxy;
 
-pub use nats_server::{TestNats, TestNatsOptions};
+pub use nats_cluster::TestCluster;
+pub use nats_server::{Shipped, TestNats, TestNatsOptions};
+pub use tls_proxy::TlsProxy;

@@ -21,12 +21,62 @@ pub struct TestNatsOptions {
     pub jetstream: bool,
     /// The largest message, in bytes.
     pub max_payload: u64,
+    /// Whether each message is on the disk before it is acknowledged.
+    pub sync_always: bool,
+    /// More lines of its configuration.
+    pub more: String,
+}
+
+/// The users of the configuration in `deploy/nats`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shipped {
+    /// What coordinators are.
+    Coordinator,
+    /// What workers are.
+    Worker,
+    /// Who may do anything.
+    Operator,
+}
+
+impl Shipped {
+    /// The user's name.
+    pub fn user(self) -> &'static str {
+        match self {
+            Self::Coordinator => "qa-coordinator",
+            Self::Worker => "qa-worker",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// The user's password on a test's server.
+    pub fn password(self) -> &'static str {
+        match self {
+            Self::Coordinator => "of-the-coordinator",
+            Self::Worker => "of-the-worker",
+            Self::Operator => "of-the-operator",
+        }
+    }
 }
 
 impl Default for TestNatsOptions {
     fn default() -> Self {
-        Self { token: None, jetstream: true, max_payload: 1024 * 1024 }
+        Self {
+            token: None,
+            jetstream: true,
+            max_payload: 1024 * 1024,
+            sync_always: false,
+            more: String::new(),
+        }
     }
+}
+
+/// The configuration file that a server is started with.
+#[derive(Debug, Clone)]
+enum File {
+    /// Written for it, with more lines.
+    Own(String),
+    /// The one in `deploy/nats`; only the port and places of files are its own.
+    Shipped,
 }
 
 /// A real nats-server. Dropping it kills it and removes its files.
@@ -35,6 +85,7 @@ pub struct TestNats {
     program: PathBuf,
     directory: TempDir,
     config: ServerConfig,
+    file: File,
     child: Child,
     port: u16,
 }
@@ -65,17 +116,41 @@ impl TestNats {
         let mut config = ServerConfig::private(directory.path());
         config.token = options.token.map(Secret::new);
         config.max_payload = options.max_payload;
+        config.sync_always = options.sync_always;
         if !options.jetstream {
             config.store = None;
         }
-        let (child, port) = spawn(&program, directory.path(), &config).await;
+        let file = File::Own(options.more);
+        let (child, port) = spawn(&program, directory.path(), &config, &file).await;
         config.listen.port = Some(port);
-        Self { program, directory, config, child, port }
+        Self { program, directory, config, file, child, port }
+    }
+
+    /// Starts a server with the configuration that is shipped in `deploy/nats`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no usable nats-server; the message says how to get one.
+    pub async fn shipped() -> Self {
+        let program = program().await;
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let mut config = ServerConfig::private(directory.path());
+        let (child, port) = spawn(&program, directory.path(), &config, &File::Shipped).await;
+        config.listen.port = Some(port);
+        Self { program, directory, config, file: File::Shipped, child, port }
     }
 
     /// Its address.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The lines of its configuration that are its own.
+    pub(super) fn configuration(&self) -> &str {
+        match &self.file {
+            File::Own(more) => more,
+            File::Shipped => "",
+        }
     }
 
     /// Its process id.
@@ -93,7 +168,7 @@ impl TestNats {
     /// Kills it if it runs, and starts it again on the same port and store.
     pub async fn restart(&mut self) {
         self.kill();
-        let (child, port) = spawn(&self.program, self.directory.path(), &self.config).await;
+        let (child, port) = spawn(&self.program, self.directory.path(), &self.config, &self.file).await;
         assert_eq!(port, self.port, "nats-server came back on another port");
         self.child = child;
     }
@@ -139,17 +214,37 @@ async fn program() -> PathBuf {
     }
 }
 
-async fn spawn(program: &Path, directory: &Path, config: &ServerConfig) -> (Child, u16) {
+async fn spawn(program: &Path, directory: &Path, config: &ServerConfig, file: &File) -> (Child, u16) {
     // A killed server leaves its ports file behind.
     if config.ports.exists() {
         std::fs::remove_dir_all(&config.ports).expect("the directory of ports files can be removed");
     }
     std::fs::create_dir_all(&config.ports).expect("the directory of ports files can be made");
-    let file = directory.join("nats-server.conf");
-    config.write(&file).expect("the configuration can be written");
-    let child = Command::new(program)
-        .arg("--config")
-        .arg(&file)
+    let mut command = Command::new(program);
+    match file {
+        File::Own(more) => {
+            let file = directory.join("nats-server.conf");
+            config.write(&file).expect("the configuration can be written");
+            let own = std::fs::read_to_string(&file).expect("it was just written");
+            std::fs::write(&file, own + more).expect("the configuration can be written");
+            command.arg("--config").arg(&file);
+        }
+        File::Shipped => {
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/nats/nats-server.conf");
+            let port = config.listen.port.map_or(-1, i32::from).to_string();
+            command.args(["--config", file, "--addr", "127.0.0.1", "--port", &port, "--ports_file_dir"]);
+            command.arg(&config.ports).envs(config.store.iter().map(|store| ("QA_NATS_STORE_DIR", store)));
+            command.arg("--log").arg(directory.join("nats-server.log"));
+            for (variable, user) in [
+                ("QA_NATS_COORDINATOR_PASSWORD", Shipped::Coordinator),
+                ("QA_NATS_WORKER_PASSWORD", Shipped::Worker),
+                ("QA_NATS_OPERATOR_PASSWORD", Shipped::Operator),
+            ] {
+                command.env(variable, user.password());
+            }
+        }
+    }
+    let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -104,7 +104,7 @@ const RULES: &[Rule] = &[
             "shared/src/settings/",
             "shared/src/testing/",
             // Looks whether the certificates that the client is about to read are readable.
-            "shared/src/queue/connect.rs",
+            "shared/src/queue/certificates.rs",
         ],
         about: EVERYWHERE,
         reason: "files are read and written in coordinator/src/files only; the rest reads settings or runs nats-server",

@@ -50,11 +50,29 @@ impl Default for Timeouts {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The extra certificate authority is not readable.
-    #[error("the extra CA certificate is not readable: {0}; expected PEM")]
+    #[error("the certificates of QA_LLM_CA cannot be used: {0}; expected PEM")]
     RootCertificate(String),
     /// The rest of the TLS set-up.
     #[error("no HTTPS client can be made: {0}; are CA certificates installed?")]
     Client(String),
+}
+
+/// Whether these are certificates of authorities (PEM) that [`client`] takes.
+pub fn check_root_certificates(pem: &[u8]) -> Result<(), HttpError> {
+    root_certificates(pem).map(drop)
+}
+
+fn root_certificates(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, HttpError> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let unusable = |reason: &dyn std::fmt::Display| HttpError::RootCertificate(reason.to_string());
+    let (mut found, mut store) = (Vec::new(), rustls::RootCertStore::empty());
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| unusable(&"a certificate is damaged"))?;
+        found.push(reqwest::Certificate::from_der(&certificate).map_err(|error| unusable(&chain(&error)))?);
+        store.add(certificate).map_err(|error| unusable(&error))?;
+    }
+    if found.is_empty() { Err(unusable(&"it holds no certificate")) } else { Ok(found) }
 }
 
 /// Makes the client for one server. `root_ca_pem` is an extra certificate authority (PEM).
@@ -77,14 +95,7 @@ pub fn client(
     if is_loopback(base_url) {
         builder = builder.no_proxy();
     }
-    let roots = match root_ca_pem {
-        Some(pem) => reqwest::Certificate::from_pem_bundle(pem)
-            .map_err(|error| HttpError::RootCertificate(chain(&error)))?,
-        None => Vec::new(),
-    };
-    if roots.is_empty() && root_ca_pem.is_some() {
-        return Err(HttpError::RootCertificate("it holds no certificate".to_owned()));
-    }
+    let roots = root_ca_pem.map(root_certificates).transpose()?.unwrap_or_default();
     builder = if base_url.starts_with("https://") {
         builder.tls_certs_merge(roots)
     } else {
@@ -104,15 +115,18 @@ pub(crate) fn transport_error(server: &str, error: reqwest::Error, began: bool) 
     } else {
         LlmErrorKind::Unreachable
     };
-    let what = if began { "broke off its answer" } else { "does not answer" };
-    let text = chain(&error);
-    // What rustls says about an answer that is no TLS.
-    let hint = if server.starts_with("https://") && text.contains("InvalidContentType") {
+    let reason = chain(&error);
+    // Several layers wrap the error of TLS; its words are all that comes through.
+    let help = if reason.contains("invalid peer certificate") {
+        "; if its authority is your own, name its certificate with QA_LLM_CA"
+    } else if server.starts_with("https://") && reason.contains("InvalidContentType") {
+        // What rustls says about an answer that is no TLS.
         "; it does not speak TLS, try http://"
     } else {
         ""
     };
-    LlmError::new(kind, format!("{server} {what}: {text}{hint}"))
+    let what = if began { "broke off its answer" } else { "does not answer" };
+    LlmError::new(kind, format!("{server} {what}: {reason}{help}"))
 }
 
 /// Sends a request and waits for the reply's head, at most until `deadline`.

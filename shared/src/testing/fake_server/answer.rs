@@ -47,8 +47,9 @@ pub(crate) fn fenced(good: &str) -> String {
 
 /// The chunk that is marked in a message.
 pub(crate) fn marked_chunk(content: &str) -> Option<&str> {
-    let (_, rest) = content.split_once("<chunk>\n")?;
-    Some(rest.rsplit_once("\n</chunk>")?.0)
+    let (before, end) = content.rsplit_once("\n</chunk")?;
+    let (number, _) = end.split_once('>')?;
+    Some(before.split_once(&format!("<chunk{number}>\n"))?.1)
 }
 
 /// How many pairs a message asks for in words.

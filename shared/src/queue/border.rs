@@ -1,0 +1,86 @@
+//! What others sent, made harmless where it comes in: names and messages on one line and of a bounded length,
+//! figures within what can be. Pairs stay as they are; they go into files, not to a terminal (PURE).
+//!
+//! Sizes and depths are bounded before, in [`crate::wire`].
+
+use crate::model::{JobEntry, Outcome, TaskResult, WorkerPresence};
+use crate::plain::line;
+
+/// Names of hosts and models, addresses.
+const LONGEST_NAME: usize = 256;
+/// What went wrong, in words.
+const LONGEST_MESSAGE: usize = 4096;
+/// LLM servers of one worker, and models of one server.
+const MOST: usize = 1024;
+/// Slots of one server; the settings allow 256.
+const MOST_SLOTS: u32 = 1024;
+/// Model calls of one task.
+const MOST_ATTEMPTS: u32 = 1_000_000;
+/// Tokens of one task.
+const MOST_TOKENS: u64 = 1_000_000_000_000;
+
+/// A heartbeat.
+pub(super) fn worker(mut worker: WorkerPresence) -> WorkerPresence {
+    name(&mut worker.host);
+    name(&mut worker.version);
+    worker.pools.truncate(MOST);
+    worker.named_pools.truncate(MOST);
+    worker.servers.truncate(MOST);
+    for server in &mut worker.servers {
+        name(&mut server.url);
+        server.version.iter_mut().for_each(name);
+        server.account.iter_mut().for_each(name);
+        server.problem.iter_mut().for_each(message);
+        server.slots = server.slots.min(MOST_SLOTS);
+        server.busy = server.busy.min(MOST_SLOTS);
+        server.tokens_per_second = server.tokens_per_second.clamp(0.0, 1e9);
+        server.models.truncate(MOST);
+        for model in &mut server.models {
+            name(&mut model.name);
+            model.digest.iter_mut().for_each(name);
+        }
+    }
+    worker
+}
+
+/// A result.
+pub(super) fn result(mut result: TaskResult) -> TaskResult {
+    name(&mut result.host);
+    result.server.iter_mut().for_each(name);
+    result.model.iter_mut().for_each(name);
+    if let Outcome::Failed { failure } = &mut result.outcome {
+        message(&mut failure.message);
+    }
+    for unusable in &mut result.unusable {
+        message(&mut unusable.reason);
+    }
+    result.attempts = result.attempts.min(MOST_ATTEMPTS);
+    let usage = &mut result.usage;
+    for tokens in [
+        &mut usage.input_tokens,
+        &mut usage.cached_tokens,
+        &mut usage.cache_write_tokens,
+        &mut usage.output_tokens,
+        &mut usage.reasoning_tokens,
+    ] {
+        *tokens = (*tokens).min(MOST_TOKENS);
+    }
+    result
+}
+
+/// A job's entry.
+pub(super) fn job(mut job: JobEntry) -> JobEntry {
+    name(&mut job.host);
+    name(&mut job.model);
+    job.directory = line(&job.directory, LONGEST_MESSAGE);
+    job
+}
+
+/// A name that is displayed.
+pub(super) fn name(text: &mut String) {
+    *text = line(text, LONGEST_NAME);
+}
+
+fn message(text: &mut String) {
+    *text = line(text, LONGEST_MESSAGE);
+}

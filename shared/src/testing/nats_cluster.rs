@@ -1,0 +1,85 @@
+//! Three real nats-servers that form a cluster, any of which may be killed.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use tokio::time::Instant;
+
+use super::nats_server::{TestNats, TestNatsOptions};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A cluster of three servers with JetStream.
+#[derive(Debug)]
+pub struct TestCluster {
+    /// The servers.
+    pub servers: Vec<TestNats>,
+}
+
+impl TestCluster {
+    /// Starts it, and waits until it can keep streams.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come about.
+    pub async fn start() -> Self {
+        // Held until all are known, so that they differ.
+        let held: Vec<TcpListener> =
+            (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("the system has free ports")).collect();
+        let ports: Vec<u16> =
+            held.iter().filter_map(|held| held.local_addr().ok()).map(|address| address.port()).collect();
+        drop(held);
+        let routes: Vec<_> = ports.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+        let routes = routes.join(", ");
+        let starting = ports.iter().map(|port| {
+            let more = format!(
+                "server_name: n{port}\ncluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}\n"
+            );
+            TestNats::start_with(TestNatsOptions { more, ..TestNatsOptions::default() })
+        });
+        let cluster = Self { servers: futures_util::future::join_all(starting).await };
+        let until = Instant::now() + LIMIT;
+        while !cluster.is_ready().await {
+            assert!(Instant::now() < until, "the cluster has no leader after {LIMIT:?}");
+            tokio::time::sleep(PAUSE).await;
+        }
+        cluster
+    }
+
+    /// The addresses of all servers, as a setting.
+    pub fn url(&self) -> String {
+        self.servers.iter().map(TestNats::url).collect::<Vec<_>>().join(",")
+    }
+
+    /// Which server leads a stream, and how many hold it.
+    pub async fn leader_of(&self, stream: &str) -> Option<(usize, usize)> {
+        let addresses: Vec<String> = self.servers.iter().map(TestNats::url).collect();
+        let client = async_nats::connect(addresses).await.ok()?;
+        let stream = jetstream::new(client).get_stream(stream).await.ok()?;
+        let cluster = stream.cached_info().cluster.clone()?;
+        let port = cluster.leader?.strip_prefix('n')?.to_owned();
+        let leads = |server: &TestNats| server.configuration().contains(&format!("server_name: n{port}\n"));
+        Some((self.servers.iter().position(leads)?, cluster.replicas.len() + 1))
+    }
+
+    async fn is_ready(&self) -> bool {
+        for server in &self.servers {
+            let Ok(client) = async_nats::connect(server.url()).await else { return false };
+            let mut context = jetstream::new(client);
+            context.set_timeout(Duration::from_secs(1));
+            // Only a cluster with a leader answers this.
+            let config = jetstream::stream::Config {
+                name: "READY".to_owned(),
+                subjects: vec!["ready".to_owned()],
+                num_replicas: 3,
+                ..jetstream::stream::Config::default()
+            };
+            if context.get_or_create_stream(config).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}
