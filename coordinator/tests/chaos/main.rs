@@ -37,7 +37,7 @@ use tokio::task::JoinSet;
 
 use crate::reference::Reference;
 use crate::report::Report;
-use crate::schedule::Schedule;
+use crate::schedule::{Ailment, Fault, Place, Schedule, Step};
 
 /// For schedules that are played at the same time: most of it is waiting.
 static ROOM: Semaphore = Semaphore::const_new(3);
@@ -73,4 +73,19 @@ async fn whatever_goes_wrong_each_chunk_is_there_once_in_the_end() {
     }
     report.show(begun.elapsed());
     assert!(report.failed().is_empty(), "defects, seen above; each again with one of:\n{}", report.failed());
+}
+
+/// What seed 31 found: only the queue server writes while its disk is full, and then never again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_queue_whose_disk_was_full_for_a_moment_does_not_hold_the_job() {
+    let _room = ROOM.acquire().await.unwrap();
+    let step =
+        |at, lasts, fault| Step { at: Duration::from_millis(at), lasts: Duration::from_millis(lasts), fault };
+    let steps = vec![
+        step(1500, 3500, Fault::Llm(0, Ailment::Hangs)),
+        step(1500, 3500, Fault::Llm(1, Ailment::Hangs)),
+        step(3000, 1500, Fault::FullDisk),
+    ];
+    let schedule = Schedule { seed: 0, place: Place::OneMachine, servers: 2, steps };
+    act::play(&schedule, &Reference::make().await, None, PATIENCE).await;
 }
