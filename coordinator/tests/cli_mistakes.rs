@@ -145,11 +145,15 @@ const WRONG_FLAGS: &[(&[&str], &str)] = &[
     (&["--local", "--nats-url", "nats://q"], "--local: it contradicts --nats-url; keep one of them"),
     (
         &["--nats-url", "http://q"],
-        "--nats-url: found `http://q` on the command line, expected an address such as nats://host:4222 (also tls://, ws://, wss://)",
+        "--nats-url: found `http://q` on the command line, expected an address such as nats://host:4222 (also tls://)",
+    ),
+    (
+        &["--nats-url", "wss://q"],
+        "--nats-url: found `wss://q` on the command line, expected an address such as nats://host:4222 (also tls://)",
     ),
     (
         &["--nats-url", "q:0"],
-        "--nats-url: found `q:0` on the command line, expected an address such as nats://host:4222 (also tls://, ws://, wss://)",
+        "--nats-url: found `q:0` on the command line, expected an address such as nats://host:4222 (also tls://)",
     ),
     (
         &["--nats-url", "q", "--api-key", "sk-1"],

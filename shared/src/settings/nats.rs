@@ -78,7 +78,7 @@ impl NatsSettings {
     pub fn read(reader: &mut Reader<'_>, args: &NatsArgs) -> Option<Self> {
         let found = reader.word(&NATS_URL, args.nats_url.as_deref())?;
         let url = normalised(&found).unwrap_or_else(|| {
-            let expected = "an address such as nats://host:4222 (also tls://, ws://, wss://)";
+            let expected = "an address such as nats://host:4222 (also tls://)";
             reader.mistake(Mistake::value(&NATS_URL, &found, expected));
             Address::new("")
         });
@@ -178,7 +178,7 @@ fn normalised(found: &Found) -> Option<Address> {
             let host_is_valid = !host_and_port.is_empty()
                 && !host_and_port.starts_with(':')
                 && !host_and_port.contains(|c: char| c.is_whitespace() || c == '/');
-            let scheme_is_valid = ["nats", "tls", "ws", "wss"].contains(&scheme.as_str());
+            let scheme_is_valid = ["nats", "tls"].contains(&scheme.as_str());
             (scheme_is_valid && host_is_valid && port_is_valid)
                 .then(|| format!("{scheme}://{}", rest.trim_end_matches('/')))
         })
