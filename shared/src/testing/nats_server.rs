@@ -221,6 +221,18 @@ impl TestNats {
         Queue::connect(&options, timing).await.expect("the test's nats-server takes connections")
     }
 
+    /// Stores a message as anybody may who has the permission.
+    ///
+    /// # Panics
+    ///
+    /// When no stream takes it.
+    pub async fn store(&self, subject: String, payload: Vec<u8>) {
+        let client = async_nats::connect(self.url()).await.expect("the test's nats-server takes connections");
+        let context = async_nats::jetstream::new(client);
+        let stored = context.publish(subject, payload.into()).await;
+        stored.expect("the message can be sent").await.expect("a stream takes the message");
+    }
+
     /// Connects to it and makes streams and buckets.
     pub async fn queue(&self, timing: Timing) -> Queue {
         let queue = self.connect(timing).await;
