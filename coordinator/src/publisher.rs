@@ -81,7 +81,7 @@ impl Publisher {
                 return;
             }
         };
-        let context = Traceparent::new(task.key.trace_id(), rand::random::<u64>().max(1));
+        let context = Traceparent::new(task.key.trace_id(), rand::random::<u64>().max(1), true);
         let tasks = Tasks::new(&self.queue);
         let begun = Instant::now();
         let mut said = false;

@@ -48,7 +48,7 @@ struct Me {
 
 /// Runs the main job. `search_path` is the value of PATH.
 pub(crate) async fn generate(
-    config: GenerateConfig,
+    config: &GenerateConfig,
     screen: &Screen,
     search_path: Option<OsString>,
     shutdown: Shutdown,
@@ -56,7 +56,7 @@ pub(crate) async fn generate(
     let host = qa_shared::host::name();
     let instance = InstanceId::new(&host, std::process::id(), rand::random());
     let me = Me { instance, host, started: Instant::now() };
-    ground::check_input(&config)?;
+    ground::check_input(config)?;
     let timing = config.common.timing.clone();
     // Before anything is written.
     let (found_server, fleet_queue) = match &config.place {
@@ -72,11 +72,11 @@ pub(crate) async fn generate(
             (None, Some(Queue::connect(&options, timing.clone()).await.map_err(RunError::queue)?))
         }
     };
-    let ground = ground::prepare(&config, &me.host, screen)?;
-    let planned = make_plan(&config, &ground).await?;
+    let ground = ground::prepare(config, &me.host, screen)?;
+    let planned = make_plan(config, &ground).await?;
     if !config.common.logs.quiet {
         let totals = planned.core.totals();
-        screen.say(&report::heading(&config, &planned.job.job, &ground));
+        screen.say(&report::heading(config, &planned.job.job, &ground));
         if let Some(line) = report::budget(&config.budget, &planned.core.spent()) {
             screen.say(&line);
         }
@@ -98,7 +98,7 @@ pub(crate) async fn generate(
     if let Some(invitation) = private.as_ref().and_then(|private| private.invitation.as_ref()) {
         screen.say(&format!("workers on other machines join with:\n  {invitation}"));
     }
-    let job = JobRun { config: &config, ground: &ground, queue: &queue, screen, me: &me };
+    let job = JobRun { config, ground: &ground, queue: &queue, screen, me: &me };
     let outcome = job.run(planned, private.as_mut(), shutdown).await;
     queue.close().await;
     if let Some(private) = private
