@@ -6,6 +6,7 @@
 //! bounded time. Nothing here knows what a span or a metric is about.
 
 pub mod logs;
+pub mod names;
 pub mod traces;
 
 mod exporters;

@@ -81,7 +81,7 @@ impl Telemetry {
         }
         let spans = traces::provider(settings, &exporters, &resource)?;
         if let Some(spans) = &spans {
-            traces::start(spans, settings.content);
+            traces::start(spans, settings);
         }
         Ok(Self { traces: spans, metrics, logs: records })
     }

@@ -14,12 +14,14 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SdkTracer, SdkTracerProvider,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler as SdkSampler, SamplingDecision, SdkTracer,
+    SdkTracerProvider, ShouldSample,
 };
 
 use super::exporters::Exporters;
 use super::ids::{Ids, with_ids};
 use super::pipeline::TelemetryError;
+use crate::model::TaskKey;
 use crate::queue::Traceparent;
 use crate::settings::{Sampler, TelemetrySettings};
 
@@ -33,7 +35,8 @@ pub fn tracer() -> Option<&'static Tracer> {
 /// Begins spans.
 #[derive(Debug)]
 pub struct Tracer {
-    tracer: SdkTracer,
+    inner: SdkTracer,
+    sampler: SdkSampler,
     /// Whether prompts and answers become attributes.
     pub content: bool,
 }
@@ -61,8 +64,9 @@ pub(super) fn provider(
 }
 
 /// Lets this process begin spans. A second start in one process keeps the first.
-pub(super) fn start(provider: &SdkTracerProvider, content: bool) {
-    drop(TRACER.set(Tracer { tracer: provider.tracer("qa-fleet"), content }));
+pub(super) fn start(provider: &SdkTracerProvider, settings: &TelemetrySettings) {
+    let (inner, sampler) = (provider.tracer("qa-fleet"), sampler(settings.sampler));
+    drop(TRACER.set(Tracer { inner, sampler, content: settings.content }));
 }
 
 fn sampler(Sampler { parent_based, share }: Sampler) -> SdkSampler {
@@ -128,8 +132,17 @@ impl Tracer {
     /// Begins a span.
     pub fn begin(&self, new: NewSpan) -> Span {
         let NewSpan { builder, parent, trace, span } = new;
-        let begun = with_ids(trace, span, || self.tracer.build_with_context(builder, &parent));
+        let begun = with_ids(trace, span, || self.inner.build_with_context(builder, &parent));
         Span { context: parent.with_span(begun) }
+    }
+
+    /// The first span of a chunk's trace, which may be another process', or an earlier one's.
+    pub fn root_of(&self, key: &TaskKey) -> Context {
+        let trace = TraceId::from_bytes(key.trace_id().to_bytes());
+        // The decision depends on the id only, so that everybody comes to the same one.
+        let decision = self.sampler.should_sample(None, trace, "", &SpanKind::Producer, &[], &[]).decision;
+        let is_sampled = decision == SamplingDecision::RecordAndSample;
+        remote(&Traceparent::new(key.trace_id(), key.root_span_id(), is_sampled))
     }
 }
 
@@ -181,6 +194,20 @@ impl Drop for Span {
     fn drop(&mut self) {
         self.context.span().end();
     }
+}
+
+/// Adds an attribute to the current span, if there is one.
+pub fn set_current(attribute: KeyValue) {
+    Context::map_current(|context| context.span().set_attribute(attribute));
+}
+
+/// Says that what the current span stands for failed.
+pub fn fail_current(kind: &'static str, message: &str) {
+    Context::map_current(|context| {
+        let span = context.span();
+        span.set_attribute(KeyValue::new("error.type", kind));
+        span.set_status(Status::error(message.to_owned()));
+    });
 }
 
 /// The context of a span of another process.
