@@ -2,7 +2,7 @@
 //! `Debug`, since flags may hold secrets.
 
 use clap::Args;
-use qa_shared::settings::args::{CommonArgs, NatsArgs};
+use qa_shared::settings::args::{CommonArgs, NatsArgs, TelemetryArgs};
 use qa_worker::cli::ServingArgs;
 
 /// `generate`
@@ -29,6 +29,9 @@ pub struct GenerateArgs {
     /// Which LLM servers local mode uses, and how.
     #[command(flatten)]
     pub serving: ServingArgs,
+    /// What it tells about itself.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
     /// Flags of every command.
     #[command(flatten)]
     pub common: CommonArgs,

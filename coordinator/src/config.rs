@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use qa_shared::model::{GenerationSettings, JobId, PoolName};
 use qa_shared::queue::Timing;
+use qa_shared::settings::args::TelemetryArgs;
 use qa_shared::settings::{
     Environment, LogSettings, Mistake, NatsSettings, Note, Origin, Reader, Source, TelemetrySettings,
     read_model_table, read_timing,
@@ -154,7 +155,7 @@ impl GenerateConfig {
             place,
             log_dir: reader.path(&LOG_DIR, None),
             json: args.run.json,
-            common: Common::new(&mut reader, logs),
+            common: Common::new(&mut reader, logs, &args.telemetry),
         };
         let missing = generation.missing;
         match reader.finish(config) {
@@ -177,7 +178,11 @@ impl CombineConfig {
         let logs = LogSettings::read(&mut reader, &args.common);
         let (qa_dir, output_file) = (args.qa_dir.as_deref(), args.output_file.as_deref());
         let output = read_output(&mut reader, qa_dir, output_file, args.overwrite);
-        let config = Self { output, json: args.json, common: Common::new(&mut reader, logs) };
+        let config = Self {
+            output,
+            json: args.json,
+            common: Common::new(&mut reader, logs, &TelemetryArgs::default()),
+        };
         let (mut config, notes, sources) = reader.finish(config)?;
         config.common.tell(notes, sources);
         Ok(config)
@@ -200,7 +205,7 @@ impl StatusConfig {
             nats: NatsSettings::read(&mut reader, &args.nats),
             watch: args.watch.then_some(interval),
             json: args.json,
-            common: Common::new(&mut reader, logs),
+            common: Common::new(&mut reader, logs, &TelemetryArgs::default()),
         };
         let (mut config, notes, sources) = reader.finish(config)?;
         config.common.tell(notes, sources);
@@ -227,7 +232,7 @@ impl CancelConfig {
             Some(job) => CancelTarget::Job(job),
             None => CancelTarget::Directory(reader.path(&QA_DIR, args.qa_dir.as_deref()).unwrap_or_default()),
         };
-        let config = Self { target, nats, common: Common::new(&mut reader, logs) };
+        let config = Self { target, nats, common: Common::new(&mut reader, logs, &TelemetryArgs::default()) };
         let (mut config, notes, sources) = reader.finish(config)?;
         config.common.tell(notes, sources);
         Ok(config)
@@ -235,11 +240,11 @@ impl CancelConfig {
 }
 
 impl Common {
-    fn new(reader: &mut Reader<'_>, logs: LogSettings) -> Self {
+    fn new(reader: &mut Reader<'_>, logs: LogSettings, telemetry: &TelemetryArgs) -> Self {
         let env_file = reader.environment().env_file().map(Path::to_owned);
         Self {
             logs,
-            telemetry: TelemetrySettings::read(reader),
+            telemetry: TelemetrySettings::read_with(reader, telemetry),
             timing: read_timing(reader),
             env_file,
             notes: Vec::new(),

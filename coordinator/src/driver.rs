@@ -13,12 +13,14 @@ use qa_shared::model::{
 use qa_shared::nats_server::ServerFailure;
 use qa_shared::queue::{Jobs, Queue, Receipt, ReceivedResult, Tasks, Traceparent, Watched};
 use qa_shared::shutdown::Shutdown;
+use qa_shared::telemetry;
 use tokio::sync::mpsc;
 
 use crate::config::BudgetConfig;
 use crate::core::{Core, Effect, Event, Finish, ResultFact, StopCause, TaskRef, Verdict, window};
 use crate::done::Done;
 use crate::fleet_watch::FleetWatch;
+use crate::metrics::RunMetrics;
 use crate::perform::Performer;
 use crate::progress::Reporter;
 use crate::reconcile::{self, Tokens};
@@ -74,6 +76,7 @@ pub(crate) struct Driver {
     pub(crate) fleet: FleetWatch,
     pub(crate) speed: Speed,
     pub(crate) started: Instant,
+    pub(crate) metrics: RunMetrics,
 }
 
 impl Driver {
@@ -385,8 +388,17 @@ impl Driver {
 
     fn show(&mut self) {
         let view = self.view();
+        self.metrics.look(&view, self.core.tally());
+        let obstacle = (!view.connected).then(|| "the queue server cannot be reached".to_owned());
+        telemetry::set_obstacle("coordinator", obstacle);
         self.performer.save_progress(&view);
         self.reporter.show(&view);
+    }
+
+    /// Counts what came since the last tick.
+    pub(crate) fn measure_the_last(&mut self) {
+        let view = self.view();
+        self.metrics.look(&view, self.core.tally());
     }
 
     fn view(&self) -> View {

@@ -31,6 +31,7 @@ mod ground;
 mod guard;
 mod intake;
 pub mod local;
+mod metrics;
 mod perform;
 pub mod plan;
 mod plan_documents;

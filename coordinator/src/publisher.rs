@@ -9,6 +9,7 @@ use qa_shared::clock;
 use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{GenerationSettings, JobId, PoolName, Task, TaskKey};
 use qa_shared::queue::{PublishError, Queue, QueueError, Tasks, Traceparent, ensure};
+use qa_shared::telemetry::instruments::{Label, TASKS_PUBLISHED};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -111,6 +112,7 @@ impl Publisher {
             match tasks.publish(task, context.as_ref()).await {
                 Ok(_) => {
                     crash(CrashPoint::TaskPublished);
+                    TASKS_PUBLISHED.add(1, || vec![Label::new("qa.job", self.job.to_string())]);
                     return Ok(());
                 }
                 Err(PublishError::Unavailable(error)) => {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use qa_shared::failpoint::{CrashPoint, Mistake, crash, lag_if};
 use qa_shared::model::{JobId, UnusableAnswer};
+use qa_shared::telemetry::instruments::{JOURNAL_BYTES, JOURNAL_SYNC};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
@@ -152,6 +153,7 @@ impl Recorder {
         let Recording { receipt, document, chunk, entry, unusable } = recording;
         lag_if(Mistake::AckBeforeJournal);
         let location = self.journal.append(&entry)?;
+        JOURNAL_BYTES.add(u64::from(location.len) + 1, Vec::new);
         crash(CrashPoint::EntryAppended);
         if let Entry::Result { document, record, .. } = &entry {
             for answer in &unusable {
@@ -181,7 +183,9 @@ impl Recorder {
         }
         let mut results: Vec<_> = unsynced.accounted.drain(..).map(|receipt| (receipt, u32::MAX)).collect();
         if !unsynced.results.is_empty() {
+            let begun = Instant::now();
             self.journal.sync()?;
+            JOURNAL_SYNC.record(begun.elapsed().as_secs_f64(), Vec::new);
             crash(CrashPoint::JournalSynced);
         }
         for Appended { receipt, document, chunk, location } in unsynced.results.drain(..) {

@@ -29,6 +29,7 @@ use crate::files::{FAILURE_LOG_BYTES, FailureLog, SEGMENT_BYTES};
 use crate::fleet_watch::FleetWatch;
 use crate::ground::{self, Ground};
 use crate::local::{self, PrivateQueue};
+use crate::metrics::RunMetrics;
 use crate::perform::{Held, Performer};
 use crate::plan::{Plan, PlanInput, plan};
 use crate::progress::{Reporter, Screen};
@@ -236,6 +237,7 @@ impl JobRun<'_> {
             fleet: self.fleet_watch(is_local),
             speed: Speed::new(Instant::now()),
             started: self.me.started,
+            metrics: RunMetrics::start(self.queue, &self.config.pool),
         };
         let end = self.trace.step("work", work(&mut driver, private)).await?;
         let (core, examples) = end_run(driver, crew, worker_stop, &end).await;

@@ -22,11 +22,12 @@ pub(crate) async fn work(driver: &mut Driver, private: Option<&mut PrivateQueue>
 
 /// Ends what works for the run; gives back the core for the figures, and what a sample shows.
 pub(crate) async fn end_run(
-    driver: Driver,
+    mut driver: Driver,
     crew: Crew,
     worker_stop: Option<Shutdown>,
     end: &End,
 ) -> (Core, Vec<String>) {
+    driver.measure_the_last();
     let Driver { core, performer, done, reporter, .. } = driver;
     let examples = reporter.finish();
     drop((performer, done));

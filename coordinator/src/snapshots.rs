@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Instant;
 
 use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model_table::ModelTable;
+use qa_shared::telemetry::instruments::{SNAPSHOT_BYTES, SNAPSHOT_TIME};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -85,6 +87,7 @@ impl Snapshots {
         };
         let completion_time = status.is_finished().then(now);
         let every_chunk_failed = "every chunk failed; see the records in `chunks`";
+        let begun = Instant::now();
         let written = write_snapshot(Snapshot {
             target: &desk.target,
             chunk_file: &desk.chunk_file,
@@ -100,6 +103,8 @@ impl Snapshots {
         });
         match written {
             Ok(written) => {
+                SNAPSHOT_TIME.record(begun.elapsed().as_secs_f64(), Vec::new);
+                SNAPSHOT_BYTES.add(written.bytes, Vec::new);
                 crash(CrashPoint::SnapshotWritten);
                 let mut covered = written.covered;
                 let is_settled = !written.chunks.contains(&ChunkSource::Outstanding);

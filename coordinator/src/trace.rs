@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use opentelemetry::trace::{FutureExt, SpanContext, SpanKind, TraceState};
 use opentelemetry::{Context, KeyValue};
+use qa_shared::clock;
 use qa_shared::model::{JobId, Outcome, Task, TaskResult};
 use qa_shared::queue::Traceparent;
 use qa_shared::telemetry::names;
@@ -166,7 +167,7 @@ impl Inner {
         if document == u32::MAX {
             return vec![run];
         }
-        let begun = || (rand::random::<u64>().max(1), SystemTime::now());
+        let begun = || (rand::random::<u64>().max(1), SystemTime::from(clock::now()));
         let (id, _) = *self.chunks().documents.entry(document).or_insert_with(begun);
         let document =
             SpanContext::new(run.trace_id(), id.into(), run.trace_flags(), false, TraceState::NONE);

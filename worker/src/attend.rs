@@ -24,6 +24,7 @@ use crate::assigner::Assignment;
 use crate::disposition::{ACCOUNT_PAUSE, HandBackCause};
 use crate::driver::WorkerSetup;
 use crate::llm::LlmError;
+use crate::metrics;
 use crate::process::{self, Processed, Processing};
 use crate::progress::{TaskProgress, UnfinishedTasks};
 use crate::server::Server;
@@ -91,16 +92,20 @@ pub(crate) async fn attend(attendant: &Attendant, server: &Server, work: &Assign
         return;
     }
     let span = trace::process(&key, &delivery, &work.pool, &attendant.setup.instance);
-    trace::within(span.as_ref(), take_care(attendant, server, work, delivery, key)).await;
+    metrics::delivered(&delivery);
+    let begun = Instant::now();
+    let outcome = trace::within(span.as_ref(), take_care(attendant, server, work, delivery, key)).await;
+    metrics::processed(begun.elapsed(), outcome);
 }
 
+/// Says what became of the task.
 async fn take_care(
     attendant: &Attendant,
     server: &Server,
     work: &Assignment,
     delivery: Delivery,
     key: TaskKey,
-) {
+) -> &'static str {
     let deadline = Instant::now() + attendant.setup.task_timeout;
     let _beats = delivery.start_beats(deadline + STORE_GRACE);
     crash(CrashPoint::TaskDelivered);
@@ -108,7 +113,7 @@ async fn take_care(
     if is_suspicious && matches!(attendant.results.stored(&key).await, Ok(Some(_))) {
         trace::ended("answered before", None);
         settled(delivery.ack().await);
-        return;
+        return "answered before";
     }
     let end = if let Some(failure) = attendant.poisoned(&key, is_suspicious).await {
         End::Store(Box::new(attendant.failed(&key, server, failure)))
@@ -121,18 +126,20 @@ async fn take_care(
             End::Store(Box::new(attendant.failed(&key, server, failure)))
         })
     };
-    let settlement = match end {
+    let (settlement, outcome) = match end {
         End::Store(result) => {
             crash(CrashPoint::ModelAnswered);
-            attendant.store(*result, &delivery).await
+            let is_completed = matches!(result.outcome, Outcome::Completed { .. });
+            let outcome = if is_completed { "completed" } else { "failed" };
+            (attendant.store(*result, &delivery).await, outcome)
         }
         End::HandBack(after) => {
             trace::ended("handed back", None);
-            Settlement::HandBack(after)
+            (Settlement::HandBack(after), "handed back")
         }
         End::Discard => {
             trace::ended("discarded", None);
-            Settlement::Discard
+            (Settlement::Discard, "discarded")
         }
     };
     if is_suspicious && let Err(error) = attendant.poison.clear(&key, &attendant.setup.instance).await {
@@ -150,6 +157,7 @@ async fn take_care(
             Settlement::Discard => delivery.discard().await,
         });
     });
+    outcome
 }
 
 /// The other slots meet the same trouble; it is told once.

@@ -3,7 +3,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use qa_shared::settings::args::{CommonArgs, NatsArgs};
+use qa_shared::settings::args::{CommonArgs, NatsArgs, TelemetryArgs};
 use qa_shared::settings::variables::{self, Program};
 
 use crate::exit::ExitCode;
@@ -38,6 +38,9 @@ pub struct Cli {
     /// How the queue is reached.
     #[command(flatten)]
     pub nats: NatsArgs,
+    /// What it tells about itself.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
     /// Flags of every command.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -93,7 +96,7 @@ impl Cli {
             ServingArgs { ollama_base_url, openai_base_url, request_timeout, ..ServingArgs::default() };
         let command = Some(Command::Check(Box::new(CheckArgs { json, ..CheckArgs::default() })));
         let choice = ChoiceArgs { models, ..ChoiceArgs::default() };
-        Self { command, serving, providers, choice, nats: self.nats, common }
+        Self { command, serving, providers, choice, nats: self.nats, telemetry: self.telemetry, common }
     }
 }
 

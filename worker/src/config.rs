@@ -100,7 +100,7 @@ impl WorkerConfig {
             models: read_models(&mut reader, &cli.choice.models),
             pools: read_pools(&mut reader, &cli.choice.pool),
             logs,
-            telemetry: TelemetrySettings::read(&mut reader),
+            telemetry: TelemetrySettings::read_with(&mut reader, &cli.telemetry),
             timing: read_timing(&mut reader),
             env_file: environment.env_file().map(PathBuf::from),
             notes: Vec::new(),

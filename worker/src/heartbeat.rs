@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use qa_shared::model::WorkerPresence;
 use qa_shared::queue::{Presence, Queue};
 use qa_shared::shutdown::Shutdown;
+use qa_shared::telemetry;
 use tokio::sync::watch;
 
 use crate::assigner::Assignment;
 use crate::driver::WorkerSetup;
+use crate::metrics;
 
 /// A changed number of running requests is announced this soon.
 const LOAD_EVERY: Duration = Duration::from_secs(2);
@@ -28,6 +30,7 @@ pub(crate) async fn run(
     let every = queue.timing().renewal();
     let is_busy = || setup.servers.iter().any(|server| server.busy() > 0);
     let mut told = (Instant::now(), 0);
+    metrics::observe_servers(&setup.servers);
     loop {
         if setup.tells_progress {
             tell_progress(&setup, &mut told);
@@ -37,6 +40,7 @@ pub(crate) async fn run(
             break;
         }
         let announced = presence.announce(&describe(&setup, &assignments, draining)).await;
+        telemetry::set_obstacle("worker", obstacle(&setup, &queue, draining));
         if let Err(error) = announced {
             tracing::debug!(%error, "heartbeat was not stored");
         }
@@ -85,6 +89,18 @@ async fn share_accounts(setup: &WorkerSetup, presence: &Presence) {
         });
         server.client.set_share(u32::try_from(others.count()).unwrap_or(u32::MAX).saturating_add(1));
     }
+}
+
+/// What keeps this worker from its work.
+fn obstacle(setup: &WorkerSetup, queue: &Queue, draining: bool) -> Option<String> {
+    if draining {
+        return Some("stopping".to_owned());
+    }
+    if !*queue.connected().borrow() {
+        return Some("the queue server cannot be reached".to_owned());
+    }
+    let works = setup.servers.iter().any(|server| server.is_reachable());
+    (!works).then(|| "no LLM server answers".to_owned())
 }
 
 fn busy_slots(setup: &WorkerSetup) -> u32 {

@@ -19,6 +19,7 @@ pub mod exit;
 mod heartbeat;
 mod json_salvage;
 pub mod llm;
+mod metrics;
 mod pair_check;
 pub mod pools;
 pub mod process;

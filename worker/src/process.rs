@@ -14,9 +14,9 @@ use qa_shared::model::{Failure, FailureReason, Outcome, Task, UnusableAnswer};
 use crate::answer::{Parsed, describe, parse};
 use crate::disposition::{CallOutcome, HandBackCause, Limits, Next, Tally, decide};
 use crate::llm::{ChatReply, ChatRequest, Finish, LlmError, LlmErrorKind, LlmServer, Message, Role};
+use crate::metrics;
 use crate::progress::{Spent, TaskProgress};
 use crate::prompt::{self, Prompt, answer_schema, estimate_conversation};
-use crate::trace;
 
 /// Unusable answers that travel with a result at most.
 const MAX_UNUSABLE: usize = 3;
@@ -139,9 +139,13 @@ pub async fn process<S: LlmServer>(
                 return Processed::HandBack { cause, message, after };
             }
             Next::Hold { at_least, spread } => {
+                metrics::asked_again(&outcome);
                 tokio::time::sleep(at_least + spread.mul_f64(rand::random())).await;
             }
-            Next::AskAgain { reason, missing, shorter } => session.ask_again(&reason, missing, shorter),
+            Next::AskAgain { reason, missing, shorter } => {
+                metrics::asked_again(&outcome);
+                session.ask_again(&reason, missing, shorter);
+            }
         }
     }
 }
@@ -159,7 +163,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     async fn call<S: LlmServer>(&mut self, server: &S) -> CallOutcome {
-        match trace::chat(server, &self.request, self.progress.spent.attempts + 1).await {
+        match metrics::chat(server, &self.request, self.progress.spent.attempts + 1).await {
             Ok(reply) => {
                 self.last_error = None;
                 self.judge(reply)

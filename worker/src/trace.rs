@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{FutureExt, SpanKind};
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
+use qa_shared::clock;
 use qa_shared::model::{InstanceId, Outcome, PoolName, TaskKey, TaskResult, Usage};
 use qa_shared::queue::{Delivery, Traceparent};
 use qa_shared::telemetry::names;
@@ -50,7 +51,7 @@ pub(crate) fn process(
 
 /// Clocks of several machines differ: a wait of less than nothing is none.
 fn queue_wait(tracer: &Tracer, key: &TaskKey, delivery: &Delivery, parent: &Context) {
-    let now = SystemTime::now();
+    let now = SystemTime::from(clock::now());
     let since = delivery.stored_at.filter(|stored| *stored < now).unwrap_or(now);
     let mut attributes = names::of_task(key);
     attributes.extend(names::tasks());
@@ -108,7 +109,7 @@ pub(crate) async fn chat<S: LlmServer>(
         });
         span.set("gen_ai.input.messages", content(messages));
     }
-    let call = Call { tracer, span, begun: SystemTime::now(), is_over: false };
+    let call = Call { tracer, span, begun: clock::now().into(), is_over: false };
     let outcome = server.chat(request).with_context(call.span.context().clone()).await;
     call.end(&outcome);
     outcome
@@ -177,7 +178,7 @@ impl Call {
 
     /// What the server says that it spent its time on; the phases follow each other and end with the answer.
     fn phases(&self, usage: &Usage) {
-        let mut end = SystemTime::now();
+        let mut end = SystemTime::from(clock::now());
         let phases = [
             ("generate", usage.generation_ms),
             ("read prompt", usage.prompt_ms),
@@ -229,7 +230,7 @@ fn request_attributes(
     attributes
 }
 
-fn host_and_port(url: &str) -> Option<(&str, u16)> {
+pub(crate) fn host_and_port(url: &str) -> Option<(&str, u16)> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
     let usual = if scheme == "https" { 443 } else { 80 };

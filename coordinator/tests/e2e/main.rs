@@ -20,6 +20,7 @@ mod fleet;
 mod hosted;
 mod hostile;
 mod local;
+mod metrics;
 mod permissions;
 mod poison;
 mod private_authority;

@@ -34,3 +34,13 @@ pub struct NatsArgs {
     #[arg(long, value_name = "TOKEN")]
     pub nats_token: Option<String>,
 }
+
+/// What a process that works tells about itself.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Telemetry")]
+pub struct TelemetryArgs {
+    /// Serve /metrics (for Prometheus), /healthz and /readyz at this address; 127.0.0.1:9464 is usual
+    /// [env: QA_METRICS_LISTEN]
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_listen: Option<String>,
+}

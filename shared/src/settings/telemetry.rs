@@ -3,9 +3,11 @@
 //! They mean what OpenTelemetry's specification says, with one difference: without an address, and without an
 //! exporter that is asked for, nothing is sent. It must not know what is sent, nor send anything.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::args::TelemetryArgs;
 use super::errors::Mistake;
 use super::reader::Reader;
 use super::setting::Setting;
@@ -29,6 +31,7 @@ static DELAY: Setting = Setting::variable(&[&variables::OTEL_BSP_SCHEDULE_DELAY]
 static QUEUE: Setting = Setting::variable(&[&variables::OTEL_BSP_MAX_QUEUE_SIZE]);
 static BATCH: Setting = Setting::variable(&[&variables::OTEL_BSP_MAX_EXPORT_BATCH_SIZE]);
 static INTERVAL: Setting = Setting::variable(&[&variables::OTEL_METRIC_EXPORT_INTERVAL]);
+static LISTEN: Setting = Setting::new("--metrics-listen", &[&variables::QA_METRICS_LISTEN]);
 static CONTENT: Setting = Setting::variable(&[&variables::QA_TRACE_CONTENT]);
 
 /// The settings of one signal; each beats the one for all signals.
@@ -96,6 +99,8 @@ pub struct TelemetrySettings {
     pub metric_interval: Duration,
     /// Whether prompts and answers become attributes of spans.
     pub content: bool,
+    /// Where metrics and health can be asked for; nowhere if absent.
+    pub listen: Option<SocketAddr>,
 }
 
 /// How a signal reaches its collector.
@@ -157,6 +162,14 @@ struct General {
 impl TelemetrySettings {
     /// Reads and checks them all, also those that have no effect at the moment.
     pub fn read(reader: &mut Reader<'_>) -> Self {
+        Self::read_with(reader, &TelemetryArgs::default())
+    }
+
+    /// The same for a command that has flags for it.
+    pub fn read_with(reader: &mut Reader<'_>, args: &TelemetryArgs) -> Self {
+        let expected = "an address such as 127.0.0.1:9464, or 0.0.0.0:9464 for other machines";
+        let listen =
+            reader.parsed(&LISTEN, args.metrics_listen.as_deref(), expected, |text| text.parse().ok());
         let disabled = reader.yes_or_no(&DISABLED, None);
         let general = General {
             endpoint: endpoint(reader, &ENDPOINT),
@@ -180,12 +193,13 @@ impl TelemetrySettings {
             batch,
             metric_interval: milliseconds(reader, &INTERVAL).unwrap_or_default(),
             content: reader.yes_or_no(&CONTENT, None),
+            listen,
         }
     }
 
-    /// Whether anything is sent.
+    /// Whether anything is sent, or can be asked for.
     pub fn is_on(&self) -> bool {
-        self.traces.is_some() || self.metrics.is_some() || self.logs.is_some()
+        self.listen.is_some() || self.traces.is_some() || self.metrics.is_some() || self.logs.is_some()
     }
 }
 

@@ -242,6 +242,8 @@ variables! {
             "What is logged, for example debug or info,qa_worker=debug";
     }
     "Telemetry" {
+        QA_METRICS_LISTEN, Both, None, "127.0.0.1:9464", false,
+            "Serve /metrics (for Prometheus), /healthz and /readyz at this address";
         OTEL_EXPORTER_OTLP_ENDPOINT, Both, None, "http://127.0.0.1:4318", false,
             "Address of an OpenTelemetry collector; traces and metrics are sent there. Unset: nothing is sent";
         OTEL_EXPORTER_OTLP_PROTOCOL, Both, Some("http/protobuf"), "", false,

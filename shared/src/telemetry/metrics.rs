@@ -1,22 +1,40 @@
-//! Where metrics go. The instruments belong to those who measure; they take their meter from
-//! `opentelemetry::global`, which measures nothing until this has started.
+//! Where metrics go: to a collector, and to whoever asks [`super::listener`] for them. What there is to measure
+//! is in [`super::instruments`].
 
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use prometheus::Registry;
 
 use super::exporters::Exporters;
+use super::instruments;
 use super::pipeline::TelemetryError;
 use crate::settings::TelemetrySettings;
 
-/// The provider of all meters, if metrics are sent.
+/// The provider of all meters, if metrics are wanted, with what a listener reads them from.
 pub(super) fn provider(
     settings: &TelemetrySettings,
     exporters: &Exporters,
     resource: &Resource,
-) -> Result<Option<SdkMeterProvider>, TelemetryError> {
-    let Some(collector) = &settings.metrics else { return Ok(None) };
-    let reader = PeriodicReader::builder(exporters.metrics(collector)?)
-        .with_interval(settings.metric_interval)
-        .build();
-    Ok(Some(SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(reader).build()))
+) -> Result<Option<(SdkMeterProvider, Option<Registry>)>, TelemetryError> {
+    if settings.metrics.is_none() && settings.listen.is_none() {
+        return Ok(None);
+    }
+    let mut builder = SdkMeterProvider::builder().with_resource(resource.clone());
+    if let Some(collector) = &settings.metrics {
+        let exporter = exporters.metrics(collector)?;
+        builder = builder
+            .with_reader(PeriodicReader::builder(exporter).with_interval(settings.metric_interval).build());
+    }
+    let registry = settings.listen.map(|_| Registry::new());
+    if let Some(registry) = &registry {
+        let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();
+        builder = builder.with_reader(exporter.map_err(TelemetryError::listener)?);
+    }
+    Ok(Some((builder.build(), registry)))
+}
+
+/// From now on metrics are measured.
+pub(super) fn start(provider: &SdkMeterProvider) {
+    opentelemetry::global::set_meter_provider(provider.clone());
+    instruments::switch_on();
 }

@@ -5,12 +5,14 @@
 //! queues, a collector that cannot be reached costs one warning, and the last batch at the end of a process a
 //! bounded time. Nothing here knows what a span or a metric is about.
 
+pub mod instruments;
 pub mod logs;
 pub mod names;
 pub mod traces;
 
 mod exporters;
 mod ids;
+mod listener;
 mod log_line;
 mod metrics;
 mod pipeline;
@@ -18,5 +20,6 @@ mod repeats;
 mod resource;
 mod watched;
 
+pub use listener::set_obstacle;
 pub use logs::{LogFormat, start_logging};
 pub use pipeline::{Telemetry, TelemetryError};

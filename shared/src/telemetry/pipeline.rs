@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use super::exporters::Exporters;
 use super::logs::{InvalidFilter, start_logging_to};
 use super::resource::resource;
-use super::{metrics, repeats, traces};
+use super::{listener, metrics, repeats, traces};
 use crate::settings::variables::Program;
 use crate::settings::{Address, LogSettings, TelemetrySettings};
 
@@ -34,11 +34,20 @@ pub enum TelemetryError {
         /// What is wrong.
         reason: String,
     },
+    /// Nobody can ask for metrics.
+    #[error(
+        "--metrics-listen cannot be served: {0}; choose a free address of this machine, such as 127.0.0.1:9464"
+    )]
+    Listener(String),
 }
 
 impl TelemetryError {
     pub(super) fn new(url: &Address, error: impl fmt::Display) -> Self {
         Self::Exporter { url: url.to_string(), reason: error.to_string() }
+    }
+
+    pub(super) fn listener(error: impl fmt::Display) -> Self {
+        Self::Listener(error.to_string())
     }
 }
 
@@ -76,14 +85,21 @@ impl Telemetry {
         };
         start_logging_to(&logs.filter, logs.format, writer, records.as_ref())?;
         let metrics = metrics::provider(settings, &exporters, &resource)?;
-        if let Some(metrics) = &metrics {
-            opentelemetry::global::set_meter_provider(metrics.clone());
+        if let Some((provider, registry)) = &metrics {
+            metrics::start(provider);
+            if let (Some(address), Some(registry)) = (settings.listen, registry) {
+                let part = match program {
+                    Program::Coordinator => "coordinator",
+                    Program::Worker => "worker",
+                };
+                listener::listen(part, address, registry.clone())?;
+            }
         }
         let spans = traces::provider(settings, &exporters, &resource)?;
         if let Some(spans) = &spans {
             traces::start(spans, settings);
         }
-        Ok(Self { traces: spans, metrics, logs: records })
+        Ok(Self { traces: spans, metrics: metrics.map(|(provider, _)| provider), logs: records })
     }
 
     /// Sends what waits, as far as that takes a bounded time, a short one for somebody in haste. Nothing is

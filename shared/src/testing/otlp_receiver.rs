@@ -16,6 +16,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, metric, number_data_point};
 use prost::Message;
 use tokio::net::TcpListener;
 
@@ -160,6 +161,26 @@ impl OtlpReceiver {
         lock(&self.kept).metrics.clone()
     }
 
+    /// By metric, what all processes reported last: sums, gauges, and the number of values of histograms.
+    pub fn last_totals(&self) -> BTreeMap<String, f64> {
+        let mut last = BTreeMap::new();
+        for report in self.metrics() {
+            for of_process in report.resource_metrics {
+                let resource =
+                    texts(of_process.resource.map(|resource| resource.attributes).unwrap_or_default());
+                let process = resource.get("service.instance.id").cloned().unwrap_or_default();
+                for metric in of_process.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {
+                    last.insert((process.clone(), metric.name), metric.data.map_or(0.0, total));
+                }
+            }
+        }
+        let mut totals = BTreeMap::new();
+        for ((_, name), value) in last {
+            *totals.entry(name).or_default() += value;
+        }
+        totals
+    }
+
     /// Waits until this holds for the spans, and gives them.
     pub async fn wait_for(&self, what: &str, holds: impl Fn(&[ReceivedSpan]) -> bool) -> Vec<ReceivedSpan> {
         let until = Instant::now() + Duration::from_secs(30);
@@ -276,4 +297,23 @@ fn text(value: AnyValue) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
+}
+
+fn total(data: metric::Data) -> f64 {
+    let values = |points: Vec<NumberDataPoint>| -> f64 {
+        let value = |point: NumberDataPoint| match point.value {
+            Some(number_data_point::Value::AsInt(value)) => value as f64,
+            Some(number_data_point::Value::AsDouble(value)) => value,
+            None => 0.0,
+        };
+        points.into_iter().map(value).sum()
+    };
+    match data {
+        metric::Data::Gauge(gauge) => values(gauge.data_points),
+        metric::Data::Sum(sum) => values(sum.data_points),
+        metric::Data::Histogram(histogram) => {
+            histogram.data_points.iter().map(|point| point.count as f64).sum()
+        }
+        _ => 0.0,
+    }
 }
