@@ -21,7 +21,7 @@ use qa_worker::cli::Cli as WorkerCli;
 use qa_worker::config::WorkerConfig;
 
 /// The longest README that is still read.
-const MOST_LINES: usize = 390;
+const MOST_LINES: usize = 410;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
