@@ -128,6 +128,14 @@ async fn a_wrong_setting_ends_with_code_2_and_one_clear_message() {
     assert!(run.stderr.contains("OTEL_TRACES_SAMPLER: found `xray`"), "{}", run.stderr);
     let worker = Line::bare_worker().env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json").run(2).await;
     assert!(worker.stderr.contains("expected http/protobuf or grpc"), "{}", worker.stderr);
+    let empty = site.root().join("empty.pem");
+    fs::write(&empty, "").unwrap();
+    for protocol in ["grpc", "http/protobuf"] {
+        let line = site.generate().arg("--local").env("OTEL_TRACES_EXPORTER", "otlp");
+        let line = line.env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        let run = line.env("OTEL_EXPORTER_OTLP_CERTIFICATE", &empty).run(2).await;
+        assert!(run.stderr.contains("is no file of certificates"), "{}", run.stderr);
+    }
 }
 
 #[tokio::test]
