@@ -82,6 +82,11 @@ impl Exporters {
         Ok(self.watched(exporter!(LogExporter, collector)?, collector))
     }
 
+    /// How the collectors are.
+    pub(super) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
     fn watched<E>(&self, exporter: E, collector: &Collector) -> Watched<E> {
         Watched {
             exporter,
