@@ -3,9 +3,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use qa_shared::testing::TestNats;
+use qa_shared::testing::certificates::Authority;
 use qa_shared::testing::fake_ollama::{FakeConfig, FakeOllama};
 use qa_shared::testing::otlp_receiver::{Mood, OtlpReceiver};
+use qa_shared::testing::{TestNats, TlsProxy};
 
 use crate::command_line::Line;
 use crate::documents::Document;
@@ -127,6 +128,14 @@ async fn a_wrong_setting_ends_with_code_2_and_one_clear_message() {
     assert!(run.stderr.contains("OTEL_TRACES_SAMPLER: found `xray`"), "{}", run.stderr);
     let worker = Line::bare_worker().env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json").run(2).await;
     assert!(worker.stderr.contains("expected http/protobuf or grpc"), "{}", worker.stderr);
+    let empty = site.root().join("empty.pem");
+    fs::write(&empty, "").unwrap();
+    for protocol in ["grpc", "http/protobuf"] {
+        let line = site.generate().arg("--local").env("OTEL_TRACES_EXPORTER", "otlp");
+        let line = line.env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        let run = line.env("OTEL_EXPORTER_OTLP_CERTIFICATE", &empty).run(2).await;
+        assert!(run.stderr.contains("is no file of certificates"), "{}", run.stderr);
+    }
 }
 
 #[tokio::test]
@@ -161,4 +170,56 @@ async fn prompts_and_answers_are_sent_only_on_request_and_log_lines_name_their_t
     let records = collector.records();
     let sent = records.iter().filter(|record| record.text == "model answered");
     assert_eq!(sent.filter(|record| chats.iter().any(|chat| chat.trace == record.trace)).count(), 2);
+}
+
+#[tokio::test]
+async fn spans_go_by_grpc_where_that_is_set() {
+    let (nats, collector) = (TestNats::start().await, OtlpReceiver::start_grpc());
+    let (site, server) = (Site::new(&[Document::new("grpc", 4)]), FakeOllama::start(FakeConfig::default()));
+    let by_grpc = |line: Line| {
+        let line = line.traced(&collector.url()).env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        line.env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=lab").env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+    };
+    let worker = by_grpc(Line::worker(&nats, &[&server])).start();
+    let run = by_grpc(site.generate().fleet(&nats)).run(0).await;
+    worker.signal("TERM");
+    let worker = worker.ends_with(0).await;
+    assert_eq!((warnings(&run), warnings(&worker)), (0, 0), "{}\n{}", run.stderr, worker.stderr);
+    let spans = collector.spans();
+    for name in ["publish QA_TASKS", "process QA_TASKS", "chat qwen3:8b", "apply QA_RESULTS"] {
+        assert_eq!(spans.iter().filter(|span| span.name == name).count(), 4, "{name}");
+    }
+    assert!(collector.headers().iter().all(|headers| headers["x-tenant"] == "lab"));
+}
+
+#[tokio::test]
+async fn a_collector_by_grpc_that_is_not_there_costs_one_warning() {
+    let collector = OtlpReceiver::start_grpc();
+    collector.disappear();
+    let site = Site::new(&[Document::new("grpc", 20)]);
+    let server = FakeOllama::start(FakeConfig::default());
+    let line = site.generate().arg("--local").servers(&[&server]).traced(&collector.url());
+    let begun = Instant::now();
+    let run = line.env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc").run(0).await;
+    assert_eq!(warnings(&run), 1, "{}", run.stderr);
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_collectors_certificate_is_checked_against_the_authority_that_is_named() {
+    let collector = OtlpReceiver::start();
+    let (site, server) = (Site::new(&[Document::new("tls", 2)]), FakeOllama::start(FakeConfig::default()));
+    let (authority, stranger) = (Authority::new("ours"), Authority::new("another"));
+    let certificate = authority.issue(site.root(), "server", &["127.0.0.1"]);
+    let proxy = TlsProxy::start(&collector.url(), &certificate).await;
+    let line = |mode: &str, ca: &Authority| {
+        let ca = ca.write(site.root(), &format!("{mode}.pem"));
+        let line = site.generate().args(["--local", mode]).servers(&[&server]).traced(&proxy.url());
+        line.env("OTEL_EXPORTER_OTLP_CERTIFICATE", ca)
+    };
+    let run = line("--no-resume", &stranger).run(0).await;
+    assert_eq!((warnings(&run), collector.requests()), (1, 0), "{}", run.stderr);
+    let run = line("--restart", &authority).run(0).await;
+    assert_eq!(warnings(&run), 0, "{}", run.stderr);
+    assert!(collector.spans().iter().any(|span| span.name == "run"));
 }

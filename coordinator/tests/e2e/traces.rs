@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use qa_shared::model::{DocumentName, TaskKey};
+use qa_shared::queue::{Tasks, Timing};
 use qa_shared::testing::TestNats;
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
 use qa_shared::testing::otlp_receiver::{OtlpReceiver, ReceivedSpan};
@@ -232,6 +233,29 @@ async fn a_task_that_outlives_its_worker_goes_on_in_the_same_trace() {
     assert_eq!(only(&trace, "chat qwen3:8b").parent, process.id);
     assert_eq!(only(&trace, "apply QA_RESULTS").parent, process.id);
     only(&trace, "queue wait");
+}
+
+#[tokio::test]
+async fn a_task_that_the_queue_lost_and_that_is_published_again_stays_in_its_trace() {
+    let (nats, collector) = (TestNats::start().await, OtlpReceiver::start());
+    let (site, server) = (Site::new(&[Document::new("lost", 1)]), FakeOllama::start(FakeConfig::default()));
+    let mut run = site.generate().fleet(&nats).impatient().traced(&collector.url()).start();
+    collector.wait_for("the task", |spans| spans.iter().any(|span| span.name == "publish QA_TASKS")).await;
+    let queue = nats.connect(Timing::default()).await;
+    Tasks::new(&queue).purge_job(&site.job()).await.unwrap();
+    run.says("the queue lost tasks").await;
+    let worker = Line::worker(&nats, &[&server]).impatient().traced(&collector.url()).start();
+    run.ends_with(0).await;
+    worker.signal("TERM");
+    worker.ends_with(0).await;
+    let (spans, key) = (collector.spans(), key(&site, "lost", 0));
+    let trace = trace_of(&spans, &key);
+    let published = named(&trace, "publish QA_TASKS");
+    assert_eq!(published.len(), 2, "{trace:#?}");
+    assert_eq!(published[0].id, format!("{:016x}", key.root_span_id()));
+    assert_eq!((published[0].parent.as_str(), &published[1].parent), ("", &published[0].id));
+    assert_eq!(only(&trace, "process QA_TASKS").parent, published[1].id);
+    only(&trace, "apply QA_RESULTS");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::pipeline::TelemetryError;
 use super::watched::{Health, Watched};
+use crate::base_url::is_loopback;
 use crate::settings::{Collector, Protocol};
 
 /// Builds the exporters of a process, which tell together once that a collector fails.
@@ -41,6 +42,7 @@ macro_rules! exporter {
                 builder.build()
             }
             Protocol::Grpc => {
+                authorities(collector)?;
                 let mut builder = $kind::builder()
                     .with_tonic()
                     .with_metadata(metadata(collector)?)
@@ -80,6 +82,11 @@ impl Exporters {
         Ok(self.watched(exporter!(LogExporter, collector)?, collector))
     }
 
+    /// How the collectors are.
+    pub(super) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
     fn watched<E>(&self, exporter: E, collector: &Collector) -> Watched<E> {
         Watched {
             exporter,
@@ -92,13 +99,33 @@ impl Exporters {
 }
 
 fn http_client(collector: &Collector) -> Result<reqwest::Client, TelemetryError> {
-    let failed = |error: reqwest::Error| TelemetryError::new(&collector.url, error);
-    let mut builder = reqwest::Client::builder().timeout(collector.timeout);
-    if let Some((_, pem)) = &collector.authorities {
-        let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(failed)?;
+    let url = collector.url.expose();
+    // A redirected POST becomes a GET: better an error that names the status.
+    let redirect = reqwest::redirect::Policy::none();
+    let mut builder = reqwest::Client::builder().timeout(collector.timeout).redirect(redirect);
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    let authorities = authorities(collector)?;
+    // Bare containers have no CA certificates, and plain HTTP needs none.
+    if !authorities.is_empty() || !url.starts_with("https://") {
         builder = builder.tls_certs_only(authorities);
     }
-    builder.build().map_err(failed)
+    builder.build().map_err(|error| TelemetryError::new(&collector.url, error))
+}
+
+/// The only authorities to trust; none means those of the system.
+fn authorities(collector: &Collector) -> Result<Vec<reqwest::Certificate>, TelemetryError> {
+    let Some((path, pem)) = &collector.authorities else { return Ok(Vec::new()) };
+    let unusable = |reason: &str| {
+        TelemetryError::new(
+            &collector.url,
+            format!("`{}` is no file of certificates: {reason}", path.display()),
+        )
+    };
+    let found = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
+    let found = found.map_err(|error| unusable(&error.to_string()))?;
+    if found.is_empty() { Err(unusable("it holds none")) } else { Ok(found) }
 }
 
 fn headers(collector: &Collector) -> HashMap<String, String> {

@@ -37,3 +37,26 @@ pub(super) fn with_ids<T>(trace: Option<TraceId>, span: Option<SpanId>, begin: i
     GIVEN.set((None, None));
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_ids_are_those_of_one_span() {
+        let (trace, span) = (TraceId::from(7), SpanId::from(8));
+        let begin = || {
+            let ids = Ids::default();
+            // The order in which the SDK asks is its own business.
+            [(ids.new_span_id(), ids.new_trace_id()), (ids.new_span_id(), ids.new_trace_id())]
+        };
+        let [first, second] = with_ids(Some(trace), Some(span), begin);
+        assert_eq!(first, (span, trace));
+        assert!(second.0 != span && second.1 != trace);
+        let [third, _] = with_ids(Some(trace), None, begin);
+        assert!(third.0 != span && third.1 == trace);
+        // A span within another one asks for no trace: what was given is not left to a later span.
+        with_ids(Some(trace), Some(span), || Ids::default().new_span_id());
+        assert_ne!(Ids::default().new_trace_id(), trace);
+    }
+}

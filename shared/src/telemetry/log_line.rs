@@ -99,7 +99,82 @@ impl Visit for Message {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::{Layer, fmt};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lines_of(format: LogFormat, say: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        let written = lines.clone();
+        let layer = fmt::layer().with_writer(move || written.clone());
+        let layer = match format {
+            LogFormat::Human => {
+                let inner = fmt::format().with_ansi(false).without_time().with_target(false);
+                layer.event_format(LogLine { inner, format }).boxed()
+            }
+            LogFormat::Json => {
+                let inner = fmt::format().json().flatten_event(true);
+                layer
+                    .fmt_fields(fmt::format::JsonFields::new())
+                    .event_format(LogLine { inner, format })
+                    .boxed()
+            }
+        };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), say);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn of_a_repeating_warning_the_first_few_are_shown_and_nothing_of_the_rest() {
+        let said = lines_of(LogFormat::Human, || {
+            for number in 0..25 {
+                tracing::warn!(number, "again and again");
+                tracing::info!(number, "as often as it is said");
+            }
+        });
+        let count = |text: &str| said.iter().filter(|line| line.contains(text)).count();
+        assert_eq!((count("again and again"), count("as often"), said.len()), (10, 25, 35));
+    }
+
+    #[test]
+    fn a_line_within_a_span_names_it() {
+        let (trace, span) = (TraceId::from(0xab), SpanId::from(0xcd));
+        let context = SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE);
+        let context = Context::new().with_remote_span_context(context);
+        let say = || {
+            tracing::info!("outside");
+            let _current = context.clone().attach();
+            tracing::info!("inside");
+        };
+        let expected = format!(" INFO inside trace_id={trace} span_id={span}");
+        assert_eq!(lines_of(LogFormat::Human, say), [" INFO outside".to_owned(), expected]);
+        let json = lines_of(LogFormat::Json, say);
+        let inside: serde_json::Value = serde_json::from_str(&json[1]).unwrap();
+        assert_eq!(inside["message"], "inside");
+        assert_eq!(
+            (&inside["trace_id"], &inside["span_id"]),
+            (&trace.to_string().into(), &span.to_string().into())
+        );
+        assert!(!json[0].contains("trace_id"));
+    }
 
     #[test]
     fn additions_stand_at_the_end_of_either_form() {

@@ -1,6 +1,7 @@
 //! The telemetry of a process from start to end: what is on, and the last batches before the process ends.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry_sdk::logs::{BatchLogProcessor, SdkLoggerProvider};
@@ -11,6 +12,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use super::exporters::Exporters;
 use super::logs::{InvalidFilter, start_logging_to};
 use super::resource::resource;
+use super::watched::Health;
 use super::{listener, metrics, repeats, traces};
 use crate::settings::variables::Program;
 use crate::settings::{Address, LogSettings, TelemetrySettings};
@@ -58,6 +60,7 @@ pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
     metrics: Option<SdkMeterProvider>,
     logs: Option<SdkLoggerProvider>,
+    health: Arc<Health>,
 }
 
 impl Telemetry {
@@ -71,7 +74,7 @@ impl Telemetry {
     ) -> Result<Self, TelemetryError> {
         if !settings.is_on() {
             start_logging_to(&logs.filter, logs.format, writer, None)?;
-            return Ok(Self { traces: None, metrics: None, logs: None });
+            return Ok(Self { traces: None, metrics: None, logs: None, health: Arc::default() });
         }
         let exporters = Exporters::new();
         let resource = resource(program, settings);
@@ -99,7 +102,8 @@ impl Telemetry {
         if let Some(spans) = &spans {
             traces::start(spans, settings);
         }
-        Ok(Self { traces: spans, metrics: metrics.map(|(provider, _)| provider), logs: records })
+        let metrics = metrics.map(|(provider, _)| provider);
+        Ok(Self { traces: spans, metrics, logs: records, health: exporters.health() })
     }
 
     /// Sends what waits, as far as that takes a bounded time, a short one for somebody in haste. Nothing is
@@ -110,10 +114,11 @@ impl Telemetry {
         if left_out > 0 {
             tracing::warn!(lines = left_out, "warnings that repeated themselves were left out");
         }
-        let Self { traces, metrics, logs } = self;
+        let Self { traces, metrics, logs, health } = self;
         if traces.is_none() && metrics.is_none() && logs.is_none() {
             return;
         }
+        health.end();
         let (done, ended) = tokio::sync::oneshot::channel();
         // A thread of its own: the end of the program must not wait for it longer than we do.
         let flushing = std::thread::Builder::new().name("telemetry-end".to_owned()).spawn(move || {

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,19 +19,35 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use tokio::runtime::Handle;
 
-/// What was told about the collectors of this process.
+/// How the collectors of this process are, and what was told about them.
 #[derive(Debug, Default)]
-pub(super) struct Health(AtomicU8);
+pub(super) struct Health {
+    told: AtomicU8,
+    /// The last request failed.
+    is_down: AtomicBool,
+    /// The process is about to end.
+    is_ending: AtomicBool,
+}
 
 const FINE: u8 = 0;
 const FAILING: u8 = 1;
 const RECOVERED: u8 = 2;
 
 impl Health {
+    /// From now on nobody tries a collector again whose last request failed.
+    pub(super) fn end(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed) && self.is_down.load(Ordering::Relaxed)
+    }
+
     fn note(&self, url: &str, outcome: &OTelSdkResult) {
+        self.is_down.store(outcome.is_err(), Ordering::Relaxed);
         match outcome {
             Err(error) => {
-                if self.0.compare_exchange(FINE, FAILING, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                if self.told.compare_exchange(FINE, FAILING, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                     tracing::warn!(
                         collector = url,
                         %error,
@@ -40,7 +56,11 @@ impl Health {
                 }
             }
             Ok(()) => {
-                if self.0.compare_exchange(FAILING, RECOVERED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                if self
+                    .told
+                    .compare_exchange(FAILING, RECOVERED, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+                {
                     tracing::info!(collector = url, "telemetry is sent again");
                 }
             }
@@ -66,6 +86,9 @@ impl<E> fmt::Debug for Watched<E> {
 
 impl<E> Watched<E> {
     async fn watch(&self, export: impl Future<Output = OTelSdkResult> + Send) -> OTelSdkResult {
+        if self.health.is_hopeless() {
+            return Err(OTelSdkError::AlreadyShutdown);
+        }
         let export = async {
             let late = |_| Err(OTelSdkError::Timeout(self.limit));
             tokio::time::timeout(self.limit, export).await.unwrap_or_else(late)

@@ -1,4 +1,4 @@
-//! An OpenTelemetry collector for tests: takes OTLP over HTTP, keeps what it gets, and fails on request.
+//! An OpenTelemetry collector for tests: takes OTLP over HTTP or gRPC, keeps what it gets, and fails on request.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -13,20 +13,29 @@ use axum::routing::post;
 use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, metric, number_data_point};
 use prost::Message;
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
 
 use super::fake_server::life::Life;
 use super::fake_server::lock;
 
 /// How it treats requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mood {
     /// Takes them.
+    #[default]
     Fine,
     /// Takes them after this long.
     Slow(Duration),
@@ -84,7 +93,7 @@ pub struct ReceivedRecord {
     pub text: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Kept {
     mood: Mood,
     requests: u64,
@@ -104,15 +113,15 @@ pub struct OtlpReceiver {
 impl OtlpReceiver {
     /// Starts one on a free port.
     pub fn start() -> Self {
-        let kept = Arc::new(Mutex::new(Kept {
-            mood: Mood::Fine,
-            requests: 0,
-            headers: Vec::new(),
-            spans: Vec::new(),
-            records: Vec::new(),
-            metrics: Vec::new(),
-        }));
+        let kept = Arc::new(Mutex::new(Kept::default()));
         let life = Life::start("otlp-receiver", |listener| serve(listener, Arc::clone(&kept)));
+        Self { kept, life }
+    }
+
+    /// Starts one that takes spans by gRPC.
+    pub fn start_grpc() -> Self {
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        let life = Life::start("otlp-receiver", |listener| serve_grpc(listener, Arc::clone(&kept)));
         Self { kept, life }
     }
 
@@ -235,6 +244,12 @@ async fn take(kept: &Mutex<Kept>, headers: &HeaderMap, body: Bytes) -> Result<Ve
 async fn traces(State(kept): Shared, headers: HeaderMap, body: Bytes) -> Result<Vec<u8>, StatusCode> {
     let body = take(&kept, &headers, body).await?;
     let request = ExportTraceServiceRequest::decode(&body[..]).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let spans = spans_of(request);
+    lock(&kept).spans.extend(spans);
+    Ok(Vec::new())
+}
+
+fn spans_of(request: ExportTraceServiceRequest) -> Vec<ReceivedSpan> {
     let mut spans = Vec::new();
     for group in request.resource_spans {
         let resource = texts(group.resource.unwrap_or_default().attributes);
@@ -256,8 +271,32 @@ async fn traces(State(kept): Shared, headers: HeaderMap, body: Bytes) -> Result<
             });
         }
     }
-    lock(&kept).spans.extend(spans);
-    Ok(Vec::new())
+    spans
+}
+
+async fn serve_grpc(listener: TcpListener, kept: Arc<Mutex<Kept>>) {
+    let service = TraceServiceServer::new(Grpc(kept)).accept_compressed(CompressionEncoding::Gzip);
+    let serving = tonic::transport::Server::builder().add_service(service);
+    // It ends with its runtime.
+    drop(serving.serve_with_incoming(TcpIncoming::from(listener)).await);
+}
+
+struct Grpc(Arc<Mutex<Kept>>);
+
+#[tonic::async_trait]
+impl TraceService for Grpc {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let headers = request.metadata().clone().into_headers();
+        take(&self.0, &headers, Bytes::new())
+            .await
+            .map_err(|status| Status::unavailable(status.to_string()))?;
+        let spans = spans_of(request.into_inner());
+        lock(&self.0).spans.extend(spans);
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
 }
 
 async fn metrics(State(kept): Shared, headers: HeaderMap, body: Bytes) -> Result<Vec<u8>, StatusCode> {
