@@ -10,16 +10,16 @@ Runs the whole gate and stops at the first section that fails.
 
 usage: deploy/test.sh [SECTION...]
 
-Sections, in this order: scripts format clippy docs deny test. With names, only these run.
+Sections, in this order: scripts deploy format clippy docs deny test. With names, only these run.
 What is missing is fetched into .tools/ in this checkout, pinned by version and checksum.
 END
 }
 
-SECTIONS='scripts format clippy docs deny test'
+SECTIONS='scripts deploy format clippy docs deny test'
 
 section_scripts() {
     local script
-    for script in deploy/*.sh deploy/lib/*.sh .ci/run; do
+    for script in deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh .ci/run; do
         bash -n "$script" || return 1
     done
     "$PYTHON" -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' deploy/lib/demo.py || return 1
@@ -28,7 +28,12 @@ section_scripts() {
         say "no shellcheck for this machine; only the syntax was checked"
         return 0
     fi
-    "$SHELLCHECK" --external-sources deploy/*.sh deploy/lib/*.sh .ci/run
+    "$SHELLCHECK" --external-sources deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh .ci/run
+}
+
+# What can be checked of the deployment without an engine, a cluster or a service manager.
+section_deploy() {
+    bash deploy/tests/nats.sh "$NATS_SERVER"
 }
 
 section_format() { cargo fmt --all --check; }
@@ -71,7 +76,7 @@ for section in ${chosen:-$SECTIONS}; do
     case $section in
         format | clippy) need_components ;;
         deny) ensure_cargo_deny ;;
-        test) ensure_nats_server ;;
+        deploy | test) ensure_nats_server ;;
     esac
     printf '\n===== %s =====\n' "$section"
     start=$SECONDS
