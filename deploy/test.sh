@@ -19,16 +19,17 @@ SECTIONS='scripts deploy format clippy docs deny test'
 
 section_scripts() {
     local script
-    for script in deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh .ci/run; do
+    for script in deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh deploy/gpu-host/*.sh .ci/run; do
         bash -n "$script" || return 1
     done
     "$PYTHON" -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' deploy/lib/demo.py || return 1
+    bash deploy/tests/install-workers.sh || return 1
     ensure_shellcheck
     if [ -z "$SHELLCHECK" ]; then
         say "no shellcheck for this machine; only the syntax was checked"
         return 0
     fi
-    "$SHELLCHECK" --external-sources deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh .ci/run
+    "$SHELLCHECK" --external-sources deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh deploy/gpu-host/*.sh .ci/run
 }
 
 # What can be checked of the deployment without an engine, a cluster or a service manager.
