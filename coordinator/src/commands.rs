@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use qa_shared::secret;
+use qa_shared::settings::variables::Program;
 use qa_shared::settings::{Address, LogSettings, Origin};
 use qa_shared::shutdown::Shutdown;
-use qa_shared::telemetry::start_logging;
+use qa_shared::telemetry::{Telemetry, start_logging};
 use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::ollama::OllamaServer;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -25,30 +26,49 @@ const LEAVING: Duration = Duration::from_secs(2);
 /// `generate`; `search_path` is the value of PATH.
 pub async fn generate(config: GenerateConfig, search_path: Option<OsString>) -> io::Result<ExitCode> {
     let screen = Screen::new(config.common.logs.quiet);
-    if let Err(error) = begin(&config.common, &screen) {
-        return complain(&error);
-    }
     if config.budget.dry_run {
-        return finish(forecast(&config).await);
+        return match begin(&config.common, &screen) {
+            Ok(()) => finish(forecast(&config).await),
+            Err(error) => complain(&error),
+        };
     }
+    let writer = BoxMakeWriter::new(screen.clone());
+    let common = &config.common;
+    let telemetry =
+        match Telemetry::start(Program::Coordinator, &common.logs, &common.telemetry, Some(writer)) {
+            Ok(telemetry) => telemetry,
+            Err(error) => return complain(&RunError::new(ExitCode::Configuration, error)),
+        };
+    show_header(common, &screen);
+    let outcome = run_to_the_end(&config, &screen, search_path).await;
+    let is_in_haste = matches!(&outcome, Err(error) if error.code == ExitCode::SecondSignal);
+    telemetry.flush(is_in_haste).await;
+    finish(outcome)
+}
+
+/// Runs until the end or until the second signal.
+async fn run_to_the_end(
+    config: &GenerateConfig,
+    screen: &Screen,
+    search_path: Option<OsString>,
+) -> Result<ExitCode, RunError> {
     if let Place::Local(place) = &config.place
         && place.serving.servers.iter().any(|server| server.key.is_some())
     {
         secret::keep_out_of_core_dumps();
     }
-    let shutdown = Shutdown::on_signals()?;
+    let shutdown = Shutdown::on_signals().map_err(|error| RunError::new(ExitCode::Internal, error))?;
     let left = shutdown.clone();
-    let running = Box::pin(run::generate(config, &screen, search_path, shutdown));
+    let running = Box::pin(run::generate(config, screen, search_path, shutdown));
     let left_at_once = async {
         left.leaving_now().await;
         // The run itself goes first, where it can.
         tokio::time::sleep(LEAVING).await;
     };
-    let outcome = tokio::select! {
+    tokio::select! {
         outcome = running => outcome,
         () = left_at_once => Err(RunError::new(ExitCode::SecondSignal, "left at once; go on with --resume")),
-    };
-    finish(outcome)
+    }
 }
 
 async fn forecast(config: &GenerateConfig) -> Result<ExitCode, RunError> {
@@ -115,8 +135,13 @@ pub async fn local_models(servers: &[Address]) -> Vec<String> {
 
 fn begin(common: &Common, screen: &Screen) -> Result<(), RunError> {
     logging(&common.logs, screen)?;
+    show_header(common, screen);
+    Ok(())
+}
+
+fn show_header(common: &Common, screen: &Screen) {
     if common.logs.quiet {
-        return Ok(());
+        return;
     }
     if let Some(path) = &common.env_file {
         screen.say(&format!("settings file: {}", path.display()));
@@ -129,7 +154,6 @@ fn begin(common: &Common, screen: &Screen) -> Result<(), RunError> {
     for note in &common.notes {
         screen.say(&format!("{}: {note}", if note.warning { "warning" } else { "note" }));
     }
-    Ok(())
 }
 
 fn logging(logs: &LogSettings, screen: &Screen) -> Result<(), RunError> {

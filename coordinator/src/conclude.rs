@@ -18,6 +18,7 @@ use crate::ground::Ground;
 use crate::plan::PlanReport;
 use crate::progress::Screen;
 use crate::run_error::RunError;
+use crate::trace::RunTrace;
 use crate::{report, summary};
 
 /// What a run leaves to be concluded.
@@ -33,6 +34,7 @@ pub(crate) struct Conclusion<'a> {
     pub(crate) logs: Vec<PathBuf>,
     pub(crate) examples: Vec<String>,
     pub(crate) elapsed: Duration,
+    pub(crate) trace: &'a RunTrace,
 }
 
 /// Concludes; the exit code tells the truth about the run.
@@ -53,7 +55,11 @@ pub(crate) async fn conclude(
         elapsed: conclusion.elapsed,
         price: conclusion.config.budget.price,
     });
-    let combined = if **finish == Finish::Complete { combine_now(conclusion).await } else { Ok(false) };
+    let combined = if **finish == Finish::Complete {
+        conclusion.trace.step("combine", combine_now(conclusion)).await
+    } else {
+        Ok(false)
+    };
     if matches!(combined, Ok(true)) {
         crash(CrashPoint::Combined);
         run.combined_file = Some(ground.combined_file.clone());

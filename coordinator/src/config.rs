@@ -9,8 +9,8 @@ use std::time::Duration;
 use qa_shared::model::{GenerationSettings, JobId, PoolName};
 use qa_shared::queue::Timing;
 use qa_shared::settings::{
-    Environment, LogSettings, Mistake, NatsSettings, Note, Origin, Reader, Source, read_model_table,
-    read_timing,
+    Environment, LogSettings, Mistake, NatsSettings, Note, Origin, Reader, Source, TelemetrySettings,
+    read_model_table, read_timing,
 };
 use qa_worker::config::Serving;
 
@@ -113,6 +113,8 @@ pub struct Output {
 pub struct Common {
     /// What is logged, and how.
     pub logs: LogSettings,
+    /// What is sent to a collector.
+    pub telemetry: TelemetrySettings,
     /// How patient the queue is.
     pub timing: Timing,
     /// The env file that was read.
@@ -235,7 +237,14 @@ impl CancelConfig {
 impl Common {
     fn new(reader: &mut Reader<'_>, logs: LogSettings) -> Self {
         let env_file = reader.environment().env_file().map(Path::to_owned);
-        Self { logs, timing: read_timing(reader), env_file, notes: Vec::new(), sources: Vec::new() }
+        Self {
+            logs,
+            telemetry: TelemetrySettings::read(reader),
+            timing: read_timing(reader),
+            env_file,
+            notes: Vec::new(),
+            sources: Vec::new(),
+        }
     }
 
     fn tell(&mut self, notes: Vec<Note>, sources: Vec<Source>) {

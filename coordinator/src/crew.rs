@@ -22,6 +22,7 @@ use crate::publisher::Publisher;
 use crate::recorder::{Recorder, RecorderCommand};
 use crate::run_error::RunError;
 use crate::snapshots::{Desk, SnapshotCommand, Snapshots};
+use crate::trace::RunTrace;
 use crate::unconfirmed::Unconfirmed;
 
 /// Reports that may wait for the driver.
@@ -47,6 +48,7 @@ pub(crate) struct CrewParts {
     pub(crate) folder: JobFolder,
     pub(crate) journal: Journal,
     pub(crate) failure_log: FailureLog,
+    pub(crate) trace: RunTrace,
     pub(crate) desks: Vec<Option<Desk>>,
     pub(crate) chunk_files: Vec<Option<Arc<ChunkFile>>>,
 }
@@ -116,6 +118,7 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
         queue: parts.queue.clone(),
         done: done.clone(),
         unconfirmed: unconfirmed.clone(),
+        trace: parts.trace,
     };
     let renewal = parts.queue.timing().renewal();
     let intake = Intake {

@@ -11,7 +11,7 @@ use qa_shared::model::{
     Usage, WorkerPresence,
 };
 use qa_shared::nats_server::ServerFailure;
-use qa_shared::queue::{Jobs, Queue, Receipt, ReceivedResult, Tasks, Watched};
+use qa_shared::queue::{Jobs, Queue, Receipt, ReceivedResult, Tasks, Traceparent, Watched};
 use qa_shared::shutdown::Shutdown;
 use tokio::sync::mpsc;
 
@@ -197,7 +197,7 @@ impl Driver {
     }
 
     fn received(&mut self, received: ReceivedResult) -> Event {
-        let ReceivedResult { key, result, receipt, .. } = received;
+        let ReceivedResult { key, result, receipt, context } = received;
         let task = key
             .as_ref()
             .ok()
@@ -207,14 +207,14 @@ impl Driver {
                 self.speed.finished(result.usage);
                 // The subject decides what the message is about.
                 result.key = key;
-                self.hold(task, result, Some(receipt))
+                self.hold(task, result, Some(receipt), context.as_ref())
             }
             (Ok(_), Err(error)) => self.set_aside(task, receipt, &error),
             (Err(error), Ok(key)) => {
                 tracing::warn!(task = %key, %error, "a result is not readable: its chunk counts as failed");
                 let failure =
                     Failure { reason: FailureReason::Other, message: format!("unreadable result: {error}") };
-                self.hold(task, self.failed_here(key, failure), Some(receipt))
+                self.hold(task, self.failed_here(key, failure), Some(receipt), context.as_ref())
             }
             (Err(error), Err(_)) => self.set_aside(task, receipt, &error),
         }
@@ -237,7 +237,13 @@ impl Driver {
         Event::Result { fact, receipt }
     }
 
-    fn hold(&mut self, task: TaskRef, result: TaskResult, receipt: Option<Receipt>) -> Event {
+    fn hold(
+        &mut self,
+        task: TaskRef,
+        result: TaskResult,
+        receipt: Option<Receipt>,
+        sender: Option<&Traceparent>,
+    ) -> Event {
         let verdict = match &result.outcome {
             Outcome::Completed { pairs } => {
                 Verdict::Completed { got: u32::try_from(pairs.len()).unwrap_or(u32::MAX) }
@@ -254,14 +260,14 @@ impl Driver {
             is_of_this_run: !self.old_results.remove(&result.key),
         };
         self.reporter.result(&self.core, &fact, &result);
-        let receipt = self.performer.hold(task, result, receipt);
+        let receipt = self.performer.hold(task, result, receipt, sender);
         Event::Result { fact, receipt }
     }
 
     fn unpublishable(&mut self, task: TaskRef, error: String) -> Event {
         let failure = Failure { reason: FailureReason::TaskTooLarge, message: error };
         let result = self.failed_here(self.key_of(task), failure);
-        self.hold(task, result, None)
+        self.hold(task, result, None, None)
     }
 
     /// A failure that this process found, not a worker.

@@ -39,12 +39,9 @@ pub(crate) fn prepare(config: &GenerateConfig, host: &str, screen: &Screen) -> R
     for note in [&chunks.note, &qa.note, &combined_note].into_iter().flatten() {
         screen.say(&format!("note: {note}"));
     }
-    let folder = JobFolder::create(&qa.path).map_err(RunError::files)?;
+    let folder = JobFolder::create(&qa.path).map_err(unusable_folder)?;
     let holder = Holder { pid: std::process::id(), host: host.to_owned(), started: now() };
-    let lock = folder.lock(&holder).map_err(|error| match error {
-        JobFolderError::Locked { .. } => RunError::new(ExitCode::Configuration, error),
-        _ => RunError::files(error),
-    })?;
+    let lock = folder.lock(&holder).map_err(unusable_folder)?;
     // Now, and not after a run of days.
     claim_output(&Combine {
         qa_directory: &qa.path,
@@ -54,6 +51,15 @@ pub(crate) fn prepare(config: &GenerateConfig, host: &str, screen: &Screen) -> R
         generated_at: "",
     })?;
     Ok(Ground { chunks_dir: chunks.path, qa_dir: qa.path, combined_file, folder, _lock: lock })
+}
+
+fn unusable_folder(error: JobFolderError) -> RunError {
+    match error {
+        JobFolderError::Locked { .. } | JobFolderError::Linked { .. } => {
+            RunError::new(ExitCode::Configuration, error)
+        }
+        _ => RunError::files(error),
+    }
 }
 
 /// The places of a run that does not take place.

@@ -8,18 +8,20 @@ use qa_shared::failpoint::{CrashPoint, Mistake, crash, is_made};
 use qa_shared::model::{
     GenerationSettings, InstanceId, JobId, Outcome, PoolName, Price, TaskKey, TaskResult, TextHash,
 };
-use qa_shared::queue::{Queue, Receipt, Tasks};
+use qa_shared::queue::{Queue, Receipt, Tasks, Traceparent};
 use qa_shared::shutdown::Shutdown;
+use qa_shared::telemetry::traces::Span;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::core::{Effect, ReceiptId, Spent, StopCause, TaskRef};
+use crate::core::{Effect, FileStatus, ReceiptId, Spent, StopCause, TaskRef};
 use crate::crew::Lines;
 use crate::done::Done;
 use crate::files::{ChunkFile, ChunkRecord, Entry, now};
 use crate::reconcile;
 use crate::recorder::{RecorderCommand, Recording};
 use crate::snapshots::SnapshotCommand;
+use crate::trace::RunTrace;
 use crate::view::View;
 
 /// How long the results of finished tasks may take to arrive after the in-process worker has ended.
@@ -32,6 +34,8 @@ struct HeldResult {
     task: TaskRef,
     result: Option<Box<TaskResult>>,
     receipt: Option<Receipt>,
+    /// Until it is durable, or known to be of no use.
+    span: Option<Span>,
 }
 
 /// Does what the core asks for.
@@ -50,6 +54,7 @@ pub(crate) struct Performer {
     /// By the documents' positions.
     pub(crate) chunk_files: Vec<Option<Arc<ChunkFile>>>,
     pub(crate) held: Held,
+    pub(crate) trace: RunTrace,
 }
 
 /// Results that wait for the core's decision.
@@ -61,20 +66,28 @@ pub(crate) struct Held {
 
 impl Performer {
     /// Keeps a result until the core has decided; a result without a message is this process' own.
-    pub(crate) fn hold(&mut self, task: TaskRef, result: TaskResult, receipt: Option<Receipt>) -> ReceiptId {
+    /// `sender` is the worker's span.
+    pub(crate) fn hold(
+        &mut self,
+        task: TaskRef,
+        result: TaskResult,
+        receipt: Option<Receipt>,
+        sender: Option<&Traceparent>,
+    ) -> ReceiptId {
+        let span = self.trace.apply(task, &result, sender);
         self.lines.unconfirmed.settle(task);
         let receipt = if is_made(Mistake::AckBeforeJournal) {
             receipt.and_then(|receipt| self.lines.acks.send(receipt).err()).map(|unsent| unsent.0)
         } else {
             receipt
         };
-        self.keep(HeldResult { task, result: Some(Box::new(result)), receipt })
+        self.keep(HeldResult { task, result: Some(Box::new(result)), receipt, span })
     }
 
     /// Keeps a message that holds no result.
     pub(crate) fn hold_bare(&mut self, receipt: Receipt) -> ReceiptId {
         let task = TaskRef { document: u32::MAX, chunk: 0, round: 0 };
-        self.keep(HeldResult { task, result: None, receipt: Some(receipt) })
+        self.keep(HeldResult { task, result: None, receipt: Some(receipt), span: None })
     }
 
     fn keep(&mut self, held: HeldResult) -> ReceiptId {
@@ -98,11 +111,19 @@ impl Performer {
             }
             Effect::Ack(receipt) => {
                 let held = self.held.results.remove(&receipt);
+                if let Some(HeldResult { result: Some(_), span: Some(span), .. }) = &held {
+                    // Nobody took it out to be recorded.
+                    span.set("qa.duplicate", true);
+                }
                 if let Some(HeldResult { receipt: Some(receipt), .. }) = held {
                     drop(self.lines.acks.send(receipt));
                 }
             }
             Effect::Snapshot { document, status } => {
+                if status != FileStatus::InProgress {
+                    let file = self.chunk_files.get(document as usize).and_then(Option::as_ref);
+                    self.trace.end_document(document, file.map(|file| file.name.as_str()), status.as_str());
+                }
                 drop(self.lines.snapshots.send(SnapshotCommand::Write { document, status }));
             }
             Effect::Leave(receipt) => drop(self.held.results.remove(&receipt)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use opentelemetry::trace::FutureExt;
 use qa_shared::backoff::{Backoff, jittered};
 use qa_shared::clock;
 use qa_shared::failpoint::{CrashPoint, crash};
@@ -15,6 +16,7 @@ use crate::core::TaskRef;
 use crate::done::Done;
 use crate::files::{ChunkFile, ChunkReader};
 use crate::guard::LeaseClock;
+use crate::trace::{self, RunTrace};
 use crate::unconfirmed::Unconfirmed;
 
 /// Publications in flight at most.
@@ -37,6 +39,7 @@ pub(crate) struct Publisher {
     pub(crate) unconfirmed: Unconfirmed,
     /// Nothing is published for a job that somebody else may have.
     pub(crate) lease: LeaseClock,
+    pub(crate) trace: RunTrace,
     /// Nothing is published any more once this is cancelled.
     pub(crate) stop: CancellationToken,
 }
@@ -81,19 +84,34 @@ impl Publisher {
                 return;
             }
         };
-        let context = Traceparent::new(task.key.trace_id(), rand::random::<u64>().max(1));
+        let span = self.trace.publish(order, &task);
+        let publication = self.publish_task(order, &task, trace::traceparent(span.as_ref()));
+        if let Err(error) = publication.with_context(trace::context(span.as_ref())).await
+            && let Some(span) = span
+        {
+            span.fail(error, "not published");
+        }
+    }
+
+    /// Tries until the queue has it; says in one word why it has not in the end.
+    async fn publish_task(
+        &self,
+        order: TaskRef,
+        task: &Task,
+        context: Option<Traceparent>,
+    ) -> Result<(), &'static str> {
         let tasks = Tasks::new(&self.queue);
         let begun = Instant::now();
         let mut said = false;
         for wait in Backoff::new(Duration::from_millis(100), Duration::from_secs(10)) {
             let mut lease = self.lease.clone();
             if self.stop.run_until_cancelled(lease.fresh()).await.is_none() {
-                return;
+                return Err("stopped");
             }
-            match tasks.publish(&task, Some(&context)).await {
+            match tasks.publish(task, context.as_ref()).await {
                 Ok(_) => {
                     crash(CrashPoint::TaskPublished);
-                    return;
+                    return Ok(());
                 }
                 Err(PublishError::Unavailable(error)) => {
                     tracing::debug!(task = %task.key, %error, "task is not published yet, trying again");
@@ -106,15 +124,16 @@ impl Publisher {
                 }
                 Err(error) => {
                     drop(self.done.send(Done::Unpublishable { task: order, error: error.to_string() }).await);
-                    return;
+                    return Err("unpublishable");
                 }
             }
             let pause = tokio::time::sleep(jittered(wait));
             let is_stopped = self.stop.run_until_cancelled(pause).await.is_none();
             if is_stopped || !self.unconfirmed.contains(order) {
-                return;
+                return Err("stopped");
             }
         }
+        Ok(())
     }
 
     /// Somebody deleted a stream, or the queue server lost its disk.

@@ -22,8 +22,8 @@ use tokio::task::JoinHandle;
 use crate::conclude::{self, Conclusion};
 use crate::config::{GenerateConfig, Place};
 use crate::core::{Core, Event, TaskRef};
-use crate::crew::{self, Crew, CrewParts};
-use crate::driver::{Driver, End, key_of};
+use crate::crew::{self, CrewParts};
+use crate::driver::{Driver, key_of};
 use crate::exit::ExitCode;
 use crate::files::{FAILURE_LOG_BYTES, FailureLog, SEGMENT_BYTES};
 use crate::fleet_watch::FleetWatch;
@@ -33,7 +33,9 @@ use crate::perform::{Held, Performer};
 use crate::plan::{Plan, PlanInput, plan};
 use crate::progress::{Reporter, Screen};
 use crate::run_error::RunError;
+use crate::run_work::{end_run, finish_of, work};
 use crate::speed::Speed;
+use crate::trace::RunTrace;
 use crate::{estimate, reconcile, report};
 
 /// Chunks whose pairs a sample shows.
@@ -48,15 +50,28 @@ struct Me {
 
 /// Runs the main job. `search_path` is the value of PATH.
 pub(crate) async fn generate(
-    config: GenerateConfig,
+    config: &GenerateConfig,
     screen: &Screen,
     search_path: Option<OsString>,
     shutdown: Shutdown,
 ) -> Result<ExitCode, RunError> {
+    let trace = RunTrace::begin(&config.settings.model, config.settings.provider.as_str());
+    let outcome = trace.around(generate_traced(config, screen, search_path, shutdown, &trace)).await;
+    trace.end(outcome.as_ref().map(|code| *code as u8).map_err(ToString::to_string));
+    outcome
+}
+
+async fn generate_traced(
+    config: &GenerateConfig,
+    screen: &Screen,
+    search_path: Option<OsString>,
+    shutdown: Shutdown,
+    trace: &RunTrace,
+) -> Result<ExitCode, RunError> {
     let host = qa_shared::host::name();
     let instance = InstanceId::new(&host, std::process::id(), rand::random());
     let me = Me { instance, host, started: Instant::now() };
-    ground::check_input(&config)?;
+    ground::check_input(config)?;
     let timing = config.common.timing.clone();
     // Before anything is written.
     let (found_server, fleet_queue) = match &config.place {
@@ -72,11 +87,11 @@ pub(crate) async fn generate(
             (None, Some(Queue::connect(&options, timing.clone()).await.map_err(RunError::queue)?))
         }
     };
-    let ground = ground::prepare(&config, &me.host, screen)?;
-    let planned = make_plan(&config, &ground).await?;
+    let ground = ground::prepare(config, &me.host, screen)?;
+    let planned = trace.step("load", make_plan(config, &ground)).await?;
     if !config.common.logs.quiet {
         let totals = planned.core.totals();
-        screen.say(&report::heading(&config, &planned.job.job, &ground));
+        screen.say(&report::heading(config, &planned.job.job, &ground));
         if let Some(line) = report::budget(&config.budget, &planned.core.spent()) {
             screen.say(&line);
         }
@@ -98,7 +113,7 @@ pub(crate) async fn generate(
     if let Some(invitation) = private.as_ref().and_then(|private| private.invitation.as_ref()) {
         screen.say(&format!("workers on other machines join with:\n  {invitation}"));
     }
-    let job = JobRun { config: &config, ground: &ground, queue: &queue, screen, me: &me };
+    let job = JobRun { config, ground: &ground, queue: &queue, screen, me: &me, trace };
     let outcome = job.run(planned, private.as_mut(), shutdown).await;
     queue.close().await;
     if let Some(private) = private
@@ -137,6 +152,7 @@ struct JobRun<'a> {
     queue: &'a Queue,
     screen: &'a Screen,
     me: &'a Me,
+    trace: &'a RunTrace,
 }
 
 impl JobRun<'_> {
@@ -147,7 +163,10 @@ impl JobRun<'_> {
         shutdown: Shutdown,
     ) -> Result<ExitCode, RunError> {
         let is_local = private.is_some();
-        let (lease, epoch, consumer) = self.take_job(&planned.job.job, &shutdown).await?;
+        let totals = planned.core.totals();
+        self.trace.set_job(&planned.job.job, totals.chunks, totals.outstanding());
+        let taken = self.trace.step("take job", self.take_job(&planned.job.job, &shutdown)).await;
+        let (lease, epoch, consumer) = taken?;
         self.clear_away(&planned, is_local).await?;
         let Plan { job, mut core, report: plan_report, .. } = planned;
         let has_work = core.totals().outstanding() > 0;
@@ -155,7 +174,9 @@ impl JobRun<'_> {
         if has_work {
             self.announce(&entry).await?;
         }
-        let old_results = self.take_over_queued(&mut core, &job.job).await?;
+        let taken_over =
+            self.trace.step("take over queued", self.take_over_queued(&mut core, &job.job)).await;
+        let old_results = taken_over?;
         let failure_log =
             FailureLog::new(self.ground.folder.path(), self.config.log_dir.as_deref(), FAILURE_LOG_BYTES)
                 .map_err(RunError::files)?;
@@ -174,6 +195,7 @@ impl JobRun<'_> {
             journal: planned.journal,
             failure_log,
             desks: planned.desks,
+            trace: self.trace.clone(),
             chunk_files: planned.chunk_files.clone(),
         })?;
         let local_worker = self.start_worker(has_work)?;
@@ -190,6 +212,7 @@ impl JobRun<'_> {
             local_worker,
             chunk_files: planned.chunk_files,
             held: Held::default(),
+            trace: self.trace.clone(),
         };
         performer.log_event("run_started", self.start_details(&core));
         let mut driver = Driver {
@@ -214,13 +237,7 @@ impl JobRun<'_> {
             speed: Speed::new(Instant::now()),
             started: self.me.started,
         };
-        let end = match private {
-            Some(private) => tokio::select! {
-                end = driver.run() => end,
-                failure = private.server.fails() => End::QueueFailed(failure),
-            },
-            None => driver.run().await,
-        };
+        let end = self.trace.step("work", work(&mut driver, private)).await?;
         let (core, examples) = end_run(driver, crew, worker_stop, &end).await;
         let finish = finish_of(end)?;
         let conclusion = Conclusion {
@@ -235,6 +252,7 @@ impl JobRun<'_> {
             logs,
             examples,
             elapsed: self.me.started.elapsed(),
+            trace: self.trace,
         };
         conclude::conclude(&conclusion, consumer).await
     }
@@ -408,35 +426,5 @@ impl JobRun<'_> {
             Place::Local(_) => "the in-process worker is still starting".to_owned(),
         };
         FleetWatch::new(self.config.settings.provider, &self.config.settings.model, help, is_local)
-    }
-}
-
-/// Ends what works for the run; gives back the core for the figures, and what a sample shows.
-async fn end_run(
-    driver: Driver,
-    crew: Crew,
-    worker_stop: Option<Shutdown>,
-    end: &End,
-) -> (Core, Vec<String>) {
-    let Driver { core, performer, done, reporter, .. } = driver;
-    let examples = reporter.finish();
-    drop((performer, done));
-    if let Some(stop) = worker_stop {
-        // Nothing is left for it to do, or nobody waits for it any more.
-        stop.leave_now();
-    }
-    crew.end(!matches!(end, End::LeftAtOnce | End::LeaseLost(_))).await;
-    (core, examples)
-}
-
-fn finish_of(end: End) -> Result<crate::core::Finish, RunError> {
-    match end {
-        End::Finished(finish) => Ok(finish),
-        End::LeaseLost(reason) => Err(RunError::queue(format!("{reason}; this coordinator stops"))),
-        End::FilesFailed(reason) => {
-            Err(RunError::files(format!("{reason} (nothing is lost: results wait in the queue)")))
-        }
-        End::QueueFailed(failure) => Err(failure.into()),
-        End::LeftAtOnce => Err(RunError::new(ExitCode::SecondSignal, "left at once; go on with --resume")),
     }
 }

@@ -224,6 +224,12 @@ fn describe(status: &Status) -> String {
         for (reason, number) in &run.failures {
             say(format!("             failed: {number} x {}", line(reason, 60)));
         }
+        if run.ignored_results > 0 {
+            say(format!(
+                "             {} results set aside: they came twice or were for nothing",
+                run.ignored_results
+            ));
+        }
     }
     let mut by_status: BTreeMap<&str, usize> = BTreeMap::new();
     for document in &status.documents {

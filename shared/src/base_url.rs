@@ -42,6 +42,13 @@ pub fn normalise_api_url(text: &str, version: &str, keeps_version: bool) -> Resu
     Ok(format!("{origin}{}", path.strip_suffix(version).unwrap_or(path)))
 }
 
+/// Brings any address of a server into the form `scheme://[user:password@]host[:port][/path]` without a trailing
+/// slash. A missing scheme means `http`.
+pub fn normalise_url(text: &str) -> Result<String, BaseUrlError> {
+    let (origin, path) = split(text, None)?;
+    Ok(format!("{origin}{}", path.trim_end_matches('/')))
+}
+
 /// Splits an address into `scheme://[user:password@]host[:port]` and its path as it was written. Where there
 /// is no scheme, `default_port` is the port.
 fn split(text: &str, default_port: Option<u16>) -> Result<(String, String), BaseUrlError> {

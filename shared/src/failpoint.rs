@@ -1,5 +1,6 @@
-//! Places with a name where a test may end this process as a crash would, and mistakes that a test may switch
-//! on to see whether it finds them. A release build has none of it: every function here is empty there.
+//! Places with a name where a test may end this process as a crash would, mistakes that a test may switch on to
+//! see whether it finds them, and a wall clock that a test may set. A release build has none of it: every
+//! function here is empty there.
 //!
 //! What is armed comes from [`crate::settings::failpoints`]. It must not know what the programs do.
 
@@ -122,6 +123,8 @@ pub fn crash_halfway(point: CrashPoint, halfway: impl FnOnce()) {
 
 #[cfg(not(debug_assertions))]
 mod armed {
+    use jiff::SignedDuration;
+
     use super::{CrashPoint, Mistake, Path};
 
     pub(super) fn is_due(_: CrashPoint, _: &Path) -> bool {
@@ -137,6 +140,11 @@ mod armed {
 
     /// Nothing.
     pub fn lag_if(_: Mistake) {}
+
+    /// The wall clock is right.
+    pub fn clock_offset() -> Option<SignedDuration> {
+        None
+    }
 }
 
 #[cfg(debug_assertions)]
@@ -144,10 +152,11 @@ mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use jiff::SignedDuration;
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::{CrashPoint, Mistake, Path};
-    use crate::settings::failpoints::{Failpoints, read_failpoints};
+    use crate::settings::failpoints::{Failpoints, read_clock_offset, read_failpoints};
 
     fn failpoints() -> &'static Failpoints {
         static FAILPOINTS: OnceLock<Failpoints> = OnceLock::new();
@@ -184,7 +193,12 @@ mod armed {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
     }
+
+    /// By how much the wall clock is wrong now.
+    pub fn clock_offset() -> Option<SignedDuration> {
+        failpoints().clock.as_deref().and_then(read_clock_offset).map(SignedDuration::from_millis)
+    }
 }
 
+pub use armed::{clock_offset, is_made, lag_if};
 use armed::{die, is_due};
-pub use armed::{is_made, lag_if};

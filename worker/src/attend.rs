@@ -27,6 +27,7 @@ use crate::llm::LlmError;
 use crate::process::{self, Processed, Processing};
 use crate::progress::{TaskProgress, UnfinishedTasks};
 use crate::server::Server;
+use crate::trace;
 
 /// Notes left by this many vanished workers make a task poison.
 const POISON_AT: usize = 5;
@@ -89,11 +90,23 @@ pub(crate) async fn attend(attendant: &Attendant, server: &Server, work: &Assign
         settled(delivery.hand_back(None).await);
         return;
     }
+    let span = trace::process(&key, &delivery, &work.pool, &attendant.setup.instance);
+    trace::within(span.as_ref(), take_care(attendant, server, work, delivery, key)).await;
+}
+
+async fn take_care(
+    attendant: &Attendant,
+    server: &Server,
+    work: &Assignment,
+    delivery: Delivery,
+    key: TaskKey,
+) {
     let deadline = Instant::now() + attendant.setup.task_timeout;
     let _beats = delivery.start_beats(deadline + STORE_GRACE);
     crash(CrashPoint::TaskDelivered);
     let is_suspicious = delivery.deliveries > 1;
     if is_suspicious && matches!(attendant.results.stored(&key).await, Ok(Some(_))) {
+        trace::ended("answered before", None);
         settled(delivery.ack().await);
         return;
     }
@@ -113,8 +126,14 @@ pub(crate) async fn attend(attendant: &Attendant, server: &Server, work: &Assign
             crash(CrashPoint::ModelAnswered);
             attendant.store(*result, &delivery).await
         }
-        End::HandBack(after) => Settlement::HandBack(after),
-        End::Discard => Settlement::Discard,
+        End::HandBack(after) => {
+            trace::ended("handed back", None);
+            Settlement::HandBack(after)
+        }
+        End::Discard => {
+            trace::ended("discarded", None);
+            Settlement::Discard
+        }
     };
     if is_suspicious && let Err(error) = attendant.poison.clear(&key, &attendant.setup.instance).await {
         tracing::debug!(%error, "note could not be taken back");
@@ -277,9 +296,12 @@ impl Attendant {
     /// as a failure.
     async fn store(&self, mut result: TaskResult, delivery: &Delivery) -> Settlement {
         loop {
-            let context = delivery.context.as_ref();
-            let error = match self.results.publish_until_stored(&result, context, self.drained()).await {
+            let context = trace::traceparent(delivery.context.as_ref());
+            let publishing = self.results.publish_until_stored(&result, context.as_ref(), self.drained());
+            let error = match publishing.await {
                 Ok(()) => {
+                    let is_completed = matches!(result.outcome, Outcome::Completed { .. });
+                    trace::ended(if is_completed { "completed" } else { "failed" }, Some(&result));
                     crash(CrashPoint::ResultStored);
                     return Settlement::Ack;
                 }
@@ -299,6 +321,7 @@ impl Attendant {
                         task = %result.key, %error,
                         "result could not be stored, the task comes again"
                     );
+                    trace::ended("not stored", None);
                     self.unfinished.keep(&result.key, TaskProgress::of(&result));
                     return Settlement::HandBack(None);
                 }

@@ -10,7 +10,7 @@ use qa_shared::secret;
 use qa_shared::settings::Origin;
 use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
-use qa_shared::telemetry::start_logging;
+use qa_shared::telemetry::{Telemetry, start_logging};
 
 use crate::config::WorkerConfig;
 use crate::exit::ExitCode;
@@ -21,9 +21,16 @@ const LEAVING: Duration = Duration::from_secs(2);
 
 /// Works until told to stop.
 pub async fn work(config: WorkerConfig) -> io::Result<ExitCode> {
-    if let Err(error) = start_logging(&config.logs.filter, config.logs.format, None) {
-        return complain(&error.to_string(), ExitCode::Configuration);
-    }
+    let telemetry = match Telemetry::start(Program::Worker, &config.logs, &config.telemetry, None) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return complain(&error.to_string(), ExitCode::Configuration),
+    };
+    let code = serve(config).await;
+    telemetry.flush(matches!(code, Ok(ExitCode::SecondSignal))).await;
+    code
+}
+
+async fn serve(config: WorkerConfig) -> io::Result<ExitCode> {
     if !config.logs.quiet {
         show_header(&config)?;
     }

@@ -12,7 +12,7 @@ use qa_shared::model_table::ModelTable;
 use qa_shared::queue::Timing;
 use qa_shared::settings::{
     Address, Environment, LogSettings, Mistake, Mistakes, NatsSettings, Note, Reader, Setting, Source,
-    read_model_table, read_timing, values, variables,
+    TelemetrySettings, read_model_table, read_timing, values, variables,
 };
 
 use crate::cli::{Cli, ServingArgs};
@@ -44,6 +44,8 @@ pub struct WorkerConfig {
     pub pools: Vec<PoolName>,
     /// What is logged, and how.
     pub logs: LogSettings,
+    /// What is sent to a collector.
+    pub telemetry: TelemetrySettings,
     /// How patient the queue is.
     pub timing: Timing,
     /// The env file that was read.
@@ -98,6 +100,7 @@ impl WorkerConfig {
             models: read_models(&mut reader, &cli.choice.models),
             pools: read_pools(&mut reader, &cli.choice.pool),
             logs,
+            telemetry: TelemetrySettings::read(&mut reader),
             timing: read_timing(&mut reader),
             env_file: environment.env_file().map(PathBuf::from),
             notes: Vec::new(),

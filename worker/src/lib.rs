@@ -26,3 +26,4 @@ pub mod progress;
 pub mod prompt;
 pub mod server;
 pub mod setup;
+mod trace;

@@ -16,6 +16,7 @@ use crate::disposition::{CallOutcome, HandBackCause, Limits, Next, Tally, decide
 use crate::llm::{ChatReply, ChatRequest, Finish, LlmError, LlmErrorKind, LlmServer, Message, Role};
 use crate::progress::{Spent, TaskProgress};
 use crate::prompt::{self, Prompt, answer_schema, estimate_conversation};
+use crate::trace;
 
 /// Unusable answers that travel with a result at most.
 const MAX_UNUSABLE: usize = 3;
@@ -158,7 +159,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     async fn call<S: LlmServer>(&mut self, server: &S) -> CallOutcome {
-        match server.chat(&self.request).await {
+        match trace::chat(server, &self.request, self.progress.spent.attempts + 1).await {
             Ok(reply) => {
                 self.last_error = None;
                 self.judge(reply)

@@ -50,6 +50,16 @@ pub enum JobFolderError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The folder is somewhere else, where another output directory may have its own.
+    #[error(
+        "`{}` is a link: a job belongs to one output directory, and a folder that two share would mix theirs; put \
+         the folder itself there, or link the whole output directory",
+        path.display()
+    )]
+    Linked {
+        /// The link.
+        path: PathBuf,
+    },
     /// Another coordinator works in the directory.
     #[error(
         "another coordinator is working in `{}`: {holder}; wait for it, stop it, or choose another --qa-dir",
@@ -125,6 +135,9 @@ impl JobFolder {
     /// The folder of an output directory, made where it is missing.
     pub fn create(qa_directory: &Path) -> Result<Self, JobFolderError> {
         let folder = Self::of(qa_directory);
+        if folder.folder.is_symlink() {
+            return Err(JobFolderError::Linked { path: folder.folder });
+        }
         fs::create_dir_all(&folder.folder).map_err(FileError::during("create", &folder.folder))?;
         sync_directory(qa_directory)?;
         Ok(folder)

@@ -1,10 +1,12 @@
 //! Times as the Python program writes them: local, without a zone, with microseconds.
 
 use jiff::Zoned;
+use jiff::tz::TimeZone;
+use qa_shared::clock;
 
 /// This moment, see [`naive_local`].
 pub fn now() -> String {
-    naive_local(&Zoned::now())
+    naive_local(&clock::now().to_zoned(TimeZone::system()))
 }
 
 /// What Python's `datetime.now().isoformat()` gives, such as `2026-11-23T03:11:32.979477`.

@@ -10,11 +10,14 @@ use qa_shared::queue::{Tasks, Timing};
 use tokio::time::Instant;
 
 use crate::checker::{Check, defects};
+use crate::held::Held;
 use crate::processes::{Ended, no_process_is_left_in, signal};
+use crate::queue_server::QueueServer;
 use crate::reference::Reference;
 use crate::schedule::{Fault, Process, Schedule, Step};
+use crate::small_disk::SmallDisk;
 use crate::spent::texts;
-use crate::stage::{Stage, documents};
+use crate::stage::{Scene, Stage};
 
 /// How long a worker that was told to stop may take.
 const GOODBYE: Duration = Duration::from_secs(45);
@@ -34,6 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) recovery: Duration,
     /// Model calls over one per chunk, and how many there may be.
     pub(crate) repeated: (u64, u64),
+    /// What the processes held meanwhile.
+    pub(crate) held: Held,
 }
 
 /// A schedule being played.
@@ -45,17 +50,27 @@ struct Act<'a> {
     /// How coordinators ended, with their last words.
     ends: Vec<String>,
     done: bool,
+    held: Held,
 }
 
 /// Plays a schedule; the job must be done this long after the last fault.
 pub(crate) async fn play(
     schedule: &Schedule,
-    reference: &Reference,
+    scene: &Scene,
+    reference: Option<&Reference>,
     mistake: Option<Mistake>,
     patience: Duration,
 ) -> Outcome {
-    let stage = Stage::set(schedule, mistake).await;
-    let mut act = Act { schedule, stage, injected: Vec::new(), missed: 0, ends: Vec::new(), done: false };
+    let stage = Stage::set(schedule, scene, mistake).await;
+    let mut act = Act {
+        schedule,
+        stage,
+        injected: Vec::new(),
+        missed: 0,
+        ends: Vec::new(),
+        done: false,
+        held: Held::default(),
+    };
     let begun = Instant::now();
     for (at, number, begins) in schedule.timeline() {
         tokio::time::sleep_until(begun + at).await;
@@ -63,6 +78,7 @@ pub(crate) async fn play(
         if act.done {
             break;
         }
+        act.held.look(begun.elapsed(), &act.stage);
         let step = schedule.steps[number];
         if !begins {
             act.end(step).await;
@@ -76,7 +92,8 @@ pub(crate) async fn play(
     let healed = Instant::now();
     act.finish(patience).await;
     let recovery = healed.elapsed();
-    act.verdict(reference, recovery).await
+    let chunks = texts(&scene.documents).len() as u64;
+    act.verdict(chunks, reference, recovery).await
 }
 
 impl Act<'_> {
@@ -115,6 +132,7 @@ impl Act<'_> {
                 None => return self.tell_private_queue_server("STOP"),
             },
             Fault::LoseQueue => return stage.queue.as_mut().is_some_and(|queue| queue.kill(true)),
+            Fault::SetBackQueue => return stage.queue.as_mut().is_some_and(QueueServer::copy_store),
             Fault::Network(link, harm) => {
                 let Some(way) = stage.way(link) else { return false };
                 way.set(Some(harm));
@@ -124,6 +142,8 @@ impl Act<'_> {
                 let Some(disk) = &stage.disk else { return false };
                 disk.fill();
             }
+            Fault::ReadOnly => return stage.disk.as_mut().is_some_and(SmallDisk::forbid),
+            Fault::Clock(process, jump) => stage.clock(process).set(jump),
         }
         true
     }
@@ -153,6 +173,12 @@ impl Act<'_> {
                     queue.start().await;
                 }
             }
+            Fault::SetBackQueue => {
+                if let Some(queue) = &mut stage.queue {
+                    queue.set_back();
+                    queue.start().await;
+                }
+            }
             Fault::Term(Process::QueueServer) => {
                 if let Some(queue) = &mut stage.queue {
                     queue.kill(false);
@@ -174,6 +200,12 @@ impl Act<'_> {
                     disk.empty();
                 }
             }
+            Fault::ReadOnly => {
+                if let Some(disk) = &mut stage.disk {
+                    disk.allow();
+                }
+            }
+            Fault::Clock(process, _) => stage.clock(process).set(0),
         }
     }
 
@@ -190,11 +222,12 @@ impl Act<'_> {
     /// Which exit codes a fault may lead to; anything else is a defect.
     fn judge(&mut self, ended: &Ended) {
         self.note(ended);
-        let has_full_disk = self.injected.contains(&Fault::FullDisk);
+        let has_bad_disk =
+            self.injected.iter().any(|fault| matches!(fault, Fault::FullDisk | Fault::ReadOnly));
         let is_known = match ended.code {
             // Finished, failed chunks, interrupted, failure rate, queue, second signal.
             0 | 1 | 3 | 4 | 5 | 130 => true,
-            6 => has_full_disk,
+            6 => has_bad_disk,
             -1 => was_too_young(ended),
             _ => false,
         };
@@ -238,11 +271,10 @@ impl Act<'_> {
     }
 
     /// Looks at everything from outside.
-    async fn verdict(mut self, reference: &Reference, recovery: Duration) -> Outcome {
+    async fn verdict(mut self, chunks: u64, reference: Option<&Reference>, recovery: Duration) -> Outcome {
         let mut found = defects(&Check::new(&self.stage.site));
-        found.extend(reference.differences(&self.stage.site));
+        found.extend(reference.into_iter().flat_map(|reference| reference.differences(&self.stage.site)));
         let calls: u64 = self.stage.llms.iter().map(|llm| llm.fake.stats().chat_calls).sum();
-        let chunks = texts(&documents()).len() as u64;
         let (place, slots) = (self.stage.place, self.stage.slots());
         let allowed = self.stage.spoilt.load(Ordering::Relaxed)
             + self.injected.iter().map(|fault| fault.may_cost(place, slots)).sum::<u64>();
@@ -282,7 +314,7 @@ impl Act<'_> {
             *injected.entry(fault.kind()).or_default() += 1;
         }
         let (missed, no_disk) = (self.missed, self.stage.no_disk.take());
-        Outcome { injected, missed, no_disk, recovery, repeated: (calls - chunks, allowed) }
+        Outcome { injected, missed, no_disk, recovery, repeated: (calls - chunks, allowed), held: self.held }
     }
 }
 

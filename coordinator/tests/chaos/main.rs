@@ -1,7 +1,8 @@
 //! Chaos: schedules of faults, made from seeds, played against real processes, with the files checked from
 //! outside afterwards.
 //!
-//! `QA_CHAOS_SCHEDULES` says how many (20), `QA_CHAOS_SEED` with which seed they begin (1). A schedule that
+//! `QA_CHAOS_SCHEDULES` says how many (20), `QA_CHAOS_SEED` with which seed they begin (1), and
+//! `QA_CHAOS_AT_ONCE` how many are played at the same time (3). A schedule that
 //! fails shows its seed: that seed with one schedule repeats it, as far as the machine's timing lets it.
 #![cfg(debug_assertions)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
@@ -14,22 +15,26 @@ mod checker;
 mod command_line;
 #[path = "../e2e/documents.rs"]
 mod documents;
+mod held;
 mod mistakes;
 #[path = "../e2e/processes.rs"]
 mod processes;
 #[path = "../e2e/programs.rs"]
 mod programs;
 mod proxy;
+mod queue_server;
 mod reference;
 mod report;
 mod schedule;
 #[path = "../e2e/site.rs"]
 mod site;
+mod small_disk;
+mod soak;
 #[path = "../e2e/spent.rs"]
 mod spent;
 mod stage;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -38,9 +43,14 @@ use tokio::task::JoinSet;
 use crate::reference::Reference;
 use crate::report::Report;
 use crate::schedule::{Ailment, Fault, Place, Schedule, Step};
+use crate::stage::Scene;
 
 /// For schedules that are played at the same time: most of it is waiting.
-static ROOM: Semaphore = Semaphore::const_new(3);
+fn room() -> &'static Semaphore {
+    static ROOM: OnceLock<Semaphore> = OnceLock::new();
+    ROOM.get_or_init(|| Semaphore::new(usize::try_from(number("QA_CHAOS_AT_ONCE", 3)).unwrap()))
+}
+
 /// How long after the last fault a job may need.
 const PATIENCE: Duration = Duration::from_secs(100);
 
@@ -59,9 +69,10 @@ async fn whatever_goes_wrong_each_chunk_is_there_once_in_the_end() {
     for seed in first..first + count {
         let reference = Arc::clone(&reference);
         acts.spawn(async move {
-            let _room = ROOM.acquire().await.unwrap();
+            let _room = room().acquire().await.unwrap();
             let schedule = Schedule::of(seed);
-            let played = async { act::play(&schedule, &reference, None, PATIENCE).await };
+            let played =
+                async { act::play(&schedule, &Scene::usual(), Some(&reference), None, PATIENCE).await };
             let caught = futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(played)).await;
             (schedule.clone(), caught.map_err(drop))
         });
@@ -78,7 +89,7 @@ async fn whatever_goes_wrong_each_chunk_is_there_once_in_the_end() {
 /// What seed 31 found: only the queue server writes while its disk is full, and then never again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_private_queue_whose_disk_was_full_for_a_moment_does_not_hold_the_job() {
-    let _room = ROOM.acquire().await.unwrap();
+    let _room = room().acquire().await.unwrap();
     let step =
         |at, lasts, fault| Step { at: Duration::from_millis(at), lasts: Duration::from_millis(lasts), fault };
     let steps = vec![
@@ -87,5 +98,5 @@ async fn a_private_queue_whose_disk_was_full_for_a_moment_does_not_hold_the_job(
         step(3000, 1500, Fault::FullDisk),
     ];
     let schedule = Schedule { seed: 0, place: Place::OneMachine, servers: 2, steps };
-    act::play(&schedule, &Reference::make().await, None, PATIENCE).await;
+    act::play(&schedule, &Scene::usual(), Some(&Reference::make().await), None, PATIENCE).await;
 }

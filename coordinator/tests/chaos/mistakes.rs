@@ -8,7 +8,8 @@ use qa_shared::failpoint::Mistake;
 use crate::act::play;
 use crate::reference::Reference;
 use crate::schedule::{Fault, Place, Process, Schedule, Step};
-use crate::{PATIENCE, ROOM};
+use crate::stage::Scene;
+use crate::{PATIENCE, room};
 
 /// A job that never ends need not be waited for as long as a good one.
 const SHORT: Duration = Duration::from_secs(15);
@@ -25,11 +26,11 @@ fn fleet(steps: &[(u64, u64, Fault)]) -> Schedule {
 
 /// What the harness says about a schedule; nothing if it is content.
 async fn complaint(schedule: Schedule, mistake: Option<Mistake>) -> Option<String> {
-    let _room = ROOM.acquire().await.unwrap();
+    let _room = room().acquire().await.unwrap();
     let patience = if mistake == Some(Mistake::NoReconciliation) { SHORT } else { PATIENCE };
     let reference = Reference::make().await;
     let played = tokio::spawn(async move {
-        play(&schedule, &reference, mistake, patience).await;
+        play(&schedule, &Scene::usual(), Some(&reference), mistake, patience).await;
     });
     let words = |panic: Box<dyn Any + Send>| match panic.downcast::<String>() {
         Ok(text) => *text,

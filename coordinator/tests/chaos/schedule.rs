@@ -7,6 +7,10 @@ use std::time::Duration;
 /// Longer than the ack wait and the presence age of these fleets.
 const LONG: Duration = Duration::from_millis(4500);
 
+/// Model calls that a fleet makes while a copy of the store grows old, and those that are made again before
+/// that is noticed.
+const CALLS_BETWEEN: u64 = 150;
+
 /// Where a job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -71,10 +75,17 @@ pub(crate) enum Fault {
     Freeze(Process),
     /// The queue server is killed and its store is lost.
     LoseQueue,
+    /// The queue server is killed and comes back with the store that it had when this began, as after a power
+    /// cut that took what was not synced.
+    SetBackQueue,
     Network(Link, Harm),
     Llm(usize, Ailment),
     /// The coordinator's disk is full.
     FullDisk,
+    /// Nothing can be made, renamed or removed in the coordinator's directory.
+    ReadOnly,
+    /// A process' wall clock is wrong by so many milliseconds.
+    Clock(Process, i64),
 }
 
 impl Fault {
@@ -105,7 +116,10 @@ impl Fault {
                 format!("network, {link}: {harm}")
             }
             Self::Llm(_, ailment) => format!("LLM server: {ailment:?}"),
+            Self::SetBackQueue => "queue server's store set back".to_owned(),
             Self::FullDisk => "full disk".to_owned(),
+            Self::ReadOnly => "unwritable directory".to_owned(),
+            Self::Clock(process, _) => format!("{}'s clock jumps", of(process)),
         }
     }
 
@@ -116,6 +130,9 @@ impl Fault {
         let (one, all) = (2 * slots.per_server, 2 * slots.in_all());
         match self {
             Self::LoseQueue => 64 + all,
+            // What was done since the copy was made is queued again until somebody compares.
+            Self::SetBackQueue => 64 + all + CALLS_BETWEEN,
+            Self::Clock(..) => 0,
             Self::Kill(Process::QueueServer)
             | Self::Term(Process::QueueServer)
             | Self::Freeze(Process::QueueServer) => all,
@@ -131,7 +148,8 @@ impl Fault {
             Self::Kill(Process::Coordinator)
             | Self::Freeze(Process::Coordinator)
             | Self::Network(Link::Coordinator, _)
-            | Self::FullDisk => 0,
+            | Self::FullDisk
+            | Self::ReadOnly => 0,
         }
     }
 }
@@ -202,6 +220,28 @@ impl Schedule {
         Self { seed, place, servers, steps }
     }
 
+    /// A fleet to which something happens every few seconds, but that its coordinator and its first two workers
+    /// are not ended by: what they hold is watched.
+    pub(crate) fn soak(seed: u64, lasts: Duration) -> Self {
+        let (mut dice, servers) = (Dice(seed), 3);
+        let (mut at, mut steps) = (Duration::from_secs(2), Vec::new());
+        while at < lasts {
+            let fault = fault(&mut dice, Place::Fleet, servers);
+            let is_watched = |process| matches!(process, Process::Coordinator | Process::Worker(0 | 1));
+            let ends_it = match fault {
+                Fault::Kill(process) | Fault::Term(process) => is_watched(process),
+                Fault::FullDisk | Fault::ReadOnly => true,
+                _ => false,
+            };
+            if !ends_it {
+                let lasts = if matches!(fault, Fault::Freeze(_)) { LONG } else { LONG / 2 };
+                steps.push(Step { at, lasts, fault });
+                at += Duration::from_millis(2000 + dice.roll(8000));
+            }
+        }
+        Self { seed, place: Place::Fleet, servers, steps }
+    }
+
     /// In a fleet each LLM server has its worker.
     pub(crate) fn workers(&self) -> usize {
         if self.place == Place::Fleet { self.servers } else { 0 }
@@ -209,7 +249,7 @@ impl Schedule {
 
     /// Whether the coordinator's disk will be full.
     pub(crate) fn needs_a_disk(&self) -> bool {
-        self.steps.iter().any(|step| step.fault == Fault::FullDisk)
+        self.steps.iter().any(|step| matches!(step.fault, Fault::FullDisk | Fault::ReadOnly))
     }
 
     /// What happens in its order of time: the number of a step, and whether it begins.
@@ -227,7 +267,7 @@ impl Schedule {
 
 fn fault(dice: &mut Dice, place: Place, servers: usize) -> Fault {
     match place {
-        Place::OneMachine => match dice.roll(10) {
+        Place::OneMachine => match dice.roll(12) {
             0..=2 => Fault::Kill(Process::Coordinator),
             3 => Fault::Term(Process::Coordinator),
             4 => Fault::Freeze(Process::Coordinator),
@@ -235,9 +275,11 @@ fn fault(dice: &mut Dice, place: Place, servers: usize) -> Fault {
             6 => Fault::Freeze(Process::QueueServer),
             7 => Fault::FullDisk,
             8 => Fault::Network(Link::Llm(dice.pick(servers)), harm(dice)),
+            9 => Fault::ReadOnly,
+            10 => Fault::Clock(Process::Coordinator, jump(dice)),
             _ => Fault::Llm(dice.pick(servers), ailment(dice)),
         },
-        Place::Fleet => match dice.roll(24) {
+        Place::Fleet => match dice.roll(29) {
             0..=3 => Fault::Kill(Process::Coordinator),
             4 => Fault::Term(Process::Coordinator),
             5 => Fault::Freeze(Process::Coordinator),
@@ -251,7 +293,11 @@ fn fault(dice: &mut Dice, place: Place, servers: usize) -> Fault {
             15 => Fault::FullDisk,
             16 | 17 => Fault::Network(Link::Coordinator, harm(dice)),
             18 | 19 => Fault::Network(Link::Worker(dice.pick(servers)), harm(dice)),
-            20 => Fault::Network(Link::Llm(dice.pick(servers)), harm(dice)),
+            20 | 21 => Fault::Network(Link::Llm(dice.pick(servers)), harm(dice)),
+            22 => Fault::SetBackQueue,
+            23 => Fault::ReadOnly,
+            24 => Fault::Clock(Process::Coordinator, jump(dice)),
+            25 => Fault::Clock(Process::Worker(dice.pick(servers)), jump(dice)),
             _ => Fault::Llm(dice.pick(servers), ailment(dice)),
         },
     }
@@ -265,6 +311,12 @@ fn harm(dice: &mut Dice) -> Harm {
         3 => Harm::HalfClosed,
         _ => Harm::Cut,
     }
+}
+
+/// By seconds or by a day, to either side.
+fn jump(dice: &mut Dice) -> i64 {
+    let size = [5_000, 90_000, 3_600_000, 86_400_000][dice.pick(4)];
+    if dice.roll(2) == 0 { size } else { -size }
 }
 
 fn ailment(dice: &mut Dice) -> Ailment {
@@ -295,8 +347,8 @@ fn a_seed_gives_one_schedule_and_many_seeds_give_every_kind_of_fault() {
     assert_ne!(Schedule::of(7).steps, Schedule::of(8).steps);
     let kinds: std::collections::BTreeSet<String> =
         (0..300).flat_map(|seed| Schedule::of(seed).steps).map(|step| step.fault.kind()).collect();
-    // Nine of processes, the lost store, twelve of networks, five of LLM servers, the full disk.
-    assert_eq!(kinds.len(), 9 + 1 + 12 + 5 + 1, "{kinds:#?}");
+    // Nine of processes, two of the store, twelve of networks, five of LLM servers, two of the disk, two clocks.
+    assert_eq!(kinds.len(), 9 + 2 + 12 + 5 + 2 + 2, "{kinds:#?}");
     for seed in 0..300 {
         let schedule = Schedule::of(seed);
         let timeline = schedule.timeline();

@@ -1,31 +1,40 @@
 //! Where a schedule is played: a job's directories, queue server, LLM servers, workers and a coordinator as
 //! processes, and the networks between them. It knows how each is harmed and healed, not when.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use qa_shared::failpoint::Mistake;
-use qa_shared::testing::TestNats;
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
 
 use crate::command_line::Line;
 use crate::documents::Document;
 use crate::processes::{Ended, Running, processes_in, signal};
 use crate::proxy::Proxy;
-use crate::schedule::{Ailment, Link, Place, Schedule, Slots};
+use crate::queue_server::QueueServer;
+use crate::schedule::{Ailment, Link, Place, Process, Schedule, Slots};
 use crate::site::Site;
+use crate::small_disk::SmallDisk;
 
 /// Requests that each LLM server gets at once.
 const PER_SERVER: usize = 2;
-/// How long a model call takes.
-const CALL: Duration = Duration::from_millis(120);
+/// What a job is about.
+pub(crate) struct Scene {
+    pub(crate) documents: Vec<Document>,
+    /// How long a model call takes.
+    pub(crate) call: Duration,
+}
 
-/// The documents of every schedule.
+impl Scene {
+    /// That of every schedule.
+    pub(crate) fn usual() -> Self {
+        Self { documents: documents(), call: Duration::from_millis(120) }
+    }
+}
+
 pub(crate) fn documents() -> Vec<Document> {
     vec![
         Document::new("concepts", 70),
@@ -45,13 +54,13 @@ pub(crate) struct Llm {
 }
 
 impl Llm {
-    async fn start(spoilt: &Arc<AtomicU64>) -> Self {
+    async fn start(call: Duration, spoilt: &Arc<AtomicU64>) -> Self {
         let fake = FakeOllama::start(FakeConfig { slots: 2 * PER_SERVER, ..FakeConfig::default() });
         let ailment: Arc<Mutex<Option<Ailment>>> = Arc::default();
         let (now, spoilt) = (Arc::clone(&ailment), Arc::clone(spoilt));
         fake.respond_with(move |_| {
             let bad = match *now.lock().unwrap() {
-                None | Some(Ailment::Gone) => return Behaviour::Slow(CALL),
+                None | Some(Ailment::Gone) => return Behaviour::Slow(call),
                 Some(Ailment::Hangs) => Behaviour::Hang,
                 Some(Ailment::Garbage) => Behaviour::Text("I would rather talk about soup.".to_owned()),
                 Some(Ailment::Busy) => Behaviour::Status(503, "overloaded".to_owned()),
@@ -76,75 +85,17 @@ impl Llm {
     }
 }
 
-/// The queue server of a fleet.
-pub(crate) struct QueueServer {
-    pub(crate) nats: TestNats,
-    is_up: bool,
-    lost: bool,
-    coordinator: Proxy,
-    workers: Vec<Proxy>,
-}
+/// A process' wall clock, which a file says how to read.
+pub(crate) struct Clock(PathBuf);
 
-impl QueueServer {
-    pub(crate) fn kill(&mut self, and_lose_the_store: bool) -> bool {
-        self.lost |= and_lose_the_store;
-        self.nats.kill();
-        std::mem::replace(&mut self.is_up, false)
+impl Clock {
+    /// It is wrong by so many milliseconds from now on.
+    pub(crate) fn set(&self, offset: i64) {
+        fs::write(&self.0, offset.to_string()).unwrap();
     }
 
-    pub(crate) async fn start(&mut self) {
-        if !std::mem::replace(&mut self.is_up, true) {
-            if std::mem::take(&mut self.lost) {
-                self.nats.wipe_and_restart().await;
-            } else {
-                self.nats.restart().await;
-            }
-        }
-    }
-
-    pub(crate) fn signal(&self, name: &str) -> bool {
-        if self.is_up {
-            signal(self.nats.pid(), name);
-        }
-        self.is_up
-    }
-}
-
-/// A disk of its own under a directory, so that it can be full.
-pub(crate) struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// The reason where this process cannot mount.
-    fn under(directory: &Path) -> Result<Self, String> {
-        fs::create_dir(directory).unwrap();
-        let mut mount = Command::new("mount");
-        let mounted = mount.args(["-t", "tmpfs", "-o", "size=192m", "qa-chaos"]).arg(directory).output();
-        match mounted {
-            Ok(mounted) if mounted.status.success() => Ok(Self(directory.to_owned())),
-            Ok(mounted) => Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned()),
-            Err(error) => Err(format!("mount: {error}")),
-        }
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.0.join("ballast")
-    }
-
-    pub(crate) fn fill(&self) {
-        let mut ballast = File::create(self.ballast()).unwrap();
-        let zeros = vec![0; 64 * 1024];
-        while ballast.write_all(&zeros).is_ok() {}
-    }
-
-    pub(crate) fn empty(&self) {
-        drop(fs::remove_file(self.ballast()));
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // A failure leaves a mount in a temporary directory; there is nobody to tell.
-        drop(Command::new("umount").arg("-l").arg(&self.0).status());
+    fn failpoint(&self) -> String {
+        format!("clock:{}", self.0.display())
     }
 }
 
@@ -167,8 +118,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) async fn set(schedule: &Schedule, mistake: Option<Mistake>) -> Self {
-        let site = Site::new(&documents());
+    pub(crate) async fn set(schedule: &Schedule, scene: &Scene, mistake: Option<Mistake>) -> Self {
+        let site = Site::new(&scene.documents);
         let disk = schedule.needs_a_disk().then(|| SmallDisk::under(&site.qa_dir()));
         let (disk, no_disk) = match disk {
             Some(Err(reason)) => (None, Some(reason)),
@@ -177,19 +128,11 @@ impl Stage {
         let spoilt = Arc::default();
         let mut llms = Vec::new();
         for _ in 0..schedule.servers {
-            llms.push(Llm::start(&spoilt).await);
+            llms.push(Llm::start(scene.call, &spoilt).await);
         }
         let queue = match schedule.place {
             Place::OneMachine => None,
-            Place::Fleet => {
-                let nats = TestNats::start().await;
-                let mut workers = Vec::new();
-                for _ in &llms {
-                    workers.push(Proxy::to(&nats.url()).await);
-                }
-                let coordinator = Proxy::to(&nats.url()).await;
-                Some(QueueServer { nats, is_up: true, lost: false, coordinator, workers })
-            }
+            Place::Fleet => Some(QueueServer::for_workers(llms.len()).await),
         };
         let mut stage = Self {
             place: schedule.place,
@@ -217,10 +160,12 @@ impl Stage {
     /// Starts what does not run.
     pub(crate) fn start_workers(&mut self) {
         let Some(queue) = &self.queue else { return };
-        for ((worker, way), llm) in self.workers.iter_mut().zip(&queue.workers).zip(&self.llms) {
-            if worker.is_none() {
+        for (number, (way, llm)) in queue.workers.iter().zip(&self.llms).enumerate() {
+            if self.workers[number].is_none() {
                 let line = Line::bare_worker().arg("--nats-url").arg(format!("nats://{}", way.address()));
-                *worker = Some(hasty(line.arg("--ollama-base-url").arg(llm.url())).start());
+                let line = hasty(line.arg("--ollama-base-url").arg(llm.url()));
+                let clock = self.clock(Process::Worker(number));
+                self.workers[number] = Some(line.env("QA_FAILPOINTS", clock.failpoint()).start());
             }
         }
     }
@@ -241,10 +186,20 @@ impl Stage {
                 }
             }
         }
-        if let Some(mistake) = self.mistake {
-            line = line.env("QA_FAILPOINTS", format!("mistake:{mistake:?}"));
-        }
-        self.coordinator = Some(line.start());
+        let failpoint = match self.mistake {
+            Some(mistake) => format!("mistake:{mistake:?}"),
+            None => self.clock(Process::Coordinator).failpoint(),
+        };
+        self.coordinator = Some(line.env("QA_FAILPOINTS", failpoint).start());
+    }
+
+    /// The wall clock of a process of ours.
+    pub(crate) fn clock(&self, process: Process) -> Clock {
+        let name = match process {
+            Process::Worker(number) => format!("clock-{number}"),
+            _ => "clock".to_owned(),
+        };
+        Clock(self.site.root().join(name))
     }
 
     /// How the coordinator ended, if it did.
@@ -287,8 +242,13 @@ impl Stage {
             llm.set(None);
             llm.way.set(None);
         }
-        if let Some(disk) = &self.disk {
+        if let Some(disk) = &mut self.disk {
             disk.empty();
+            disk.allow();
+        }
+        self.clock(Process::Coordinator).set(0);
+        for number in 0..self.workers.len() {
+            self.clock(Process::Worker(number)).set(0);
         }
         let processes = self.workers.iter().flatten().chain(&self.leaving).chain(&self.coordinator);
         for process in processes {

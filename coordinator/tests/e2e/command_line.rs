@@ -106,6 +106,12 @@ impl Line {
         self.env("QA_ACK_WAIT", "3s").env("QA_PRESENCE_AGE", "3s")
     }
 
+    /// With its spans going there, soon.
+    pub(crate) fn traced(self, collector: &str) -> Self {
+        let line = self.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector).env("OTEL_METRICS_EXPORTER", "none");
+        line.env("OTEL_BSP_SCHEDULE_DELAY", "100")
+    }
+
     /// Killed at this crash point.
     pub(crate) fn dying_at(self, place: &str) -> Self {
         self.env("QA_FAILPOINTS", format!("crash:{place}"))

@@ -118,6 +118,19 @@ async fn links_are_replaced_and_never_written_through() {
     assert_eq!(site.status_of("linked"), "completed");
 }
 
+#[tokio::test]
+async fn a_job_folder_that_is_a_link_is_refused() {
+    let site = Site::new(&[Document::new("guide", 1)]);
+    let elsewhere = site.root().join("elsewhere");
+    for directory in [&elsewhere, &site.qa_dir()] {
+        fs::create_dir(directory).unwrap();
+    }
+    symlink(&elsewhere, site.job_folder()).unwrap();
+    let ended = site.generate().args(["--local", "--ollama-base-url", "http://127.0.0.1:9"]).run(2).await;
+    assert!(ended.stderr.contains(".qa-fleet` is a link: a job belongs to one"), "{}", ended.stderr);
+    assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0);
+}
+
 fn presence(random: u32) -> WorkerPresence {
     let server = ServerPresence {
         url: STEERING.to_owned(),

@@ -30,3 +30,5 @@ mod resume;
 mod site;
 mod spent;
 mod stops;
+mod telemetry;
+mod traces;

@@ -30,7 +30,7 @@ fn root() -> PathBuf {
 /// The flags of every command of both programs, and of cargo where README uses it.
 fn known_flags() -> BTreeSet<String> {
     let mut flags: BTreeSet<String> =
-        ["--locked", "--path", "--features", "--test", "--example", "--help", "--version"]
+        ["--locked", "--path", "--features", "--test", "--bench", "--example", "--help", "--version"]
             .map(str::to_owned)
             .into();
     let commands = [Cli::command(), WorkerCli::command()];
@@ -57,7 +57,8 @@ fn every_variable_that_readme_names_exists() {
     let named = Readme::load().variables();
     assert!(named.len() > 5, "the variables are not found any more: {named:?}");
     // Ollama's own settings, on its hosts, and those of a test.
-    let theirs = ["OLLAMA_HOST", "OLLAMA_NUM_PARALLEL", "QA_CHAOS_SCHEDULES", "QA_CHAOS_SEED"];
+    let theirs =
+        ["OLLAMA_HOST", "OLLAMA_NUM_PARALLEL", "QA_CHAOS_SCHEDULES", "QA_CHAOS_SEED", "QA_SOAK_CHUNKS"];
     let theirs = theirs.map(str::to_owned).into();
     let unknown: Vec<_> =
         named.difference(&known).filter(|name| !BTreeSet::contains(&theirs, *name)).collect();

@@ -247,6 +247,14 @@ impl TaskKey {
         bytes.copy_from_slice(&digest[..16]);
         TraceId(bytes)
     }
+
+    /// The first span of that trace; never 0.
+    pub fn root_span_id(&self) -> u64 {
+        let digest = Sha256::digest(format!("qa-fleet span {self}").as_bytes());
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&digest[..8]);
+        u64::from_be_bytes(bytes).max(1)
+    }
 }
 
 impl fmt::Display for TaskKey {
@@ -258,6 +266,18 @@ impl fmt::Display for TaskKey {
 /// A W3C trace id: 16 bytes, shown as 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId([u8; 16]);
+
+impl TraceId {
+    /// A trace id from elsewhere.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@
 //! the client's continuous stream takes more in the background while the slot works, and a heartbeat on a
 //! one-shot pull loses the message.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::Subject;
 use async_nats::jetstream::AckKind;
@@ -94,6 +94,7 @@ impl TaskSource {
             Some(Ok(message)) => message,
         };
         let deliveries = message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
+        let stored_at = message.info().ok().map(|info| SystemTime::from(info.published));
         let message = message.message;
         let Some(reply) = message.reply else {
             return Err(QueueError::unavailable(DOING, "a message without a way to acknowledge it").into());
@@ -103,6 +104,8 @@ impl TaskSource {
             payload: message.payload,
             deliveries,
             context: Traceparent::from_headers(message.headers.as_ref()),
+            stored_at,
+            consumer: self.consumer.cached_info().name.clone(),
             ack_wait: self.consumer.cached_info().config.ack_wait,
             queue: self.queue.clone(),
             reply,
@@ -143,6 +146,10 @@ pub struct Delivery {
     pub deliveries: u64,
     /// The sender's trace context.
     pub context: Option<Traceparent>,
+    /// When the queue stored it, by the queue server's clock.
+    pub stored_at: Option<SystemTime>,
+    /// The consumer that delivered it.
+    pub consumer: String,
     ack_wait: Duration,
     queue: Queue,
     reply: Subject,

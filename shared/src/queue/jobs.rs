@@ -3,13 +3,13 @@
 //! It must not know what a state means for tasks or documents.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use super::border;
 use super::bucket::{Bucket, Entry};
 use super::{PublishError, Queue, QueueError, Watched, topology};
+use crate::clock;
 use crate::model::{JobEntry, JobId, JobState};
 use crate::wire::{self, WireError};
 
@@ -88,7 +88,7 @@ impl Jobs {
             // As a JSON value: what a newer program added to the entry stays in it.
             let mut changed: Value = Value::Object(wire::decode(&value).map_err(unreadable)?);
             changed["state"] = serde_json::to_value(state).map_err(|error| unreadable(error.into()))?;
-            changed["updated_at_ms"] = now_ms().into();
+            changed["updated_at_ms"] = clock::unix_millis().into();
             let value = wire::encode(&changed).map_err(unreadable)?;
             if self.bucket.write_at(job.as_str(), value, entry.revision).await?.is_some() {
                 return Ok(());
@@ -102,11 +102,6 @@ impl Jobs {
         let mut reader = Reader::default();
         Watched::start(self.bucket.clone(), ">", move |entry| reader.read(entry))
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Reads entries and warns once about each one that it cannot read.

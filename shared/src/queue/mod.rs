@@ -46,6 +46,7 @@ pub use results_consumer::{Receipt, ReceivedResult, ResultsConsumer, ResultsErro
 pub use subjects::InvalidSubject;
 pub use tasks::{PoolDepth, Stored, StoredTask, TakenBack, Tasks};
 pub use timing::Timing;
+pub use topology::{RESULTS, TASKS};
 pub use trace::Traceparent;
 pub use version::ServerVersion;
 pub use watched::Watched;

@@ -3,6 +3,8 @@
 //!
 //! It must not know what the places and mistakes are about.
 
+use std::path::{Path, PathBuf};
+
 use crate::failpoint::{CrashPoint, Mistake};
 
 /// The variable.
@@ -15,6 +17,8 @@ pub struct Failpoints {
     pub crash: Option<Armed>,
     /// The mistake that it makes.
     pub mistake: Option<Mistake>,
+    /// The file that says by how many milliseconds its wall clock is wrong.
+    pub clock: Option<PathBuf>,
 }
 
 /// A place where the process dies.
@@ -40,7 +44,13 @@ pub fn read_failpoints() -> Failpoints {
     parse(&text).unwrap_or_else(|| panic!("{VARIABLE} is not understood: {text}"))
 }
 
-/// `crash:POINT`, `crash:POINT@FILE`, either with `#PASSAGE`, or `mistake:MISTAKE`; nothing arms nothing.
+/// What the file says now, in milliseconds; nothing while there is no such file.
+pub fn read_clock_offset(file: &Path) -> Option<i64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// `crash:POINT`, `crash:POINT@FILE`, either with `#PASSAGE`, or `mistake:MISTAKE`, or `clock:FILE`; nothing
+/// arms nothing.
 fn parse(text: &str) -> Option<Failpoints> {
     const MISTAKES: [Mistake; 3] =
         [Mistake::AckBeforeJournal, Mistake::NoReconciliation, Mistake::PairsTwice];
@@ -50,6 +60,9 @@ fn parse(text: &str) -> Option<Failpoints> {
     if let Some(name) = text.strip_prefix("mistake:") {
         let mistake = MISTAKES.into_iter().find(|mistake| format!("{mistake:?}") == name)?;
         return Some(Failpoints { mistake: Some(mistake), ..Failpoints::default() });
+    }
+    if let Some(file) = text.strip_prefix("clock:") {
+        return Some(Failpoints { clock: Some(file.into()), ..Failpoints::default() });
     }
     let text = text.strip_prefix("crash:")?;
     let (text, passage) = match text.rsplit_once('#') {
@@ -77,6 +90,7 @@ mod tests {
         assert_eq!(armed.point, CrashPoint::FileRenamed);
         assert_eq!((armed.file.as_deref(), armed.passage), (Some("spent.json"), 3));
         assert_eq!(parse("mistake:PairsTwice").unwrap().mistake, Some(Mistake::PairsTwice));
+        assert_eq!(parse("clock:/a b").unwrap().clock.as_deref(), Some("/a b".as_ref()));
         for wrong in ["crash:Nowhere", "crash:TaskAcked#x", "mistake:None", "TaskAcked"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }

@@ -21,6 +21,7 @@ mod nats;
 mod reader;
 mod setting;
 mod source;
+mod telemetry;
 mod timing;
 
 pub use address::Address;
@@ -32,4 +33,5 @@ pub use nats::{NatsAuth, NatsSettings, NatsTls};
 pub use reader::{Note, Reader, Source};
 pub use setting::Setting;
 pub use source::{Environment, Found, Origin};
+pub use telemetry::{Batch, Collector, Protocol, Sampler, TelemetrySettings};
 pub use timing::read_timing;

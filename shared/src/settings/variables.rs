@@ -241,7 +241,88 @@ variables! {
         RUST_LOG, Both, Some("info"), "", false,
             "What is logged, for example debug or info,qa_worker=debug";
     }
+    "Telemetry" {
+        OTEL_EXPORTER_OTLP_ENDPOINT, Both, None, "http://127.0.0.1:4318", false,
+            "Address of an OpenTelemetry collector; traces and metrics are sent there. Unset: nothing is sent";
+        OTEL_EXPORTER_OTLP_PROTOCOL, Both, Some("http/protobuf"), "", false,
+            "http/protobuf (usually port 4318) or grpc (usually port 4317)";
+        OTEL_EXPORTER_OTLP_HEADERS, Both, None, "authorization=Bearer%20my-token", true,
+            "Headers for the collector: NAME=VALUE, separated by commas, values percent-encoded";
+        OTEL_EXPORTER_OTLP_TIMEOUT, Both, Some("10000"), "", false,
+            "How long the collector may take for one request, in milliseconds";
+        OTEL_EXPORTER_OTLP_COMPRESSION, Both, Some("none"), "", false,
+            "none or gzip";
+        OTEL_EXPORTER_OTLP_CERTIFICATE, Both, None, "/etc/qa-fleet/collector-ca.pem", false,
+            "Certificates of the authorities to trust for the collector instead of the system's (PEM)";
+        OTEL_TRACES_EXPORTER, Both, None, "otlp", false,
+            "otlp or none (otlp where an address is set)";
+        OTEL_METRICS_EXPORTER, Both, None, "otlp", false,
+            "otlp or none (otlp where an address is set)";
+        OTEL_LOGS_EXPORTER, Both, Some("none"), "", false,
+            "otlp or none";
+        OTEL_SDK_DISABLED, Both, Some("false"), "", false,
+            "Send nothing, whatever else is set";
+        OTEL_SERVICE_NAME, Both, None, "qa-night-shift", false,
+            "Name of this service (qa-coordinator or qa-worker if unset)";
+        OTEL_RESOURCE_ATTRIBUTES, Both, None, "deployment.environment.name=lab", false,
+            "Attributes of everything that is sent: NAME=VALUE, separated by commas, values percent-encoded";
+        OTEL_TRACES_SAMPLER, Both, Some("parentbased_always_on"), "", false,
+            "Which traces are sent: always_on, always_off or traceidratio, also with parentbased_ before it; the coordinator's decision holds for a whole trace";
+        OTEL_TRACES_SAMPLER_ARG, Both, None, "0.1", false,
+            "The share of traces that traceidratio sends, 0 to 1 (1 if unset)";
+        OTEL_BSP_SCHEDULE_DELAY, Both, Some("5000"), "", false,
+            "Longest time between two batches of spans, in milliseconds";
+        OTEL_BSP_MAX_QUEUE_SIZE, Both, Some("2048"), "", false,
+            "Spans that may wait; more are dropped";
+        OTEL_BSP_MAX_EXPORT_BATCH_SIZE, Both, Some("512"), "", false,
+            "Spans in one batch at most";
+        OTEL_METRIC_EXPORT_INTERVAL, Both, Some("60000"), "", false,
+            "Time between two reports of metrics, in milliseconds";
+        QA_TRACE_CONTENT, Both, Some("false"), "", false,
+            "Write prompts and answers into the spans of model calls, 4 KiB of each";
+    }
+    "Telemetry of one signal" {
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, Both, None, "http://127.0.0.1:4318/v1/traces", false,
+            "Address for traces, taken as it is: with http/protobuf it ends in /v1/traces";
+        OTEL_EXPORTER_OTLP_TRACES_PROTOCOL, Both, None, "http/protobuf", false,
+            "OTEL_EXPORTER_OTLP_PROTOCOL for traces only";
+        OTEL_EXPORTER_OTLP_TRACES_HEADERS, Both, None, "authorization=Bearer%20my-token", true,
+            "OTEL_EXPORTER_OTLP_HEADERS for traces only";
+        OTEL_EXPORTER_OTLP_TRACES_TIMEOUT, Both, None, "10000", false,
+            "OTEL_EXPORTER_OTLP_TIMEOUT for traces only";
+        OTEL_EXPORTER_OTLP_TRACES_COMPRESSION, Both, None, "gzip", false,
+            "OTEL_EXPORTER_OTLP_COMPRESSION for traces only";
+        OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE, Both, None, "/etc/qa-fleet/collector-ca.pem", false,
+            "OTEL_EXPORTER_OTLP_CERTIFICATE for traces only";
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, Both, None, "http://127.0.0.1:4318/v1/metrics", false,
+            "Address for metrics, taken as it is: with http/protobuf it ends in /v1/metrics";
+        OTEL_EXPORTER_OTLP_METRICS_PROTOCOL, Both, None, "http/protobuf", false,
+            "OTEL_EXPORTER_OTLP_PROTOCOL for metrics only";
+        OTEL_EXPORTER_OTLP_METRICS_HEADERS, Both, None, "authorization=Bearer%20my-token", true,
+            "OTEL_EXPORTER_OTLP_HEADERS for metrics only";
+        OTEL_EXPORTER_OTLP_METRICS_TIMEOUT, Both, None, "10000", false,
+            "OTEL_EXPORTER_OTLP_TIMEOUT for metrics only";
+        OTEL_EXPORTER_OTLP_METRICS_COMPRESSION, Both, None, "gzip", false,
+            "OTEL_EXPORTER_OTLP_COMPRESSION for metrics only";
+        OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE, Both, None, "/etc/qa-fleet/collector-ca.pem", false,
+            "OTEL_EXPORTER_OTLP_CERTIFICATE for metrics only";
+        OTEL_EXPORTER_OTLP_LOGS_ENDPOINT, Both, None, "http://127.0.0.1:4318/v1/logs", false,
+            "Address for logs, taken as it is: with http/protobuf it ends in /v1/logs";
+        OTEL_EXPORTER_OTLP_LOGS_PROTOCOL, Both, None, "http/protobuf", false,
+            "OTEL_EXPORTER_OTLP_PROTOCOL for logs only";
+        OTEL_EXPORTER_OTLP_LOGS_HEADERS, Both, None, "authorization=Bearer%20my-token", true,
+            "OTEL_EXPORTER_OTLP_HEADERS for logs only";
+        OTEL_EXPORTER_OTLP_LOGS_TIMEOUT, Both, None, "10000", false,
+            "OTEL_EXPORTER_OTLP_TIMEOUT for logs only";
+        OTEL_EXPORTER_OTLP_LOGS_COMPRESSION, Both, None, "gzip", false,
+            "OTEL_EXPORTER_OTLP_COMPRESSION for logs only";
+        OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE, Both, None, "/etc/qa-fleet/collector-ca.pem", false,
+            "OTEL_EXPORTER_OTLP_CERTIFICATE for logs only";
+    }
 }
+
+/// Variables of this group repeat those of another one: `--help` sums them up.
+const ONE_SIGNAL: &str = "Telemetry of one signal";
 
 /// The list of a program's variables at the end of its `--help`.
 pub fn help(program: Program) -> String {
@@ -250,7 +331,8 @@ pub fn help(program: Program) -> String {
          the file):\n",
     );
     let mut group = "";
-    for variable in ALL.iter().filter(|variable| variable.is_read_by(program)) {
+    let variables = ALL.iter().filter(|variable| variable.is_read_by(program));
+    for variable in variables.filter(|variable| variable.group != ONE_SIGNAL) {
         if variable.group != group {
             group = variable.group;
             write!(text, "\n  {group}\n").expect("a String takes every text");
@@ -260,7 +342,10 @@ pub fn help(program: Program) -> String {
         writeln!(text, "    {}\n          {}{default}", variable.name, variable.doc)
             .expect("a String takes every text");
     }
-    text.truncate(text.trim_end().len());
+    text.push_str(
+        "\n  The variables OTEL_EXPORTER_OTLP_* also exist for one signal, with TRACES_, METRICS_ or LOGS_ after OTLP_; \
+         config.env.example has them all.",
+    );
     text
 }
 

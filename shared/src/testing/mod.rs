@@ -1,4 +1,5 @@
-//! What tests of both programs start: a real nats-server, a fake Ollama server, fakes of the other services.
+//! What tests of both programs start: a real nats-server, a fake Ollama server, fakes of the other services, a
+//! collector of telemetry.
 
 pub mod certificates;
 pub mod fake_ollama;
@@ -8,6 +9,7 @@ pub mod fuzz;
 mod nats_cluster;
 pub mod nats_jwt;
 mod nats_server;
+pub mod otlp_receiver;
 mod tls_proxy;
 
 pub use nats_cluster::TestCluster;

@@ -64,6 +64,28 @@ impl TestCluster {
         Some((self.servers.iter().position(leads)?, cluster.replicas.len() + 1))
     }
 
+    /// Waits until every server holds all of a stream again.
+    ///
+    /// # Panics
+    ///
+    /// When that does not come about.
+    pub async fn wait_until_whole(&self, stream: &str) {
+        let until = Instant::now() + LIMIT;
+        while !self.is_whole(stream).await {
+            assert!(Instant::now() < until, "{stream} has not all its replicas after {LIMIT:?}");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn is_whole(&self, stream: &str) -> bool {
+        let addresses: Vec<String> = self.servers.iter().map(TestNats::url).collect();
+        let Ok(client) = async_nats::connect(addresses).await else { return false };
+        let Ok(stream) = jetstream::new(client).get_stream(stream).await else { return false };
+        let Some(cluster) = &stream.cached_info().cluster else { return false };
+        let current = cluster.replicas.iter().filter(|replica| replica.current && !replica.offline).count();
+        cluster.leader.is_some() && current + 1 == self.servers.len()
+    }
+
     async fn is_ready(&self) -> bool {
         for server in &self.servers {
             let Ok(client) = async_nats::connect(server.url()).await else { return false };

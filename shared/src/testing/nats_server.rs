@@ -1,5 +1,6 @@
 //! A real nats-server for a test: on a random port, with a store of its own, to be killed and started again.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -182,12 +183,54 @@ impl TestNats {
         self.restart().await;
     }
 
+    /// Copies everything it stored, as it lies on the disk.
+    ///
+    /// # Panics
+    ///
+    /// When that cannot be copied.
+    pub fn copy_store(&self) {
+        let (Some(store), copy) = (&self.config.store, self.copy()) else { return };
+        drop(std::fs::remove_dir_all(&copy));
+        copy_directory(store, &copy).expect("the store can be copied");
+    }
+
+    /// Kills it, and puts the copy of the store, if there is one, where the store was.
+    ///
+    /// # Panics
+    ///
+    /// When the directories cannot be changed.
+    pub fn set_store_back(&mut self) {
+        self.kill();
+        if let (Some(store), copy) = (&self.config.store, self.copy())
+            && copy.exists()
+        {
+            drop(std::fs::remove_dir_all(store));
+            std::fs::rename(copy, store).expect("the copy can be renamed");
+        }
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.directory.path().join("copy")
+    }
+
     /// Connects to it, with these durations.
     pub async fn connect(&self, timing: Timing) -> Queue {
         let token = self.config.token.clone();
         let options =
             ConnectOptions { url: self.url(), name: "test".to_owned(), token, ..Default::default() };
         Queue::connect(&options, timing).await.expect("the test's nats-server takes connections")
+    }
+
+    /// Stores a message as anybody may who has the permission.
+    ///
+    /// # Panics
+    ///
+    /// When no stream takes it.
+    pub async fn store(&self, subject: String, payload: Vec<u8>) {
+        let client = async_nats::connect(self.url()).await.expect("the test's nats-server takes connections");
+        let context = async_nats::jetstream::new(client);
+        let stored = context.publish(subject, payload.into()).await;
+        stored.expect("the message can be sent").await.expect("a stream takes the message");
     }
 
     /// Connects to it and makes streams and buckets.
@@ -202,6 +245,20 @@ impl Drop for TestNats {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test has no settings object")]

@@ -23,7 +23,7 @@ const TOP_LEVEL: [&str; 12] = [
 
 /// Crates that a package may not have in its manifest, for programs or for tests.
 const FORBIDDEN: [(&str, &[&str]); 3] = [
-    ("shared", &["qa-worker", "qa-coordinator", "reqwest"]),
+    ("shared", &["qa-worker", "qa-coordinator"]),
     ("worker", &["qa-coordinator", "async-nats", "dotenvy"]),
     ("coordinator", &["async-nats", "reqwest", "dotenvy"]),
 ];

@@ -92,9 +92,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         names: &["reqwest"],
-        only_in: &["worker/src/llm/"],
+        only_in: &["worker/src/llm/", "shared/src/telemetry/exporters.rs"],
         about: EVERYWHERE,
-        reason: "HTTP to models is spoken in worker/src/llm only",
+        reason: "HTTP to models is spoken in worker/src/llm only, to collectors in shared/src/telemetry/exporters.rs",
+    },
+    Rule {
+        names: &["opentelemetry_otlp", "opentelemetry_sdk"],
+        only_in: &["shared/src/telemetry/"],
+        about: EVERYWHERE,
+        reason: "what is sent to collectors, and how, is the business of shared/src/telemetry only",
     },
     Rule {
         names: &["std::fs", "tokio::fs", "File::open", "File::create", "OpenOptions", "tempfile"],

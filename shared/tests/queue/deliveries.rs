@@ -143,7 +143,7 @@ async fn payload_and_trace_arrive_as_they_were_sent() {
     let (queue, pool, source) = pool_with_task(&nats).await;
     source.next(PATIENCE).await.unwrap().unwrap().ack().await.unwrap();
     let sent = task(&pool, key(&job(1), 1), "text with ümlauts 概要 \u{0}");
-    let context = Traceparent::new(sent.key.trace_id(), 7);
+    let context = Traceparent::new(sent.key.trace_id(), 7, true);
     Tasks::new(&queue).publish(&sent, Some(&context)).await.unwrap();
     let delivery = source.next(PATIENCE).await.unwrap().unwrap();
     assert_eq!(wire::decode::<Task>(&delivery.payload).unwrap(), sent);

@@ -152,10 +152,12 @@ pub(super) fn reply(body: &Value) -> Option<ChatReply> {
         Some(other) => Finish::Other(other.to_owned()),
         None => Finish::Other("no reason".to_owned()),
     };
+    let text = |name: &str| body[name].as_str().map(str::to_owned);
+    let (model, id) = (text("model"), text("id"));
     let usage = usage(&body["usage"]);
     let prompt_tokens = u32::try_from(usage.input_tokens).ok().filter(|tokens| *tokens > 0);
     let thinking = (!thinking.is_empty()).then_some(thinking);
-    Some(ChatReply { content, thinking, finish, usage, prompt_tokens })
+    Some(ChatReply { content, thinking, finish, usage, prompt_tokens, model, id })
 }
 
 fn refusal(details: &Value) -> String {

@@ -148,4 +148,14 @@ impl LlmServer for Client {
             Self::Remote(server) => server.chat(request).await,
         }
     }
+
+    fn who(&self) -> (&'static str, &str) {
+        let provider = match self.provider() {
+            Provider::Local => "ollama",
+            Provider::OpenAi => "openai",
+            Provider::Claude => "anthropic",
+            Provider::Gemini => "gcp.gemini",
+        };
+        (provider, self.url())
+    }
 }

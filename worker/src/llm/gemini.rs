@@ -104,10 +104,12 @@ pub(super) fn reply(body: &Value) -> Option<ChatReply> {
         (_, None) if candidate.is_null() => Finish::Other("no candidate".to_owned()),
         (_, None) => Finish::Other("no reason".to_owned()),
     };
+    let text = |name: &str| body[name].as_str().map(str::to_owned);
+    let (model, id) = (text("modelVersion"), text("responseId"));
     let usage = usage(&body["usageMetadata"]);
     let prompt_tokens = u32::try_from(usage.input_tokens).ok().filter(|tokens| *tokens > 0);
     let thinking = (!thinking.is_empty()).then_some(thinking);
-    Some(ChatReply { content, thinking, finish, usage, prompt_tokens })
+    Some(ChatReply { content, thinking, finish, usage, prompt_tokens, model, id })
 }
 
 fn usage(usage: &Value) -> Usage {

@@ -40,6 +40,11 @@ const SCHEMA_NAME: &str = "qa_pairs";
 pub trait LlmServer: Sync {
     /// Asks for the next message. Dropping the future cancels the request at the server.
     fn chat(&self, request: &ChatRequest) -> impl Future<Output = Result<ChatReply, LlmError>> + Send;
+
+    /// Who is asked: the provider as OpenTelemetry calls it, and the address without credentials.
+    fn who(&self) -> (&'static str, &str) {
+        ("unknown", "")
+    }
 }
 
 /// Who says a message.
@@ -150,6 +155,10 @@ pub struct ChatReply {
     pub usage: Usage,
     /// Prompt tokens that the server reports.
     pub prompt_tokens: Option<u32>,
+    /// The model that answered, in the server's words.
+    pub model: Option<String>,
+    /// What the server calls this answer.
+    pub id: Option<String>,
 }
 
 /// A model call without an answer.

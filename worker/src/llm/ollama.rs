@@ -7,7 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use qa_shared::clock;
 use qa_shared::model::{Provider, Reasoning, normalised_model};
 use qa_shared::secret::{Secret, without_credentials};
 use serde::de::DeserializeOwned;
@@ -205,7 +205,7 @@ impl OllamaServer {
             return Ok(response);
         }
         let reply = http::read_reply(&self.shown, response, self.timeouts.idle, deadline, 0).await?;
-        let wait = retry_after(&reply.headers, &Value::Null, Timestamp::now());
+        let wait = retry_after(&reply.headers, &Value::Null, clock::now());
         let text = error_text(&String::from_utf8_lossy(&reply.body));
         Err(classify(reply.status, &text, wait, self.context(model)))
     }

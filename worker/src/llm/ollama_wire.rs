@@ -57,6 +57,7 @@ pub(super) struct Options<'a> {
 pub(super) struct ChatLine {
     pub(super) error: Option<Value>,
     pub(super) message: Option<MessageLine>,
+    pub(super) model: Option<String>,
     pub(super) done: bool,
     pub(super) done_reason: Option<String>,
     pub(super) load_duration: Option<u64>,
@@ -192,6 +193,8 @@ pub(super) fn reply(line: &ChatLine, content: String, thinking: String, version:
             ..Usage::default()
         },
         prompt_tokens: line.prompt_eval_count,
+        model: line.model.clone(),
+        id: None,
     }
 }
 

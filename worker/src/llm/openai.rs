@@ -102,11 +102,21 @@ pub(super) fn reply(body: &Value) -> Option<ChatReply> {
         return None;
     }
     let choices = body.get("choices")?.as_array()?;
+    let text = |name: &str| body[name].as_str().map(str::to_owned);
+    let (model, id) = (text("model"), text("id"));
     let usage = usage(body);
     let prompt_tokens = body["usage"]["prompt_tokens"].as_u64().and_then(|tokens| u32::try_from(tokens).ok());
     let Some(choice) = choices.first() else {
         let finish = Finish::Other("no choice".to_owned());
-        return Some(ChatReply { content: String::new(), thinking: None, finish, usage, prompt_tokens });
+        return Some(ChatReply {
+            content: String::new(),
+            thinking: None,
+            finish,
+            usage,
+            prompt_tokens,
+            model,
+            id,
+        });
     };
     let message = &choice["message"];
     let mut content = text_of(&message["content"]);
@@ -127,7 +137,7 @@ pub(super) fn reply(body: &Value) -> Option<ChatReply> {
         answer.clone_into(&mut content);
     }
     let thinking = reasoning.filter(|text| !text.is_empty()).map(str::to_owned);
-    Some(ChatReply { content, thinking, finish, usage, prompt_tokens })
+    Some(ChatReply { content, thinking, finish, usage, prompt_tokens, model, id })
 }
 
 /// A text, or a list of parts of which some are texts.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use qa_shared::clock;
 use qa_shared::model::{Provider, Usage};
 use qa_shared::model_table::{ModelTable, ModelTraits, Service};
 use qa_shared::secret::{Secret, without_credentials};
@@ -257,7 +257,7 @@ impl RemoteServer {
     /// The error that a reply stands for.
     pub(super) fn error(&self, reply: &Reply, info: &ErrorInfo, model: &str) -> LlmError {
         let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-        let wait = retry_after(&reply.headers, &body, Timestamp::now());
+        let wait = retry_after(&reply.headers, &body, clock::now());
         let kind = kind_of(reply, info, wait);
         let what = match reply.status {
             200 => "failed within its answer".to_owned(),
@@ -403,7 +403,7 @@ impl LlmServer for RemoteServer {
             let used = answer.as_ref().and_then(|answer| answer.as_ref().ok());
             lock(&self.limit).settle(tokens, used.map_or(0, |answer| answer.usage.tokens()));
             // The service's word comes last: it knows of the other workers.
-            let told = ToldLimits::read(&reply.headers, Timestamp::now());
+            let told = ToldLimits::read(&reply.headers, clock::now());
             lock(&self.limit).learn(&told, self.started.elapsed());
             if let Some(answer) = answer {
                 let answer = answer?;

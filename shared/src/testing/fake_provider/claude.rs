@@ -119,7 +119,7 @@ impl Wire for Claude {
         let of_tokens = ["tokens", "input-tokens", "output-tokens"].map(|of| (of, levels.tokens));
         for (of, level) in [("requests", levels.requests)].into_iter().chain(of_tokens) {
             let Some(Level { limit, remaining, reset }) = level else { continue };
-            let reset = jiff::Timestamp::now() + reset;
+            let reset = crate::clock::now() + reset;
             let name = |what: &str| format!("anthropic-ratelimit-{of}-{what}");
             headers.push((name("limit"), limit.to_string()));
             headers.push((name("remaining"), remaining.to_string()));

@@ -72,7 +72,7 @@ impl Fault {
 }
 
 fn http_date_in(seconds: u64) -> String {
-    let then = jiff::Timestamp::now() + std::time::Duration::from_secs(seconds);
+    let then = crate::clock::now() + std::time::Duration::from_secs(seconds);
     jiff::fmt::rfc2822::DateTimePrinter::new()
         .timestamp_to_rfc9110_string(&then)
         .expect("a time of today can be written")

@@ -1,0 +1,178 @@
+//! How long a fleet needs after something died, with default settings and models that take 0.3 s for a chunk:
+//! `cargo bench -p qa-coordinator --bench recovery`. It measures and asserts nothing about time.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on says so by a panic")]
+#![expect(clippy::print_stdout, reason = "a tool for the terminal")]
+#![allow(dead_code, reason = "the helpers are those of the end-to-end tests, which need more of them")]
+
+#[path = "../tests/e2e/checker.rs"]
+mod checker;
+#[path = "../tests/e2e/command_line.rs"]
+mod command_line;
+#[path = "../tests/e2e/documents.rs"]
+mod documents;
+#[path = "../tests/e2e/processes.rs"]
+mod processes;
+#[path = "../tests/e2e/programs.rs"]
+mod programs;
+#[path = "../tests/e2e/site.rs"]
+mod site;
+
+use std::time::Duration;
+
+use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
+use qa_shared::testing::{TestCluster, TestNats};
+use tokio::time::{Instant, sleep};
+
+use crate::command_line::Line;
+use crate::documents::Document;
+use crate::processes::Running;
+use crate::site::Site;
+
+const SLOTS: usize = 2;
+const CALL: Duration = Duration::from_millis(300);
+const LIMIT: Duration = Duration::from_secs(180);
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    println!("time to recovery; every LLM slot takes {} ms for a chunk", CALL.as_millis());
+    show("a worker is killed: its tasks run elsewhere", worker_killed().await);
+    show("the coordinator is killed and resumed after its workers ran dry: every slot works", {
+        coordinator_killed().await
+    });
+    show("one machine, the coordinator is killed and resumed: every slot works", one_machine_killed().await);
+    show("nats-server is killed and started: every slot has begun another call", queue_killed(false).await);
+    show("the same, and its store is lost", queue_killed(true).await);
+    show("the leader of three nats-servers is killed: every slot has begun another call", {
+        leader_killed().await
+    });
+    show("an Ollama server is away for 10 s and back: its slots work", server_away().await);
+}
+
+fn show(what: &str, took: Duration) {
+    println!("{:>6.1} s  {what}", took.as_secs_f64());
+}
+
+fn server() -> FakeOllama {
+    let server = FakeOllama::start(FakeConfig { slots: SLOTS, ..FakeConfig::default() });
+    server.respond_with(|_| Behaviour::Slow(CALL));
+    server
+}
+
+fn calls(servers: &[&FakeOllama]) -> u64 {
+    servers.iter().map(|server| server.stats().chat_calls).sum()
+}
+
+fn is_busy(servers: &[&FakeOllama]) -> bool {
+    servers.iter().all(|server| server.stats().generating == SLOTS as u64)
+}
+
+/// Since then.
+async fn until(since: Instant, condition: impl Fn() -> bool) -> Duration {
+    while !condition() {
+        assert!(since.elapsed() < LIMIT, "nothing recovers within {LIMIT:?}");
+        sleep(Duration::from_millis(10)).await;
+    }
+    since.elapsed()
+}
+
+/// Every slot works, on a call that it had not begun.
+async fn at_work_again(since: Instant, servers: &[&FakeOllama]) -> Duration {
+    let before = calls(servers) + (SLOTS * servers.len()) as u64;
+    until(since, || calls(servers) >= before && is_busy(servers)).await
+}
+
+fn concurrency(line: Line) -> Line {
+    line.arg("--concurrency").arg(SLOTS.to_string())
+}
+
+/// Two servers, each with its worker, at work on one job.
+struct Fleet {
+    servers: [FakeOllama; 2],
+    workers: Vec<Running>,
+    run: Running,
+    url: String,
+    site: Site,
+}
+
+impl Fleet {
+    async fn at(url: String, replicas: u32, chunks: usize) -> Self {
+        let servers = [server(), server()];
+        let site = Site::new(&[Document::new("guide", chunks)]);
+        let worker = |server| concurrency(Line::worker_at(&url, &[server])).start();
+        let workers = servers.iter().map(worker).collect();
+        let run = site.generate().arg("--nats-url").arg(&url).env("QA_NATS_REPLICAS", replicas.to_string());
+        let fleet = Self { workers, run: run.start(), servers, url, site };
+        at_work_again(Instant::now(), &fleet.all()).await;
+        fleet
+    }
+
+    fn all(&self) -> [&FakeOllama; 2] {
+        [&self.servers[0], &self.servers[1]]
+    }
+}
+
+async fn worker_killed() -> Duration {
+    let nats = TestNats::start().await;
+    let mut fleet = Fleet::at(nats.url(), 1, 700).await;
+    fleet.workers.remove(0).kill().await;
+    let killed = Instant::now();
+    let moved = || {
+        let [lost, other] = fleet.all().map(FakeOllama::stats);
+        lost.per_chunk.keys().filter(|chunk| other.per_chunk.contains_key(*chunk)).count() == SLOTS
+    };
+    until(killed, moved).await
+}
+
+async fn coordinator_killed() -> Duration {
+    let nats = TestNats::start().await;
+    let Fleet { servers, run, site, url, workers } = Fleet::at(nats.url(), 1, 300).await;
+    run.kill().await;
+    until(Instant::now(), || servers.iter().all(|server| server.stats().in_flight == 0)).await;
+    let begun = Instant::now();
+    let run = site.generate().args(["--resume", "--nats-url"]).arg(&url).start();
+    let took = at_work_again(begun, &[&servers[0], &servers[1]]).await;
+    drop((run, workers));
+    took
+}
+
+async fn one_machine_killed() -> Duration {
+    let server = server();
+    let site = Site::new(&[Document::new("guide", 100)]);
+    let start = || concurrency(site.generate().arg("--resume")).servers(&[&server]).start();
+    let run = start();
+    at_work_again(Instant::now(), &[&server]).await;
+    run.kill().await;
+    let begun = Instant::now();
+    let run = start();
+    let took = at_work_again(begun, &[&server]).await;
+    drop(run);
+    took
+}
+
+async fn queue_killed(and_loses_its_store: bool) -> Duration {
+    let mut nats = TestNats::start().await;
+    let fleet = Fleet::at(nats.url(), 1, 400).await;
+    if and_loses_its_store {
+        nats.wipe_and_restart().await;
+    } else {
+        nats.restart().await;
+    }
+    at_work_again(Instant::now(), &fleet.all()).await
+}
+
+async fn leader_killed() -> Duration {
+    let mut cluster = TestCluster::start().await;
+    let fleet = Fleet::at(cluster.url(), 3, 700).await;
+    let (leader, _) = cluster.leader_of("QA_TASKS").await.unwrap();
+    cluster.servers[leader].kill();
+    at_work_again(Instant::now(), &fleet.all()).await
+}
+
+async fn server_away() -> Duration {
+    let nats = TestNats::start().await;
+    let fleet = Fleet::at(nats.url(), 1, 400).await;
+    fleet.servers[0].disappear();
+    sleep(Duration::from_secs(10)).await;
+    fleet.servers[0].come_back();
+    at_work_again(Instant::now(), &[&fleet.servers[0]]).await
+}

@@ -1,0 +1,116 @@
+//! The telemetry of a process from start to end: what is on, and the last batches before the process ends.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use opentelemetry_sdk::logs::{BatchLogProcessor, SdkLoggerProvider};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use super::exporters::Exporters;
+use super::logs::{InvalidFilter, start_logging_to};
+use super::resource::resource;
+use super::{metrics, repeats, traces};
+use crate::settings::variables::Program;
+use crate::settings::{Address, LogSettings, TelemetrySettings};
+
+/// How long the last batches may take.
+const LAST_BATCHES: Duration = Duration::from_secs(5);
+/// The same after a second signal.
+const IN_HASTE: Duration = Duration::from_millis(500);
+
+/// Why telemetry could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log's filter.
+    #[error(transparent)]
+    Filter(#[from] InvalidFilter),
+    /// An exporter.
+    #[error("telemetry cannot be sent to {url}: {reason} (see the OTEL_EXPORTER_OTLP_ variables)")]
+    Exporter {
+        /// The collector.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl TelemetryError {
+    pub(super) fn new(url: &Address, error: impl fmt::Display) -> Self {
+        Self::Exporter { url: url.to_string(), reason: error.to_string() }
+    }
+}
+
+/// What this process tells about itself. To be flushed at its end.
+#[derive(Debug)]
+#[must_use = "the last batches are sent by flush"]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+    metrics: Option<SdkMeterProvider>,
+    logs: Option<SdkLoggerProvider>,
+}
+
+impl Telemetry {
+    /// Starts log, traces and metrics; within the program's runtime. `writer` lets a progress bar step aside
+    /// for a line.
+    pub fn start(
+        program: Program,
+        logs: &LogSettings,
+        settings: &TelemetrySettings,
+        writer: Option<BoxMakeWriter>,
+    ) -> Result<Self, TelemetryError> {
+        if !settings.is_on() {
+            start_logging_to(&logs.filter, logs.format, writer, None)?;
+            return Ok(Self { traces: None, metrics: None, logs: None });
+        }
+        let exporters = Exporters::new();
+        let resource = resource(program, settings);
+        let records = match &settings.logs {
+            Some(collector) => {
+                let processor = BatchLogProcessor::builder(exporters.logs(collector)?).build();
+                let provider = SdkLoggerProvider::builder().with_resource(resource.clone());
+                Some(provider.with_log_processor(processor).build())
+            }
+            None => None,
+        };
+        start_logging_to(&logs.filter, logs.format, writer, records.as_ref())?;
+        let metrics = metrics::provider(settings, &exporters, &resource)?;
+        if let Some(metrics) = &metrics {
+            opentelemetry::global::set_meter_provider(metrics.clone());
+        }
+        let spans = traces::provider(settings, &exporters, &resource)?;
+        if let Some(spans) = &spans {
+            traces::start(spans, settings);
+        }
+        Ok(Self { traces: spans, metrics, logs: records })
+    }
+
+    /// Sends what waits, as far as that takes a bounded time, a short one for somebody in haste. Nothing is
+    /// sent afterwards.
+    pub async fn flush(self, is_in_haste: bool) {
+        let limit = if is_in_haste { IN_HASTE } else { LAST_BATCHES };
+        let left_out = repeats::left_out();
+        if left_out > 0 {
+            tracing::warn!(lines = left_out, "warnings that repeated themselves were left out");
+        }
+        let Self { traces, metrics, logs } = self;
+        if traces.is_none() && metrics.is_none() && logs.is_none() {
+            return;
+        }
+        let (done, ended) = tokio::sync::oneshot::channel();
+        // A thread of its own: the end of the program must not wait for it longer than we do.
+        let flushing = std::thread::Builder::new().name("telemetry-end".to_owned()).spawn(move || {
+            let end = Instant::now() + limit;
+            let rest = || end.saturating_duration_since(Instant::now());
+            let traces = traces.map_or(Ok(()), |traces| traces.shutdown_with_timeout(rest()));
+            let metrics = metrics.map_or(Ok(()), |metrics| metrics.shutdown_with_timeout(rest()));
+            let logs = logs.map_or(Ok(()), |logs| logs.shutdown_with_timeout(rest()));
+            // What could not be sent was told when it could not be sent.
+            drop(done.send([traces, metrics, logs]));
+        });
+        if flushing.is_ok() {
+            drop(tokio::time::timeout(limit, ended).await);
+        }
+    }
+}
