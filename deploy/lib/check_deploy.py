@@ -172,6 +172,14 @@ def variables():
                     problem(path.relative_to(DEPLOY), f"no program knows {name}")
 
 
+def links():
+    for path in [*DEPLOY.glob("*.md"), *DEPLOY.glob("*/README.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+            # Written beside the metrics, by those who make them.
+            if link != "telemetry.md" and not (path.parent / link).exists():
+                problem(path.relative_to(DEPLOY), f"the link to {link} leads nowhere")
+
+
 for path in sorted(DEPLOY.rglob("*.y*ml")):
     if "node_modules" not in path.parts:
         read(path)
@@ -179,6 +187,7 @@ kubernetes()
 containers()
 units()
 variables()
+links()
 for line in problems:
     print(line, file=sys.stderr)
 sys.exit(bool(problems))
