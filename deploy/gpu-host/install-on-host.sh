@@ -74,6 +74,7 @@ put() {
 }
 
 # ready: as often as it takes until the worker says that it is ready, or is gone, or the time is over.
+url=
 ready() {
     listen=$(sed -n 's/^QA_METRICS_LISTEN=\([^ #]*\).*/\1/p' "$etc/worker.env" | tail -n 1 | tr -d "\"'")
     port=${listen##*:}
@@ -108,6 +109,12 @@ fetch() {
     fi
 }
 
+# obstacles: what keeps the worker from its work, as /readyz tells it.
+obstacles() {
+    [ -n "$url" ] && command -v curl >/dev/null 2>&1 || return 0
+    curl --silent --max-time 3 --noproxy '*' "$url" | head -n 10 | sed 's/^/        /' >&2 || true
+}
+
 # A left-over of a run that was cut off: the old files are still those in it.
 if [ ! -e "$kept" ]; then
     rm -rf "$kept.new"
@@ -136,7 +143,8 @@ if systemctl restart "$unit" && ready; then
     exit 0
 fi
 
-say "the new worker did not get ready within $timeout s; its last lines:"
+say "the new worker did not get ready within $timeout s; what it says:"
+obstacles
 journalctl --quiet --no-pager --output cat --lines 10 --unit "$unit" 2>/dev/null | sed 's/^/        /' >&2 || true
 systemctl stop "$unit" || true
 places | while read -r file place permissions; do
