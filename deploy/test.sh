@@ -10,25 +10,35 @@ Runs the whole gate and stops at the first section that fails.
 
 usage: deploy/test.sh [SECTION...]
 
-Sections, in this order: scripts format clippy docs deny test. With names, only these run.
+Sections, in this order: scripts deploy format clippy docs deny test. With names, only these run.
 What is missing is fetched into .tools/ in this checkout, pinned by version and checksum.
 END
 }
 
-SECTIONS='scripts format clippy docs deny test'
+SECTIONS='scripts deploy format clippy docs deny test'
 
 section_scripts() {
     local script
-    for script in deploy/*.sh deploy/lib/*.sh .ci/run; do
+    for script in deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh deploy/gpu-host/*.sh deploy/kubernetes/*.sh .ci/run; do
         bash -n "$script" || return 1
     done
-    "$PYTHON" -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' deploy/lib/demo.py || return 1
+    for script in deploy/lib/*.py; do
+        "$PYTHON" -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$script" || return 1
+    done
+    bash deploy/tests/install-workers.sh || return 1
     ensure_shellcheck
     if [ -z "$SHELLCHECK" ]; then
         say "no shellcheck for this machine; only the syntax was checked"
         return 0
     fi
-    "$SHELLCHECK" --external-sources deploy/*.sh deploy/lib/*.sh .ci/run
+    "$SHELLCHECK" --external-sources deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh deploy/gpu-host/*.sh deploy/kubernetes/*.sh .ci/run
+}
+
+# What can be checked of the deployment without an engine, a cluster or a service manager.
+section_deploy() {
+    bash deploy/tests/nats.sh "$NATS_SERVER" || return 1
+    "$PYTHON" -B deploy/lib/check_deploy.py "$ROOT/deploy" "${DEPLOY_CHECKS[@]}" || return 1
+    if [ -n "$HADOLINT" ]; then "$HADOLINT" deploy/containers/Dockerfile; fi
 }
 
 section_format() { cargo fmt --all --check; }
@@ -71,6 +81,7 @@ for section in ${chosen:-$SECTIONS}; do
     case $section in
         format | clippy) need_components ;;
         deny) ensure_cargo_deny ;;
+        deploy) ensure_nats_server; ensure_hadolint; ensure_deploy_checks ;;
         test) ensure_nats_server ;;
     esac
     printf '\n===== %s =====\n' "$section"

