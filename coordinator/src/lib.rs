@@ -35,6 +35,7 @@ mod perform;
 pub mod plan;
 mod plan_documents;
 mod plan_error;
+mod plan_input;
 mod progress;
 mod publisher;
 mod reconcile;

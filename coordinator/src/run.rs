@@ -25,12 +25,13 @@ use crate::core::{Core, Event, TaskRef};
 use crate::crew::{self, Crew, CrewParts};
 use crate::driver::{Driver, End, key_of};
 use crate::exit::ExitCode;
-use crate::files::{FAILURE_LOG_BYTES, FailureLog, SEGMENT_BYTES};
+use crate::files::{FAILURE_LOG_BYTES, FailureLog};
 use crate::fleet_watch::FleetWatch;
 use crate::ground::{self, Ground};
 use crate::local::{self, PrivateQueue};
 use crate::perform::{Held, Performer};
-use crate::plan::{Plan, PlanInput, plan};
+use crate::plan::{Plan, plan};
+use crate::plan_input::{Places, Purpose, with_input};
 use crate::progress::{Reporter, Screen};
 use crate::run_error::RunError;
 use crate::speed::Speed;
@@ -73,7 +74,8 @@ pub(crate) async fn generate(
         }
     };
     let ground = ground::prepare(&config, &me.host, screen)?;
-    let planned = make_plan(&config, &ground).await?;
+    let places = Places { chunks_dir: &ground.chunks_dir, qa_dir: &ground.qa_dir, folder: &ground.folder };
+    let planned = with_input(&config, &places, Purpose::Run, plan).await?;
     if !config.common.logs.quiet {
         let totals = planned.core.totals();
         screen.say(&report::heading(&config, &planned.job.job, &ground));
@@ -107,27 +109,6 @@ pub(crate) async fn generate(
         tracing::warn!(%error, "the private nats-server did not end in good order");
     }
     outcome
-}
-
-async fn make_plan(config: &GenerateConfig, ground: &Ground) -> Result<Plan, RunError> {
-    let (chunks_dir, qa_dir, folder) =
-        (ground.chunks_dir.clone(), ground.qa_dir.clone(), ground.folder.clone());
-    let (settings, pool) = (config.settings.clone(), config.pool.clone());
-    let (run, budget) = (config.run.clone(), config.budget.clone());
-    let planned = tokio::task::spawn_blocking(move || {
-        plan(&PlanInput {
-            chunks_dir: &chunks_dir,
-            qa_dir: &qa_dir,
-            folder: &folder,
-            settings: &settings,
-            pool: &pool,
-            run: &run,
-            budget: &budget,
-            only_looks: false,
-            segment_bytes: SEGMENT_BYTES,
-        })
-    });
-    Ok(planned.await.map_err(|error| RunError::new(ExitCode::Internal, error))??)
 }
 
 /// A job's run over a connected queue.
