@@ -3,6 +3,7 @@
 //! [`core`] decides (pure), `driver` turns what happens into its events, `perform` does what it asks for.
 //! [`files`] is the only code that touches files. `run` is the main job from begin to end.
 
+mod aftermath;
 mod cancel;
 pub mod changes;
 pub mod cli;
@@ -23,13 +24,16 @@ mod done;
 mod driver;
 mod dry_run;
 mod estimate;
+mod event_watch;
 pub mod exit;
 pub mod files;
 mod fleet_watch;
 mod format;
 mod ground;
 mod guard;
+pub mod happening;
 mod intake;
+mod lease;
 pub mod local;
 mod perform;
 pub mod plan;

@@ -43,7 +43,7 @@ pub use combined::{Combine, CombineError, CombineReport, check_output, claim_out
 pub use directories::{
     Directory, DirectoryError, future_output_directory, input_directory, output_directory,
 };
-pub use event_log::EventLog;
+pub use event_log::{EventLog, Logged, read_events};
 pub use failure_log::{FAILURE_LOG_BYTES, FailureLine, FailureLog, existing};
 pub use file_error::FileError;
 pub use fingerprint::Fingerprint;

@@ -105,6 +105,7 @@ fn result(outcome: Outcome) -> TaskResult {
         },
         started_at_ms: 1_790_000_000_000,
         duration_ms: 4000,
+        deliveries: 2,
         unusable: vec![UnusableAnswer {
             attempt: 1,
             reason: "the answer held no JSON".to_owned(),

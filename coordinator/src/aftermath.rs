@@ -1,0 +1,77 @@
+//! The first and the last words of a run: what its event log says about begin and end, whatever the end is.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::conclude;
+use crate::config::GenerateConfig;
+use crate::exit::ExitCode;
+use crate::files::{EventLog, JobFolder};
+use crate::format::line;
+use crate::ground::Ground;
+use crate::happening::{Beginning, Ending, Figures, Happening};
+use crate::plan::Plan;
+use crate::run_error::RunError;
+
+/// What a run leaves behind, filled as far as it came.
+#[derive(Debug, Default)]
+pub(crate) struct Trail {
+    pub(crate) figures: Option<Figures>,
+    /// The combined file and its pairs.
+    pub(crate) combined: Option<(PathBuf, u64)>,
+    /// The summary as people read it.
+    pub(crate) report: Option<String>,
+}
+
+/// A run that is over.
+pub(crate) struct Aftermath<'a> {
+    pub(crate) ground: &'a Ground,
+    pub(crate) elapsed: Duration,
+    pub(crate) trail: &'a Trail,
+    pub(crate) outcome: &'a Result<ExitCode, RunError>,
+}
+
+/// What is known of a run once it has its plan.
+pub(crate) fn beginning(config: &GenerateConfig, ground: &Ground, host: &str, planned: &Plan) -> Beginning {
+    let totals = planned.core.totals();
+    Beginning {
+        host: host.to_owned(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        provider: config.settings.provider.to_string(),
+        model: config.settings.model.clone(),
+        chunks_dir: ground.chunks_dir.display().to_string(),
+        chunks: totals.chunks,
+        outstanding: totals.outstanding(),
+        retried: planned.report.retried as u64,
+        resume: conclude::resume_command(config, ground),
+    }
+}
+
+/// Appends to the event log. One that cannot be written must not stop the run.
+pub(crate) fn note(folder: &JobFolder, happening: &Happening) {
+    if let Err(error) = EventLog::new(folder.path()).append(happening) {
+        tracing::debug!(%error, "the event log could not be written");
+    }
+}
+
+/// Says how the run has ended.
+pub(crate) fn close(aftermath: &Aftermath<'_>) {
+    let Aftermath { ground, elapsed, trail, outcome } = aftermath;
+    if let Some((file, pairs)) = &trail.combined {
+        let file = file.display().to_string();
+        note(&ground.folder, &Happening::Combined { file, pairs: *pairs });
+    }
+    let (code, error) = match outcome {
+        Ok(code) => (*code, None),
+        Err(error) => (error.code, Some(line(&error.message, 500))),
+    };
+    let ending = Ending {
+        outcome: code.outcome().to_owned(),
+        exit_code: code.code(),
+        error,
+        seconds: elapsed.as_secs_f64(),
+        figures: trail.figures.clone(),
+    };
+    note(&ground.folder, &Happening::RunEnded(Box::new(ending)));
+}
