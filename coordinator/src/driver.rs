@@ -20,7 +20,7 @@ use crate::core::{Core, Effect, Event, Finish, ResultFact, StopCause, TaskRef, V
 use crate::done::Done;
 use crate::event_watch::{EventWatch, Moment};
 use crate::fleet_watch::FleetWatch;
-use crate::happening::{Figures, Happening, stopped_by};
+use crate::happening::{Happening, stopped_by};
 use crate::perform::Performer;
 use crate::progress::Reporter;
 use crate::reconcile::{self, Tokens};
@@ -364,17 +364,11 @@ impl Driver {
         if self.core.is_finished() {
             happened.extend(self.events.last_words(&moment));
         } else if self.events.are_figures_due(now) {
-            happened.push(Happening::Figures(self.figures()));
+            happened.push(Happening::Figures(self.view().figures));
         }
         for happening in happened {
             self.performer.log_event(happening);
         }
-    }
-
-    /// How far the run has come.
-    pub(crate) fn figures(&self) -> Figures {
-        let price = self.budget.real_price();
-        Figures::of(&self.core, price.map(|price| price.of(&self.core.tally().usage).dollars()))
     }
 
     /// The fleet goes on without this coordinator once it has every task.
@@ -412,7 +406,7 @@ impl Driver {
         self.reporter.show(&view);
     }
 
-    fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         view::of(&view::Sight {
             core: &self.core,
             job: &self.job,

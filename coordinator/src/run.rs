@@ -238,7 +238,7 @@ impl JobRun<'_> {
             },
             None => driver.run().await,
         };
-        trail.figures = Some(driver.figures());
+        trail.figures = Some(driver.view().figures);
         let (core, examples) = end_run(driver, crew, worker_stop, &end).await;
         let finish = finish_of(end)?;
         let conclusion = Conclusion {

@@ -30,3 +30,4 @@ mod resume;
 mod site;
 mod spent;
 mod stops;
+mod tonight;
