@@ -20,7 +20,8 @@ pub use crate::config_budget::BudgetConfig;
 pub use crate::config_error::ConfigError;
 pub use crate::config_place::{FleetPlace, LocalPlace, Place};
 pub use crate::config_run::{RunSettings, Sample, Start};
-use crate::config_settings::{INTERVAL, JOB, LOG_DIR, OUTPUT_FILE, QA_DIR};
+use crate::config_settings::{INTERVAL, JOB, LOG_DIR, ON_FINISH, OUTPUT_FILE, QA_DIR, TRACE_URL};
+use crate::trace_url::TraceUrl;
 use crate::{config_budget, config_generation, config_place, config_run, config_settings};
 
 /// The combined file's name in a `--qa-dir` that is given.
@@ -45,6 +46,10 @@ pub struct GenerateConfig {
     pub place: Place,
     /// A second place for the log of unusable answers.
     pub log_dir: Option<PathBuf>,
+    /// The user's own command at the end.
+    pub on_finish: Option<String>,
+    /// Where traces can be looked at.
+    pub trace_url: Option<TraceUrl>,
     /// Whether the summary is printed as JSON.
     pub json: bool,
     /// What every command has.
@@ -151,6 +156,8 @@ impl GenerateConfig {
             run: config_run::read(&mut reader, &args.run),
             place,
             log_dir: reader.path(&LOG_DIR, None),
+            on_finish: reader.text(&ON_FINISH, args.run.on_finish.as_deref()).map(|found| found.value),
+            trace_url: read_trace_url(&mut reader),
             json: args.run.json,
             common: Common::new(&mut reader, logs),
         };
@@ -242,6 +249,10 @@ impl Common {
         self.notes = notes;
         self.sources = sources;
     }
+}
+
+pub(crate) fn read_trace_url(reader: &mut Reader<'_>) -> Option<TraceUrl> {
+    reader.parsed(&TRACE_URL, None, TraceUrl::EXPECTED, TraceUrl::parse)
 }
 
 /// Directory and combined file. Whoever names a directory on the command line means it for the combined file

@@ -18,6 +18,8 @@ settings! {
     QA_DIR = Setting::new("--qa-dir", &[&variables::GENERATOR_OUTPUT_DIR]);
     OUTPUT_FILE = Setting::new("--output-file", &[&variables::GENERATOR_OUTPUT_FILE]);
     LOG_DIR = Setting::variable(&[&variables::QA_LOG_DIR]);
+    ON_FINISH = Setting::new("--on-finish", &[&variables::QA_ON_FINISH]);
+    TRACE_URL = Setting::variable(&[&variables::QA_TRACE_URL]);
 
     PROVIDER = Setting::new("--provider", &[&variables::GENERATOR_PROVIDER]);
     MODEL = Setting::new("--model", &[&variables::GENERATOR_MODEL]);

@@ -89,12 +89,14 @@ pub(crate) async fn generate(
     }
     let beginning = aftermath::beginning(&config, &ground, &me.host, &planned);
     aftermath::note(&ground.folder, &Happening::RunStarted(Box::new(beginning)));
-    let mut trail = Trail::default();
+    let mut trail = Trail::new(&planned);
     let parts =
         Parts { config: &config, ground: &ground, screen, me: &me, search: found_server, fleet_queue };
-    let outcome = run_planned(parts, planned, shutdown, &mut trail).await;
+    let outcome = run_planned(parts, planned, shutdown.clone(), &mut trail).await;
     let elapsed = me.started.elapsed();
-    aftermath::close(&Aftermath { ground: &ground, elapsed, trail: &trail, outcome: &outcome });
+    let after = Aftermath { config: &config, ground: &ground, elapsed, trail: &trail, outcome: &outcome };
+    aftermath::close(&after);
+    aftermath::run_command(&after, &shutdown).await;
     outcome
 }
 
@@ -238,7 +240,7 @@ impl JobRun<'_> {
             },
             None => driver.run().await,
         };
-        trail.figures = Some(driver.view().figures);
+        trail.figures = driver.view().figures;
         let (core, examples) = end_run(driver, crew, worker_stop, &end).await;
         let finish = finish_of(end)?;
         let conclusion = Conclusion {

@@ -107,3 +107,93 @@ async fn a_killed_run_and_a_damaged_log_are_told_with_the_command_to_go_on() {
     assert!(text.contains("interrupted by a signal (exit code 3)"), "{text}");
     assert!(text.contains("go on with   qa-coordinator generate --resume"), "{text}");
 }
+
+/// A command that writes its environment beside the site, and what it should find there.
+fn note(site: &Site, name: &str) -> (String, std::path::PathBuf) {
+    let file = site.root().join(name);
+    (format!("env > '{0}.part'; mv '{0}.part' '{0}'; echo told", file.display()), file)
+}
+
+fn value(file: &std::path::Path, name: &str) -> String {
+    let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    found.unwrap_or_else(|| panic!("no {name} in:\n{text}")).to_owned()
+}
+
+#[tokio::test]
+async fn the_users_command_learns_the_outcome_and_no_secret() {
+    let (site, server) = (Site::new(&documents()), server(0));
+    server.respond_with(|call| {
+        if call.number == 9 { Behaviour::Text("I cannot.".to_owned()) } else { Behaviour::Answer }
+    });
+    let (command, file) = note(&site, "failed");
+    let ended = site
+        .generate()
+        .args(["--attempts", "1", "--json"])
+        .env("QA_ON_FINISH", &command)
+        .env("OPENAI_API_KEY", "sk-secret")
+        .env("ANTHROPIC_API_KEY_FILE", "/run/sk-secret")
+        .env("MINE", "kept")
+        .servers(&[&server])
+        .run(1)
+        .await;
+    let _: Value = serde_json::from_str(&ended.stdout).expect("the command writes into the JSON");
+    let values = ["QA_OUTCOME", "QA_EXIT_CODE", "QA_CHUNKS_TOTAL", "QA_CHUNKS_FAILED", "QA_PAIRS", "MINE"]
+        .map(|name| value(&file, name));
+    assert_eq!(values, ["failed_chunks", "1", "60", "1", "177", "kept"]);
+    assert_eq!(value(&file, "QA_JOB"), site.job().to_string());
+    assert_eq!(value(&file, "QA_OUTPUT_FILE"), site.combined().display().to_string());
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("sk-secret") && !text.contains("QA_ON_FINISH"), "{text}");
+    assert!(text.contains("finished, with failures") && text.contains("no_usable_answer"), "{text}");
+
+    let (command, file) = note(&site, "completed");
+    let failing = format!("{command}; exit 7");
+    let ended = site.generate().args(["--resume", "--on-finish", &failing]).servers(&[&server]).run(0).await;
+    assert_eq!(value(&file, "QA_OUTCOME"), "completed");
+    assert!(ended.stderr.contains("--on-finish: it ended with exit status: 7"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn the_users_command_runs_after_a_signal_and_after_an_error_too() {
+    let nats = TestNats::start().await;
+    let (site, server) = (Site::new(&documents()), server(100));
+    let worker = Line::worker(&nats, &[&server]).start();
+    let (command, file) = note(&site, "interrupted");
+    let run = site
+        .generate()
+        .args(["--on-finish", &command])
+        .env("QA_NATS_TOKEN", "unused-secret")
+        .fleet(&nats)
+        .start();
+    server.wait_for(|stats| stats.finished >= 10).await;
+    run.signal("TERM");
+    run.ends_with(3).await;
+    assert_eq!(["QA_OUTCOME", "QA_EXIT_CODE"].map(|name| value(&file, name)), ["interrupted", "3"]);
+    assert_eq!(value(&file, "QA_OUTPUT_FILE"), "");
+    assert!(value(&file, "QA_CHUNKS_OUTSTANDING").parse::<u64>().unwrap() > 0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("unused-secret") && !text.contains("QA_NATS_URL"), "{text}");
+
+    let (command, file) = note(&site, "broken");
+    let run = site.generate().args(["--resume", "--on-finish", &command]).fleet(&nats).start();
+    let before = server.stats().finished;
+    server.wait_for(|stats| stats.finished >= before + 5).await;
+    // The journal's next segment has no place to be.
+    let folder = site.job_folder();
+    let gone = site.root().join("gone");
+    std::fs::rename(&folder, &gone).unwrap();
+    std::fs::write(&folder, "in the way").unwrap();
+    let ended = run.ends_with(6).await;
+    assert_eq!(["QA_OUTCOME", "QA_EXIT_CODE"].map(|name| value(&file, name)), ["error", "6"]);
+    assert!(value(&file, "QA_REPORT").contains("error:"), "{}", ended.stderr);
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_wrong_trace_address_is_refused_before_anything_is_done() {
+    let site = Site::new(&documents());
+    let ended = site.generate().env("QA_TRACE_URL", "http://jaeger:16686/trace/").run(2).await;
+    assert!(ended.stderr.contains("{trace_id}"), "{}", ended.stderr);
+    assert!(!site.qa_dir().exists());
+}

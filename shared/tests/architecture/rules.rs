@@ -45,6 +45,7 @@ const RULES: &[Rule] = &[
             "coordinator/src/report_forecast.rs",
             "coordinator/src/happening.rs",
             "coordinator/src/story.rs",
+            "coordinator/src/trace_url.rs",
             "coordinator/src/report_story.rs",
             "shared/src/model/",
             "shared/src/model_table.rs",
