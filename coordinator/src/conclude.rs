@@ -13,12 +13,14 @@ use crate::config::{GenerateConfig, Place};
 use crate::core::{Core, Finish, StopCause};
 use crate::exit::ExitCode;
 use crate::files::{
-    Combine, CombineError, RunSummary, combine, existing, interrupt_documents, now, write_summary,
+    Combine, CombineError, RunSummary, SlowChunk, combine, each_record, existing, find_qa_files,
+    interrupt_documents, now, write_summary,
 };
 use crate::ground::Ground;
 use crate::plan::PlanReport;
 use crate::progress::Screen;
 use crate::run_error::RunError;
+use crate::slowest::Slowest;
 use crate::{report, summary};
 
 /// What a run leaves to be concluded.
@@ -65,6 +67,7 @@ pub(crate) async fn conclude(
         // A document that was edited during the run could not be written any more.
         interrupt_documents(&ground.folder).map_err(RunError::files)?;
     }
+    run.slowest_chunks = slowest_chunks(conclusion).await;
     write_summary(&ground.qa_dir, &run).map_err(RunError::files)?;
     trail.report = Some(tell(conclusion, &run));
     combined?;
@@ -131,6 +134,22 @@ async fn combine_now(conclusion: &Conclusion<'_>) -> Result<Option<u64>, RunErro
         Err(CombineError::Nothing { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// From the records in all Q&A files, which every run of the job has left there. A file that cannot be read
+/// has been told of.
+async fn slowest_chunks(conclusion: &Conclusion<'_>) -> Vec<SlowChunk> {
+    let qa_dir = conclusion.ground.qa_dir.clone();
+    let found = tokio::task::spawn_blocking(move || {
+        let mut slowest = Slowest::default();
+        for file in find_qa_files(&qa_dir).map(|listing| listing.files).unwrap_or_default() {
+            if let Err(error) = each_record(&file.path, |record| slowest.hear(file.name.as_str(), record)) {
+                tracing::debug!(%error, "its chunks are not among the slowest");
+            }
+        }
+        slowest
+    });
+    found.await.unwrap_or_default().into_list(conclusion.config.trace_url.as_ref())
 }
 
 /// Shows the summary; gives it as text.

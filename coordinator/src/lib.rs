@@ -52,6 +52,7 @@ mod report_story;
 mod run;
 mod run_error;
 mod sample;
+mod slowest;
 mod snapshots;
 mod speed;
 mod status;

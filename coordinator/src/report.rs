@@ -169,6 +169,14 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
     for (name, error) in run.failed_documents.iter().take(5) {
         say("document", format!("{}: {}", line(name, 100), line(error, 300)));
     }
+    for (slow, label) in
+        run.slowest_chunks.iter().zip(std::iter::once("slowest").chain(std::iter::repeat("")))
+    {
+        let host = slow.host.as_ref().map(|host| format!(" on {}", line(host, 60))).unwrap_or_default();
+        let link = slow.trace_url.as_ref().map(|url| format!("  {url}")).unwrap_or_default();
+        let took = slow.duration_seconds;
+        say(label, format!("{took:.1} s  {}, chunk {}{host}{link}", line(&slow.document, 80), slow.chunk));
+    }
     say("Q&A files", run.qa_directory.display().to_string());
     if let Some(combined) = &run.combined_file {
         say("combined", combined.display().to_string());

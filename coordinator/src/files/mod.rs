@@ -28,6 +28,7 @@ mod provenance;
 pub mod qa_file;
 pub mod qa_writer;
 mod record;
+pub mod records;
 #[cfg(test)]
 mod scale_tests;
 mod source;
@@ -57,7 +58,10 @@ pub use qa_writer::{
     Snapshot, SnapshotError, Written, generation_info, keep_aside, write_snapshot, write_unprocessable,
 };
 pub use record::{ChunkRecord, RecordStatus, prompt_hash};
+pub use records::{Journalled, JournalledResult, beats, each_record, journalled};
 pub use source::{ChunkSource, Finished, FinishedChunk, RecordPlace};
 pub use span::Span;
-pub use summary::{ChunkFigures, PairFigures, RunSummary, SpentFigures, UsageFigures, write_summary};
+pub use summary::{
+    ChunkFigures, PairFigures, RunSummary, SlowChunk, SpentFigures, UsageFigures, write_summary,
+};
 pub use timestamp::{naive_local, now};

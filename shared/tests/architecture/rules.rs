@@ -44,6 +44,7 @@ const RULES: &[Rule] = &[
             "coordinator/src/estimate.rs",
             "coordinator/src/report_forecast.rs",
             "coordinator/src/happening.rs",
+            "coordinator/src/slowest.rs",
             "coordinator/src/story.rs",
             "coordinator/src/trace_url.rs",
             "coordinator/src/report_story.rs",
