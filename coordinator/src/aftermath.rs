@@ -55,7 +55,7 @@ pub(crate) fn beginning(config: &GenerateConfig, ground: &Ground, host: &str, pl
         version: env!("CARGO_PKG_VERSION").to_owned(),
         provider: config.settings.provider.to_string(),
         model: config.settings.model.clone(),
-        chunks_dir: ground.chunks_dir.display().to_string(),
+        chunks_dir: absolute(&ground.chunks_dir),
         chunks: totals.chunks,
         outstanding: totals.outstanding(),
         retried: planned.report.retried as u64,

@@ -11,6 +11,7 @@ use qa_shared::settings::args::{CommonArgs, NatsArgs};
 use qa_shared::settings::variables::{self, Program};
 
 use crate::cli_generate::GenerateArgs;
+use crate::cli_look::{FailuresArgs, ShowArgs};
 use crate::exit::ExitCode;
 
 fn tail() -> String {
@@ -53,6 +54,12 @@ pub enum Command {
     /// It works while a coordinator runs and without one. Queue and workers are shown where a NATS server is
     /// known.
     Status(StatusArgs),
+    /// Show what failed and why: chunks and answers by reason, model and host, with what to do
+    Failures(FailuresArgs),
+    /// Show chunks with their text, their pairs and how they came about
+    ///
+    /// It works while a coordinator runs and without one.
+    Show(ShowArgs),
     /// Stop a job from anywhere: its tasks are dropped, its documents stay resumable
     Cancel(CancelArgs),
     /// Print completions for a shell

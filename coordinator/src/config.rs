@@ -18,6 +18,7 @@ use crate::cli::{CancelArgs, CombineArgs, StatusArgs};
 use crate::cli_generate::GenerateArgs;
 pub use crate::config_budget::BudgetConfig;
 pub use crate::config_error::ConfigError;
+pub use crate::config_look::{FailuresConfig, ShowConfig, WantedChunks};
 pub use crate::config_place::{FleetPlace, LocalPlace, Place};
 pub use crate::config_run::{RunSettings, Sample, Start};
 use crate::config_settings::{INTERVAL, JOB, LOG_DIR, ON_FINISH, OUTPUT_FILE, QA_DIR, TRACE_URL};
@@ -240,12 +241,12 @@ impl CancelConfig {
 }
 
 impl Common {
-    fn new(reader: &mut Reader<'_>, logs: LogSettings) -> Self {
+    pub(crate) fn new(reader: &mut Reader<'_>, logs: LogSettings) -> Self {
         let env_file = reader.environment().env_file().map(Path::to_owned);
         Self { logs, timing: read_timing(reader), env_file, notes: Vec::new(), sources: Vec::new() }
     }
 
-    fn tell(&mut self, notes: Vec<Note>, sources: Vec<Source>) {
+    pub(crate) fn tell(&mut self, notes: Vec<Note>, sources: Vec<Source>) {
         self.notes = notes;
         self.sources = sources;
     }

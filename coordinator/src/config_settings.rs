@@ -58,6 +58,11 @@ settings! {
 
     INTERVAL = Setting::flag("--interval", Some("2s"));
     JOB = Setting::flag("--job", None);
+
+    DOCUMENT = Setting::argument("DOCUMENT");
+    CHUNK = Setting::argument("CHUNK");
+    RANDOM = Setting::flag("--random", None);
+    SHOW_SEED = Setting::flag("--seed", None);
 }
 
 #[cfg(test)]

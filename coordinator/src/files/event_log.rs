@@ -2,14 +2,12 @@
 //!
 //! It decides nothing; losing a line loses nothing but the memory of it.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use qa_shared::clock;
 use serde::{Deserialize, Serialize};
 
-use super::log_file::LogFile;
+use super::log_file::{LogFile, read_lines};
 use super::{FileError, now};
 use crate::happening::Happening;
 
@@ -58,35 +56,14 @@ pub fn read_events(job_folder: &Path, mut each: impl FnMut(Logged)) -> Result<u6
     let current = job_folder.join(EVENT_LOG_NAME);
     let mut unreadable = 0;
     for path in [current.with_extension("jsonl.1"), current] {
-        unreadable += read_file(&path, &mut each)?;
+        unreadable += read_lines(&path, LIMIT * 2, &mut each)?;
     }
     Ok(unreadable)
 }
 
-fn read_file(path: &PathBuf, each: &mut impl FnMut(Logged)) -> Result<u64, FileError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(FileError::during("read", path)(error)),
-    };
-    // Whatever somebody else made of the file: no more than we would have written.
-    let mut reader = BufReader::new(file.take(LIMIT * 2));
-    let (mut line, mut unreadable) = (Vec::new(), 0);
-    loop {
-        line.clear();
-        if reader.read_until(b'\n', &mut line).map_err(FileError::during("read", path))? == 0 {
-            return Ok(unreadable);
-        }
-        match serde_json::from_slice(&line) {
-            Ok(logged) => each(logged),
-            Err(_) if line.trim_ascii().is_empty() => {}
-            Err(_) => unreadable += 1,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
 
     use super::*;

@@ -197,3 +197,108 @@ async fn a_wrong_trace_address_is_refused_before_anything_is_done() {
     assert!(ended.stderr.contains("{trace_id}"), "{}", ended.stderr);
     assert!(!site.qa_dir().exists());
 }
+
+#[tokio::test]
+async fn failures_are_grouped_with_a_remedy_and_one_raw_answer() {
+    let (site, server) = (Site::new(&documents()), server(0));
+    let hostile = "Sorry\x1b[2J, not today.\nReally.";
+    server.respond_with(move |call| match call.number {
+        5 | 9 | 30 => Behaviour::Text(hostile.to_owned()),
+        _ => Behaviour::Answer,
+    });
+    let run = site.generate().args(["--attempts", "1"]).servers(&[&server]);
+    run.env("QA_TRACE_URL", "http://jaeger:16686/trace/{trace_id}").run(1).await;
+    let slowest = site.summary()["slowest_chunks"].clone();
+    assert_eq!(slowest.as_array().unwrap().len(), 10);
+    let link = slowest[0]["trace_url"].as_str().unwrap();
+    assert_eq!(link, format!("http://jaeger:16686/trace/{}", slowest[0]["trace_id"].as_str().unwrap()));
+    // One is made good in a second run, whose bad answer stays in the log.
+    let left: Vec<_> =
+        documents().iter().flat_map(|one| site.positions(&one.name, "failed_chunks")).collect();
+    assert_eq!(left.len(), 3);
+    let first = server.stats().chat_calls + 1;
+    server.respond_with(move |call| {
+        if call.number == first { Behaviour::Answer } else { Behaviour::Text(hostile.to_owned()) }
+    });
+    let again = site.generate().args(["--resume", "--attempts", "1", "--max-failure-rate", "off"]);
+    let ended = again.args(["--concurrency", "1"]).servers(&[&server]).run(1).await;
+    assert!(ended.stderr.contains("slowest"), "{}", ended.stderr);
+
+    let failures = |site: &Site| site.coordinator("failures").env("QA_TRACE_URL", "https://t/{trace_id}");
+    let json: Value = serde_json::from_str(&failures(&site).arg("--json").run(0).await.stdout).unwrap();
+    let group = &json["failed_chunks"][0];
+    assert_eq!((&group["reason"], &group["count"]), (&"no_usable_answer".into(), &2.into()), "{json:#}");
+    assert!(group["model"] == "qwen3:8b" && !group["host"].as_str().unwrap().is_empty(), "{json:#}");
+    assert!(group["remedy"].as_str().unwrap().contains("try a larger model"), "{json:#}");
+    assert_eq!(group["example"]["raw_answer"], hostile);
+    assert!(group["example"]["trace_url"].as_str().unwrap().starts_with("https://t/"), "{json:#}");
+    let answers: u64 =
+        json["unusable_answers"].as_array().unwrap().iter().map(|g| g["count"].as_u64().unwrap()).sum();
+    assert_eq!(answers, 5, "{json:#}");
+    let text = failures(&site).run(0).await.stdout;
+    for part in [
+        "failed chunks  2 in",
+        "2 x no_usable_answer with qwen3:8b",
+        "| Sorry [2J, not today.",
+        "failures.jsonl",
+    ] {
+        assert!(text.contains(part), "no `{part}` in:\n{text}");
+    }
+    assert!(!text.contains('\x1b'), "{text:?}");
+}
+
+async fn shown(site: &Site, args: &[&str]) -> Vec<Value> {
+    let line = args.iter().fold(site.coordinator("show"), Line::arg).arg("--json");
+    let shown: Value = serde_json::from_str(&line.run(0).await.stdout).unwrap();
+    shown.as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn chunks_are_shown_while_a_run_is_under_way_and_afterwards() {
+    let (site, server) = (Site::new(&documents()), server(120));
+    let run = site.generate().servers(&[&server]).start();
+    eventually("some results", || {
+        let progress = std::fs::read(site.job_folder().join("progress.json")).ok()?;
+        let progress: Value = serde_json::from_slice(&progress).ok()?;
+        (progress["completed"].as_u64()? >= 4).then_some(())
+    })
+    .await;
+    let during = shown(&site, &["handbook"]).await;
+    assert_eq!(during.len(), 36);
+    let texts = documents()[0].texts.clone();
+    for (chunk, text) in during.iter().zip(&texts) {
+        assert_eq!(chunk["text"], text.as_str(), "{chunk}");
+        let pairs = chunk["pairs"].as_array().unwrap().len();
+        assert_eq!(pairs, if chunk["status"] == "completed" { 3 } else { 0 }, "{chunk}");
+    }
+    let completed = during.iter().filter(|chunk| chunk["status"] == "completed").count();
+    assert!((3..36).contains(&completed), "{completed}");
+    run.ends_with(0).await;
+
+    let qa = site.qa("handbook");
+    let path = site.qa_path("handbook").display().to_string();
+    for name in ["handbook", "handbook_chunks.json", path.as_str()] {
+        let chunk = &shown(&site, &[name, "7"]).await[0];
+        assert_eq!(chunk["record"], qa["chunks"][7], "{name}");
+        assert_eq!(chunk["text"], texts[7].as_str());
+        for (number, pair) in chunk["pairs"].as_array().unwrap().iter().enumerate() {
+            let written = &qa["training_pairs"][7 * 3 + number];
+            assert_eq!((&pair["question"], &pair["answer"]), (&written["question"], &written["answer"]));
+        }
+    }
+    let text = site.coordinator("show").args(["notes", "2"]).env("QA_TRACE_URL", "http://j/{trace_id}");
+    let text = text.run(0).await.stdout;
+    for part in
+        ["2 of notes: completed", "qwen3:8b (local)", "3 of 3 pairs", "http://j/", "| notes, section 2."]
+    {
+        assert!(text.contains(part), "no `{part}` in:\n{text}");
+    }
+    let random = shown(&site, &["--random", "10", "--seed", "5"]).await;
+    assert!(random.len() == 10 && random.iter().all(|chunk| chunk["pairs"].as_array().unwrap().len() == 3));
+    assert_eq!(random, shown(&site, &["--random", "10", "--seed", "5"]).await);
+    assert_ne!(random, shown(&site, &["--random", "10", "--seed", "6"]).await);
+    let unknown = site.coordinator("show").args(["handbok", "1"]).run(2).await;
+    assert!(unknown.stderr.contains("did you mean `handbook`?"), "{}", unknown.stderr);
+    let beyond = site.coordinator("show").args(["handbook", "36"]).run(2).await;
+    assert!(beyond.stderr.contains("has chunks 0 to 35"), "{}", beyond.stderr);
+}

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser};
 use markdown::{Readme, ShellCommand};
 use qa_coordinator::cli::{Cli, Command};
-use qa_coordinator::config::{CancelConfig, CombineConfig, GenerateConfig, StatusConfig};
+use qa_coordinator::config::{
+    CancelConfig, CombineConfig, FailuresConfig, GenerateConfig, ShowConfig, StatusConfig,
+};
 use qa_coordinator::exit::ExitCode;
 use qa_shared::model::FailureReason;
 use qa_shared::queue::topology::MIN_SERVER_VERSION;
@@ -105,6 +107,8 @@ fn coordinator_understands(command: &ShellCommand) {
         Command::Generate(args) => GenerateConfig::read(&args, &environment).err(),
         Command::Combine(args) => CombineConfig::read(&args, &environment).err(),
         Command::Status(args) => StatusConfig::read(&args, &environment).err(),
+        Command::Failures(args) => FailuresConfig::read(&args, &environment).err(),
+        Command::Show(args) => ShowConfig::read(&args, &environment).err(),
         Command::Cancel(args) => CancelConfig::read(&args, &environment).err(),
         Command::Completions { .. } | Command::NatsSupervisor { .. } => None,
     };
