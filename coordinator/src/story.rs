@@ -11,6 +11,8 @@ use crate::happening::{Beginning, Ending, Figures, Happening};
 
 /// Runs that are kept; of earlier ones there is only a count.
 const MOST_RUNS: usize = 50;
+/// Workers of one host that are followed while they are away.
+const MOST_AWAY: usize = 1000;
 /// Different troubles that are kept for each run.
 const MOST_TROUBLES: usize = 100;
 
@@ -84,8 +86,9 @@ pub(crate) struct Trouble {
     /// Whether it lasted to the end of the run, or lasts now.
     pub(crate) is_open: bool,
     pub(crate) problem: Option<String>,
+    /// When each that is away now went.
     #[serde(skip)]
-    since_ms: u64,
+    since_ms: Vec<u64>,
 }
 
 /// A kind of trouble.
@@ -212,21 +215,32 @@ impl RunStory {
             trouble.times += 1;
             trouble.is_open = true;
             at.clone_into(&mut trouble.last);
-            trouble.since_ms = since_ms;
+            if trouble.since_ms.len() < MOST_AWAY {
+                trouble.since_ms.push(since_ms);
+            }
             trouble.problem = problem.or(trouble.problem.take());
         } else if self.troubles.len() >= MOST_TROUBLES {
             self.more_troubles += 1;
         } else {
             let last = at.to_owned();
-            let trouble =
-                Trouble { what, who, times: 1, seconds: 0.0, last, is_open: true, problem, since_ms };
+            let trouble = Trouble {
+                what,
+                who,
+                times: 1,
+                seconds: 0.0,
+                last,
+                is_open: true,
+                problem,
+                since_ms: vec![since_ms],
+            };
             self.troubles.push(trouble);
         }
     }
 
     fn ends(&mut self, what: What, who: &str, seconds: f64) {
         if let Some(trouble) = self.trouble(what, who) {
-            trouble.is_open = false;
+            trouble.since_ms.pop();
+            trouble.is_open = !trouble.since_ms.is_empty();
             trouble.seconds += seconds.max(0.0);
         }
     }
@@ -240,7 +254,8 @@ impl RunStory {
         self.is_over = true;
         self.seconds = unix_ms.saturating_sub(self.began_ms) as f64 / 1000.0;
         for trouble in self.troubles.iter_mut().filter(|trouble| trouble.is_open) {
-            trouble.seconds += unix_ms.saturating_sub(trouble.since_ms) as f64 / 1000.0;
+            let lasted = trouble.since_ms.iter().map(|since| unix_ms.saturating_sub(*since) as f64 / 1000.0);
+            trouble.seconds += lasted.sum::<f64>();
         }
         self.count_rate();
     }
@@ -329,6 +344,14 @@ mod tests {
         ];
         assert_eq!(troubles, expected);
         assert_eq!((run.redelivered, run.republished), (7, 2));
+    }
+
+    #[test]
+    fn of_two_workers_on_a_host_one_may_be_back() {
+        let lines = [(0, began()), (10, lost("gpu1")), (20, lost("gpu1")), (50, back("gpu1", 30.0))];
+        let story = told(&[&lines[..], &[(100, ended(1))]].concat()).end(None, None);
+        let trouble = &story.runs[0].troubles[0];
+        assert_eq!((trouble.times, trouble.is_open, trouble.seconds), (2, true, 120.0));
     }
 
     #[test]
