@@ -49,9 +49,10 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Combine the finished Q&A files of a directory into one training file
     Combine(CombineArgs),
-    /// Show a job: run, documents, queue, workers
+    /// Show a job: run, what happened, documents, queue, workers
     ///
-    /// It works while a coordinator runs and without one. Queue and workers are shown where a NATS server is
+    /// It works while a coordinator runs and without one. What happened in this run and those before (who was lost
+    /// and back, outages, stalls, how it ended and how to go on) comes from the files. Queue and workers are shown where a NATS server is
     /// known.
     Status(StatusArgs),
     /// Show what failed and why: chunks and answers by reason, model and host, with what to do

@@ -172,10 +172,11 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
     for (slow, label) in
         run.slowest_chunks.iter().zip(std::iter::once("slowest").chain(std::iter::repeat("")))
     {
-        let host = slow.host.as_ref().map(|host| format!(" on {}", line(host, 60))).unwrap_or_default();
+        let worker = slow.worker.as_ref().or(slow.host.as_ref());
+        let by = worker.map(|worker| format!(" by {}", line(worker, 80))).unwrap_or_default();
         let link = slow.trace_url.as_ref().map(|url| format!("  {url}")).unwrap_or_default();
         let took = slow.duration_seconds;
-        say(label, format!("{took:.1} s  {}, chunk {}{host}{link}", line(&slow.document, 80), slow.chunk));
+        say(label, format!("{took:.1} s  {}, chunk {}{by}{link}", line(&slow.document, 80), slow.chunk));
     }
     say("Q&A files", run.qa_directory.display().to_string());
     if let Some(combined) = &run.combined_file {

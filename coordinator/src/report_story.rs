@@ -135,7 +135,9 @@ fn done(run: &RunStory, figures: &Figures) -> String {
         parts.push(format!("about {cost}"));
     }
     if let Some(rate) = run.chunks_per_hour {
-        parts.push(format!("{rate:.0} chunks/h"));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+        let rate = rate.clamp(0.0, 1e12).round() as u64;
+        parts.push(format!("{} chunks/h", count(rate)));
     }
     parts.join(", ")
 }

@@ -23,7 +23,7 @@ use qa_worker::cli::Cli as WorkerCli;
 use qa_worker::config::WorkerConfig;
 
 /// The longest README that is still read.
-const MOST_LINES: usize = 390;
+const MOST_LINES: usize = 430;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -60,7 +60,7 @@ fn every_variable_that_readme_names_exists() {
     assert!(named.len() > 5, "the variables are not found any more: {named:?}");
     // Ollama's own settings, on its hosts, and those of a test.
     let theirs = ["OLLAMA_HOST", "OLLAMA_NUM_PARALLEL", "QA_CHAOS_SCHEDULES", "QA_CHAOS_SEED"];
-    let theirs = theirs.map(str::to_owned).into();
+    let theirs = theirs.into_iter().chain(qa_coordinator::on_finish::VARIABLES).map(str::to_owned).collect();
     let unknown: Vec<_> =
         named.difference(&known).filter(|name| !BTreeSet::contains(&theirs, *name)).collect();
     assert!(unknown.is_empty(), "README.md names variables that no program reads: {unknown:?}");
