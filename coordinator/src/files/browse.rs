@@ -14,8 +14,8 @@ use super::listing::CHUNKS_ENDING;
 use super::span::SpanReader;
 use super::{
     Chunk, ChunkFile, ChunkRecord, Entry, FileError, Fingerprint, IdHash, JobFolder, JobFolderError,
-    JournalError, JournalReader, Journalled, QaFile, QaFileError, RecordEntry, RecordStatus, Scanned,
-    each_record, find_chunk_files, find_qa_files, journalled, qa_path,
+    JournalError, JournalReader, Journalled, JournalledResult, QaFile, QaFileError, RecordEntry,
+    RecordStatus, Scanned, each_record, find_chunk_files, find_qa_files, journalled, qa_path,
 };
 
 /// A file may be replaced between two looks at it; then it is read anew.
@@ -145,7 +145,7 @@ impl Browser {
 
 /// An open document.
 pub struct OpenDocument {
-    newer: BTreeMap<u32, super::JournalledResult>,
+    newer: BTreeMap<u32, JournalledResult>,
     journal: JournalReader,
     written: Option<Written>,
     source: Option<Source>,
@@ -154,22 +154,14 @@ pub struct OpenDocument {
 impl OpenDocument {
     /// How many chunks it has, as far as the files tell.
     pub fn chunks(&self) -> u32 {
-        let after = |chunk: Option<u32>| chunk.map_or(0, |chunk| chunk.saturating_add(1));
-        let source = self.source.as_ref().map_or(0, |source| source.file.chunks.len());
-        let written = self.written.as_ref().map_or(0, |written| {
-            let last = written.records.last_key_value().map(|(chunk, _)| *chunk);
-            let listed = [written.file.completed.last(), written.file.failed.last()];
-            listed
-                .into_iter()
-                .flatten()
-                .copied()
-                .chain(last)
-                .map(|chunk| after(Some(chunk)))
-                .max()
-                .unwrap_or(0)
+        let written = self.written.iter().flat_map(|written| {
+            let recorded = written.records.last_key_value().map(|(chunk, _)| *chunk);
+            [recorded, written.file.completed.last().copied(), written.file.failed.last().copied()]
         });
-        let newer = after(self.newer.last_key_value().map(|(chunk, _)| *chunk));
-        u32::try_from(source).unwrap_or(u32::MAX).max(written).max(newer)
+        let newer = self.newer.last_key_value().map(|(chunk, _)| *chunk);
+        let last = written.chain([newer]).flatten().max();
+        let source = self.source.as_ref().map_or(0, |source| source.file.chunks.len());
+        last.map_or(0, |last| last.saturating_add(1)).max(u32::try_from(source).unwrap_or(u32::MAX))
     }
 
     /// The chunk at a position.
