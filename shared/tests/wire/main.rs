@@ -193,6 +193,12 @@ fn what_the_first_version_wrote_is_read() {
     assert_eq!(read::<JobEntry>("first-job"), job());
 }
 
+#[test]
+fn what_a_worker_wrote_that_did_not_count_deliveries_is_read() {
+    let before: TaskResult = read("without-deliveries-result-completed");
+    assert_eq!(before, TaskResult { deliveries: 0, ..completed() });
+}
+
 /// What a program of today sees of one that is newer: more members, and words that it does not know.
 #[test]
 fn what_a_later_version_adds_is_passed_over_or_refused_with_its_reason() {
