@@ -18,9 +18,11 @@ use crate::cli::{CancelArgs, CombineArgs, StatusArgs};
 use crate::cli_generate::GenerateArgs;
 pub use crate::config_budget::BudgetConfig;
 pub use crate::config_error::ConfigError;
+pub use crate::config_look::{FailuresConfig, ShowConfig, WantedChunks};
 pub use crate::config_place::{FleetPlace, LocalPlace, Place};
 pub use crate::config_run::{RunSettings, Sample, Start};
-use crate::config_settings::{INTERVAL, JOB, LOG_DIR, OUTPUT_FILE, QA_DIR};
+use crate::config_settings::{INTERVAL, JOB, LOG_DIR, ON_FINISH, OUTPUT_FILE, QA_DIR, TRACE_URL};
+use crate::trace_url::TraceUrl;
 use crate::{config_budget, config_generation, config_place, config_run, config_settings};
 
 /// The combined file's name in a `--qa-dir` that is given.
@@ -45,6 +47,10 @@ pub struct GenerateConfig {
     pub place: Place,
     /// A second place for the log of unusable answers.
     pub log_dir: Option<PathBuf>,
+    /// The user's own command at the end.
+    pub on_finish: Option<String>,
+    /// Where traces can be looked at.
+    pub trace_url: Option<TraceUrl>,
     /// Whether the summary is printed as JSON.
     pub json: bool,
     /// What every command has.
@@ -153,6 +159,8 @@ impl GenerateConfig {
             run: config_run::read(&mut reader, &args.run),
             place,
             log_dir: reader.path(&LOG_DIR, None),
+            on_finish: reader.text(&ON_FINISH, args.run.on_finish.as_deref()).map(|found| found.value),
+            trace_url: read_trace_url(&mut reader),
             json: args.run.json,
             common: Common::new(&mut reader, logs),
         };
@@ -235,7 +243,7 @@ impl CancelConfig {
 }
 
 impl Common {
-    fn new(reader: &mut Reader<'_>, logs: LogSettings) -> Self {
+    pub(crate) fn new(reader: &mut Reader<'_>, logs: LogSettings) -> Self {
         let env_file = reader.environment().env_file().map(Path::to_owned);
         Self {
             logs,
@@ -247,10 +255,14 @@ impl Common {
         }
     }
 
-    fn tell(&mut self, notes: Vec<Note>, sources: Vec<Source>) {
+    pub(crate) fn tell(&mut self, notes: Vec<Note>, sources: Vec<Source>) {
         self.notes = notes;
         self.sources = sources;
     }
+}
+
+pub(crate) fn read_trace_url(reader: &mut Reader<'_>) -> Option<TraceUrl> {
+    reader.parsed(&TRACE_URL, None, TraceUrl::EXPECTED, TraceUrl::parse)
 }
 
 /// Directory and combined file. Whoever names a directory on the command line means it for the combined file
