@@ -11,6 +11,7 @@ use qa_shared::settings::args::{CommonArgs, NatsArgs};
 use qa_shared::settings::variables::{self, Program};
 
 use crate::cli_generate::GenerateArgs;
+use crate::cli_look::{FailuresArgs, ShowArgs};
 use crate::exit::ExitCode;
 
 fn tail() -> String {
@@ -48,11 +49,18 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Combine the finished Q&A files of a directory into one training file
     Combine(CombineArgs),
-    /// Show a job: run, documents, queue, workers
+    /// Show a job: run, what happened, documents, queue, workers
     ///
-    /// It works while a coordinator runs and without one. Queue and workers are shown where a NATS server is
+    /// It works while a coordinator runs and without one. What happened in this run and those before (who was lost
+    /// and back, outages, stalls, how it ended and how to go on) comes from the files. Queue and workers are shown where a NATS server is
     /// known.
     Status(StatusArgs),
+    /// Show what failed and why: chunks and answers by reason, model and host, with what to do
+    Failures(FailuresArgs),
+    /// Show chunks with their text, their pairs and how they came about
+    ///
+    /// It works while a coordinator runs and without one.
+    Show(ShowArgs),
     /// Stop a job from anywhere: its tasks are dropped, its documents stay resumable
     Cancel(CancelArgs),
     /// Print completions for a shell

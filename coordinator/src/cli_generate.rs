@@ -144,6 +144,11 @@ pub struct RunArgs {
     /// [env: QA_MAX_FAILURE_RATE] [default: 20]
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
     pub max_failure_rate: Option<String>,
+    /// Run this command at the end, by /bin/sh and for 60 s at most; it finds the outcome in QA_OUTCOME
+    /// (completed, failed_chunks, interrupted, stopped or error), QA_EXIT_CODE, QA_REPORT and others
+    /// [env: QA_ON_FINISH]
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    pub on_finish: Option<String>,
     /// Print the final summary as JSON on standard output
     #[arg(long)]
     pub json: bool,

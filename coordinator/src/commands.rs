@@ -14,11 +14,13 @@ use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::ollama::OllamaServer;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use crate::config::{CancelConfig, CombineConfig, Common, GenerateConfig, Place, StatusConfig};
+use crate::config::{
+    CancelConfig, CombineConfig, Common, FailuresConfig, GenerateConfig, Place, ShowConfig, StatusConfig,
+};
 use crate::exit::ExitCode;
 use crate::progress::Screen;
 use crate::run_error::RunError;
-use crate::{dry_run, format, local, report_forecast, run, status, summary};
+use crate::{dry_run, failures, format, local, report_forecast, run, show, status, summary};
 
 /// How long a run may take to end after a second signal.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -100,6 +102,24 @@ pub async fn status(config: StatusConfig) -> io::Result<ExitCode> {
     }
     let shutdown = Shutdown::on_signals()?;
     finish(status::show(config, shutdown).await)
+}
+
+/// `failures`
+pub async fn failures(config: FailuresConfig) -> io::Result<ExitCode> {
+    if let Err(error) = logging(&config.common.logs, &Screen::new(true)) {
+        return complain(&error);
+    }
+    let shown = tokio::task::spawn_blocking(move || failures::show(&config));
+    finish(shown.await.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error))))
+}
+
+/// `show`
+pub async fn show(config: ShowConfig) -> io::Result<ExitCode> {
+    if let Err(error) = logging(&config.common.logs, &Screen::new(true)) {
+        return complain(&error);
+    }
+    let shown = tokio::task::spawn_blocking(move || show::show(&config));
+    finish(shown.await.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error))))
 }
 
 /// `cancel`

@@ -8,16 +8,19 @@ use qa_shared::model::{JobId, JobState};
 use qa_shared::model_table::Service;
 use qa_shared::queue::{Jobs, PoisonNotes, Queue, QueueError, Results, ResultsConsumer, Tasks};
 
+use crate::aftermath::Trail;
 use crate::config::{GenerateConfig, Place};
 use crate::core::{Core, Finish, StopCause};
 use crate::exit::ExitCode;
 use crate::files::{
-    Combine, CombineError, RunSummary, combine, existing, interrupt_documents, now, write_summary,
+    Combine, CombineError, RunSummary, SlowChunk, combine, each_record, existing, find_qa_files,
+    interrupt_documents, now, write_summary,
 };
 use crate::ground::Ground;
 use crate::plan::PlanReport;
 use crate::progress::Screen;
 use crate::run_error::RunError;
+use crate::slowest::Slowest;
 use crate::trace::RunTrace;
 use crate::{report, summary};
 
@@ -41,6 +44,7 @@ pub(crate) struct Conclusion<'a> {
 pub(crate) async fn conclude(
     conclusion: &Conclusion<'_>,
     consumer: ResultsConsumer,
+    trail: &mut Trail,
 ) -> Result<ExitCode, RunError> {
     crash(CrashPoint::RunEnded);
     tidy_queue(conclusion, consumer).await;
@@ -58,18 +62,20 @@ pub(crate) async fn conclude(
     let combined = if **finish == Finish::Complete {
         conclusion.trace.step("combine", combine_now(conclusion)).await
     } else {
-        Ok(false)
+        Ok(None)
     };
-    if matches!(combined, Ok(true)) {
+    if let Ok(Some(pairs)) = combined {
         crash(CrashPoint::Combined);
+        trail.combined = Some((ground.combined_file.clone(), pairs));
         run.combined_file = Some(ground.combined_file.clone());
     }
     if conclusion.core.totals().documents_broken > 0 {
         // A document that was edited during the run could not be written any more.
         interrupt_documents(&ground.folder).map_err(RunError::files)?;
     }
+    run.slowest_chunks = slowest_chunks(conclusion).await;
     write_summary(&ground.qa_dir, &run).map_err(RunError::files)?;
-    tell(conclusion, &run);
+    trail.report = Some(tell(conclusion, &run));
     combined?;
     Ok(summary::exit_code(finish, &run))
 }
@@ -109,8 +115,8 @@ async fn tidy_queue(conclusion: &Conclusion<'_>, consumer: ResultsConsumer) {
     }
 }
 
-/// Writes the combined file; tells whether there was anything to combine.
-async fn combine_now(conclusion: &Conclusion<'_>) -> Result<bool, RunError> {
+/// Writes the combined file; gives its pairs, if there was anything to combine.
+async fn combine_now(conclusion: &Conclusion<'_>) -> Result<Option<u64>, RunError> {
     let ground = conclusion.ground;
     let (qa_dir, chunks_dir) = (ground.qa_dir.clone(), ground.chunks_dir.clone());
     let (output, overwrite) = (ground.combined_file.clone(), conclusion.config.output.overwrite);
@@ -128,32 +134,50 @@ async fn combine_now(conclusion: &Conclusion<'_>) -> Result<bool, RunError> {
             for stray in &report.strays {
                 tracing::info!(file = %stray, "combined, though it has no chunk file");
             }
-            Ok(true)
+            Ok(Some(report.pairs))
         }
         // The summary already says that nothing is completed.
-        Err(CombineError::Nothing { .. }) => Ok(false),
+        Err(CombineError::Nothing { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-fn tell(conclusion: &Conclusion<'_>, run: &RunSummary) {
+/// From the records in all Q&A files, which every run of the job has left there. A file that cannot be read
+/// has been told of.
+async fn slowest_chunks(conclusion: &Conclusion<'_>) -> Vec<SlowChunk> {
+    let qa_dir = conclusion.ground.qa_dir.clone();
+    let found = tokio::task::spawn_blocking(move || {
+        let mut slowest = Slowest::default();
+        for file in find_qa_files(&qa_dir).map(|listing| listing.files).unwrap_or_default() {
+            if let Err(error) = each_record(&file.path, |record| slowest.hear(file.name.as_str(), record)) {
+                tracing::debug!(%error, "its chunks are not among the slowest");
+            }
+        }
+        slowest
+    });
+    found.await.unwrap_or_default().into_list(conclusion.config.trace_url.as_ref())
+}
+
+/// Shows the summary; gives it as text.
+fn tell(conclusion: &Conclusion<'_>, run: &RunSummary) -> String {
     let Conclusion { config, ground, .. } = conclusion;
     if config.json {
         summary::print_json(run);
     }
-    if config.json && config.common.logs.quiet {
-        return;
-    }
     let resume = resume_command(config, ground);
-    let logs = existing(&conclusion.logs);
+    let text = report::summary(run, conclusion.finish, &resume, &existing(&conclusion.logs));
+    if config.json && config.common.logs.quiet {
+        return text;
+    }
     for example in &conclusion.examples {
         conclusion.screen.say(&format!("\n{example}"));
     }
-    conclusion.screen.say(report::summary(run, conclusion.finish, &resume, &logs).trim_end());
+    conclusion.screen.say(text.trim_end());
+    text
 }
 
 /// The command that goes on with the job.
-fn resume_command(config: &GenerateConfig, ground: &Ground) -> String {
+pub(crate) fn resume_command(config: &GenerateConfig, ground: &Ground) -> String {
     let place = match &config.place {
         Place::Fleet(place) => format!(" --nats-url {}", place.nats.url),
         Place::Local(place) => {

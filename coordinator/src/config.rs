@@ -19,9 +19,11 @@ use crate::cli::{CancelArgs, CombineArgs, StatusArgs};
 use crate::cli_generate::GenerateArgs;
 pub use crate::config_budget::BudgetConfig;
 pub use crate::config_error::ConfigError;
+pub use crate::config_look::{FailuresConfig, ShowConfig, WantedChunks};
 pub use crate::config_place::{FleetPlace, LocalPlace, Place};
 pub use crate::config_run::{RunSettings, Sample, Start};
-use crate::config_settings::{INTERVAL, JOB, LOG_DIR, OUTPUT_FILE, QA_DIR};
+use crate::config_settings::{INTERVAL, JOB, LOG_DIR, ON_FINISH, OUTPUT_FILE, QA_DIR, TRACE_URL};
+use crate::trace_url::TraceUrl;
 use crate::{config_budget, config_generation, config_place, config_run, config_settings};
 
 /// The combined file's name in a `--qa-dir` that is given.
@@ -46,6 +48,10 @@ pub struct GenerateConfig {
     pub place: Place,
     /// A second place for the log of unusable answers.
     pub log_dir: Option<PathBuf>,
+    /// The user's own command at the end.
+    pub on_finish: Option<String>,
+    /// Where traces can be looked at.
+    pub trace_url: Option<TraceUrl>,
     /// Whether the summary is printed as JSON.
     pub json: bool,
     /// What every command has.
@@ -154,8 +160,10 @@ impl GenerateConfig {
             run: config_run::read(&mut reader, &args.run),
             place,
             log_dir: reader.path(&LOG_DIR, None),
+            on_finish: reader.text(&ON_FINISH, args.run.on_finish.as_deref()).map(|found| found.value),
+            trace_url: read_trace_url(&mut reader),
             json: args.run.json,
-            common: Common::new(&mut reader, logs, &args.telemetry),
+            common: Common::with_telemetry(&mut reader, logs, &args.telemetry),
         };
         let missing = generation.missing;
         match reader.finish(config) {
@@ -178,11 +186,7 @@ impl CombineConfig {
         let logs = LogSettings::read(&mut reader, &args.common);
         let (qa_dir, output_file) = (args.qa_dir.as_deref(), args.output_file.as_deref());
         let output = read_output(&mut reader, qa_dir, output_file, args.overwrite);
-        let config = Self {
-            output,
-            json: args.json,
-            common: Common::new(&mut reader, logs, &TelemetryArgs::default()),
-        };
+        let config = Self { output, json: args.json, common: Common::new(&mut reader, logs) };
         let (mut config, notes, sources) = reader.finish(config)?;
         config.common.tell(notes, sources);
         Ok(config)
@@ -205,7 +209,7 @@ impl StatusConfig {
             nats: NatsSettings::read(&mut reader, &args.nats),
             watch: args.watch.then_some(interval),
             json: args.json,
-            common: Common::new(&mut reader, logs, &TelemetryArgs::default()),
+            common: Common::new(&mut reader, logs),
         };
         let (mut config, notes, sources) = reader.finish(config)?;
         config.common.tell(notes, sources);
@@ -232,7 +236,7 @@ impl CancelConfig {
             Some(job) => CancelTarget::Job(job),
             None => CancelTarget::Directory(reader.path(&QA_DIR, args.qa_dir.as_deref()).unwrap_or_default()),
         };
-        let config = Self { target, nats, common: Common::new(&mut reader, logs, &TelemetryArgs::default()) };
+        let config = Self { target, nats, common: Common::new(&mut reader, logs) };
         let (mut config, notes, sources) = reader.finish(config)?;
         config.common.tell(notes, sources);
         Ok(config)
@@ -240,7 +244,12 @@ impl CancelConfig {
 }
 
 impl Common {
-    fn new(reader: &mut Reader<'_>, logs: LogSettings, telemetry: &TelemetryArgs) -> Self {
+    pub(crate) fn new(reader: &mut Reader<'_>, logs: LogSettings) -> Self {
+        Self::with_telemetry(reader, logs, &TelemetryArgs::default())
+    }
+
+    /// The same for a command that has flags for it.
+    fn with_telemetry(reader: &mut Reader<'_>, logs: LogSettings, telemetry: &TelemetryArgs) -> Self {
         let env_file = reader.environment().env_file().map(Path::to_owned);
         Self {
             logs,
@@ -252,10 +261,14 @@ impl Common {
         }
     }
 
-    fn tell(&mut self, notes: Vec<Note>, sources: Vec<Source>) {
+    pub(crate) fn tell(&mut self, notes: Vec<Note>, sources: Vec<Source>) {
         self.notes = notes;
         self.sources = sources;
     }
+}
+
+pub(crate) fn read_trace_url(reader: &mut Reader<'_>) -> Option<TraceUrl> {
+    reader.parsed(&TRACE_URL, None, TraceUrl::EXPECTED, TraceUrl::parse)
 }
 
 /// Directory and combined file. Whoever names a directory on the command line means it for the combined file

@@ -18,6 +18,8 @@ settings! {
     QA_DIR = Setting::new("--qa-dir", &[&variables::GENERATOR_OUTPUT_DIR]);
     OUTPUT_FILE = Setting::new("--output-file", &[&variables::GENERATOR_OUTPUT_FILE]);
     LOG_DIR = Setting::variable(&[&variables::QA_LOG_DIR]);
+    ON_FINISH = Setting::new("--on-finish", &[&variables::QA_ON_FINISH]);
+    TRACE_URL = Setting::variable(&[&variables::QA_TRACE_URL]);
 
     PROVIDER = Setting::new("--provider", &[&variables::GENERATOR_PROVIDER]);
     MODEL = Setting::new("--model", &[&variables::GENERATOR_MODEL]);
@@ -56,6 +58,11 @@ settings! {
 
     INTERVAL = Setting::flag("--interval", Some("2s"));
     JOB = Setting::flag("--job", None);
+
+    DOCUMENT = Setting::argument("DOCUMENT");
+    CHUNK = Setting::argument("CHUNK");
+    RANDOM = Setting::flag("--random", None);
+    SHOW_SEED = Setting::flag("--seed", None);
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The loop of a run: select → event → core → effects. Everything that can happen arrives here; what to do
 //! about it is the core's decision, doing it is [`crate::perform`]'s.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use qa_shared::clock;
@@ -19,7 +19,9 @@ use tokio::sync::mpsc;
 use crate::config::BudgetConfig;
 use crate::core::{Core, Effect, Event, Finish, ResultFact, StopCause, TaskRef, Verdict, window};
 use crate::done::Done;
+use crate::event_watch::{EventWatch, Moment};
 use crate::fleet_watch::FleetWatch;
+use crate::happening::{Happening, stopped_by};
 use crate::metrics::RunMetrics;
 use crate::perform::Performer;
 use crate::progress::Reporter;
@@ -74,6 +76,9 @@ pub(crate) struct Driver {
     pub(crate) detaching: bool,
     pub(crate) reporter: Reporter,
     pub(crate) fleet: FleetWatch,
+    pub(crate) events: EventWatch,
+    /// Results of tasks that were delivered more than once.
+    pub(crate) redelivered: u64,
     pub(crate) speed: Speed,
     pub(crate) started: Instant,
     pub(crate) metrics: RunMetrics,
@@ -152,8 +157,7 @@ impl Driver {
             match effect {
                 Effect::TakeBack(cause) => {
                     progress::tell_stop(&cause);
-                    let details = serde_json::json!({ "cause": format!("{cause:?}") });
-                    self.performer.log_event("stopping", details);
+                    self.performer.log_event(stopped_by(&cause));
                     self.performer.take_back(cause, self.published());
                 }
                 Effect::Finish(finish) => end = Some(End::Finished(finish)),
@@ -164,10 +168,7 @@ impl Driver {
             let mut view = self.view();
             summary::status(finish).clone_into(&mut view.state);
             self.performer.save_progress(&view);
-            let details = serde_json::json!({
-                "how": view.state, "completed": view.completed, "failed": view.failed, "outstanding": view.chunks - view.completed - view.failed,
-            });
-            self.performer.log_event("run_ended", details);
+            self.note_events(&self.workers.current());
             self.reporter.show(&view);
         }
         end
@@ -208,6 +209,7 @@ impl Driver {
         match (result, key) {
             (Ok(mut result), Ok(key)) => {
                 self.speed.finished(result.usage);
+                self.redelivered += u64::from(result.deliveries > 1);
                 // The subject decides what the message is about.
                 result.key = key;
                 self.hold(task, result, Some(receipt), context.as_ref())
@@ -334,9 +336,7 @@ impl Driver {
         let workers = self.workers.current();
         let has_work = self.core.totals().outstanding() > 0 && !self.core.is_stopping();
         let slots = self.fleet.look(&workers, &self.pool, has_work);
-        for (event, host) in self.fleet.changes() {
-            self.performer.log_event(event, serde_json::json!({ "host": host }));
-        }
+        self.note_events(&workers);
         let jobs = self.jobs.current();
         let is_due = !jobs.contains_key(&self.job) || self.announced.elapsed() >= ENTRY_RENEWAL;
         if is_due && has_work {
@@ -355,6 +355,29 @@ impl Driver {
             return self.detach_when_published();
         }
         Event::Window(window(slots, self.speed.chunks_per_second(), u32::try_from(rivals).unwrap_or(1)))
+    }
+
+    /// Keeps what has happened, and now and then how far the run has come.
+    fn note_events(&mut self, workers: &BTreeMap<InstanceId, WorkerPresence>) {
+        let (now, tally) = (Instant::now(), self.core.tally());
+        let moment = Moment {
+            now,
+            workers,
+            is_connected: *self.queue.connected().borrow(),
+            results: tally.completed + tally.failed + tally.duplicates + tally.ignored,
+            is_waiting: self.core.totals().published > 0,
+            redelivered: self.redelivered,
+            republished: tally.republished,
+        };
+        let mut happened = self.events.look(&moment);
+        if self.core.is_finished() {
+            happened.extend(self.events.last_words(&moment));
+        } else if self.events.are_figures_due(now) {
+            happened.push(Happening::Figures(self.view().figures));
+        }
+        for happening in happened {
+            self.performer.log_event(happening);
+        }
     }
 
     /// The fleet goes on without this coordinator once it has every task.
@@ -401,7 +424,7 @@ impl Driver {
         self.metrics.look(&view, self.core.tally());
     }
 
-    fn view(&self) -> View {
+    pub(crate) fn view(&self) -> View {
         view::of(&view::Sight {
             core: &self.core,
             job: &self.job,

@@ -14,11 +14,11 @@ use serde::Serialize;
 use crate::config::{FleetPlace, GenerateConfig, Place};
 use crate::core::{Core, Document};
 use crate::estimate::{self, Tokens};
-use crate::exit::ExitCode;
-use crate::files::{JobFolder, SEGMENT_BYTES};
+use crate::files::JobFolder;
 use crate::format::counted;
 use crate::ground;
-use crate::plan::{PlanInput, PlanReport, look};
+use crate::plan::{PlanReport, look};
+use crate::plan_input::{Places, Purpose, with_input};
 use crate::run_error::RunError;
 use crate::view::View;
 
@@ -96,7 +96,8 @@ pub(crate) struct TimeForecast {
 pub(crate) async fn dry_run(config: &GenerateConfig) -> Result<Forecast, RunError> {
     let ground = ground::look(config)?;
     let folder = JobFolder::of(&ground.qa_dir);
-    let (core, report, folder) = look_at_files(config, &ground, folder).await?;
+    let places = Places { chunks_dir: &ground.chunks_dir, qa_dir: &ground.qa_dir, folder: &folder };
+    let (core, report) = with_input(config, &places, Purpose::Look, look).await?;
     let mut forecast = files_forecast(config, &core, report);
     forecast.chunks_dir = ground.chunks_dir.display().to_string();
     forecast.qa_dir = ground.qa_dir.display().to_string();
@@ -126,31 +127,6 @@ pub(crate) async fn dry_run(config: &GenerateConfig) -> Result<Forecast, RunErro
         forecast.notes.push(note.to_owned());
     }
     Ok(forecast)
-}
-
-async fn look_at_files(
-    config: &GenerateConfig,
-    ground: &ground::FutureGround,
-    folder: JobFolder,
-) -> Result<(Core, PlanReport, JobFolder), RunError> {
-    let (chunks_dir, qa_dir) = (ground.chunks_dir.clone(), ground.qa_dir.clone());
-    let (settings, pool) = (config.settings.clone(), config.pool.clone());
-    let (run, budget) = (config.run.clone(), config.budget.clone());
-    let looked = tokio::task::spawn_blocking(move || {
-        let found = look(&PlanInput {
-            chunks_dir: &chunks_dir,
-            qa_dir: &qa_dir,
-            folder: &folder,
-            settings: &settings,
-            pool: &pool,
-            run: &run,
-            budget: &budget,
-            only_looks: true,
-            segment_bytes: SEGMENT_BYTES,
-        });
-        found.map(|(core, report)| (core, report, folder))
-    });
-    Ok(looked.await.map_err(|error| RunError::new(ExitCode::Internal, error))??)
 }
 
 fn files_forecast(config: &GenerateConfig, core: &Core, report: PlanReport) -> Forecast {

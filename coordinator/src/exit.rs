@@ -57,6 +57,17 @@ impl ExitCode {
         }
     }
 
+    /// The outcome of a run with this code, in a word.
+    pub fn outcome(self) -> &'static str {
+        match self {
+            Self::Success => "completed",
+            Self::Failures => "failed_chunks",
+            Self::Interrupted => "interrupted",
+            Self::Stopped => "stopped",
+            Self::Configuration | Self::Queue | Self::Files | Self::Internal | Self::SecondSignal => "error",
+        }
+    }
+
     /// The number that the shell sees.
     pub fn code(self) -> u8 {
         self as u8

@@ -21,7 +21,6 @@ pub(crate) struct FleetWatch {
     said_at: Option<Instant>,
     known: BTreeMap<InstanceId, String>,
     said: BTreeSet<String>,
-    changes: Vec<(&'static str, String)>,
     /// The command that adds a worker, for the message.
     help: String,
     is_local: bool,
@@ -36,7 +35,6 @@ impl FleetWatch {
             said_at: None,
             known: BTreeMap::new(),
             said: BTreeSet::new(),
-            changes: Vec::new(),
             help,
             is_local,
         }
@@ -85,26 +83,17 @@ impl FleetWatch {
                 if !self.is_local {
                     tracing::info!(host = %worker.host, slots, "worker is present");
                 }
-                self.changes.push(("worker_present", worker.host.clone()));
                 self.known.insert(instance.clone(), worker.host.clone());
             }
         }
-        let (is_local, changes) = (self.is_local, &mut self.changes);
+        let is_local = self.is_local;
         self.known.retain(|instance, host| {
             let is_there = workers.contains_key(instance);
-            if !is_there {
-                if !is_local {
-                    tracing::info!(host, "worker is gone; what it had goes to others");
-                }
-                changes.push(("worker_gone", host.clone()));
+            if !is_there && !is_local {
+                tracing::info!(host, "worker is gone; what it had goes to others");
             }
             is_there
         });
-    }
-
-    /// What changed since the last call, for the event log: the event and the host.
-    pub(crate) fn changes(&mut self) -> Vec<(&'static str, String)> {
-        std::mem::take(&mut self.changes)
     }
 }
 
@@ -296,7 +285,6 @@ mod tests {
         assert_eq!(watch.look(&[(instance.clone(), one.clone())].into(), &pool, true), 2);
         one.draining = true;
         assert_eq!(watch.look(&[(instance, one)].into(), &pool, true), 0);
-        assert_eq!(watch.changes().len(), 1);
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::path::Path;
 use clap::CommandFactory;
 use qa_coordinator::cli::{Cli, Command};
 use qa_coordinator::commands;
-use qa_coordinator::config::{CancelConfig, CombineConfig, ConfigError, GenerateConfig, StatusConfig};
+use qa_coordinator::config::{
+    CancelConfig, CombineConfig, ConfigError, FailuresConfig, GenerateConfig, ShowConfig, StatusConfig,
+};
 use qa_coordinator::exit::ExitCode;
 use qa_shared::plain;
 use qa_shared::settings::Environment;
@@ -58,6 +60,14 @@ fn perform(cli: Cli, runtime: &tokio::runtime::Runtime) -> io::Result<ExitCode> 
         },
         Command::Status(args) => match StatusConfig::read(&args, &environment(&args.common)) {
             Ok(config) => runtime.block_on(commands::status(config)),
+            Err(error) => Ok(runtime.block_on(refuse(error))),
+        },
+        Command::Failures(args) => match FailuresConfig::read(&args, &environment(&args.common)) {
+            Ok(config) => runtime.block_on(commands::failures(config)),
+            Err(error) => Ok(runtime.block_on(refuse(error))),
+        },
+        Command::Show(args) => match ShowConfig::read(&args, &environment(&args.common)) {
+            Ok(config) => runtime.block_on(commands::show(config)),
             Err(error) => Ok(runtime.block_on(refuse(error))),
         },
         Command::Cancel(args) => match CancelConfig::read(&args, &environment(&args.common)) {

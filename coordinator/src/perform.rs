@@ -18,6 +18,7 @@ use crate::core::{Effect, FileStatus, ReceiptId, Spent, StopCause, TaskRef};
 use crate::crew::Lines;
 use crate::done::Done;
 use crate::files::{ChunkFile, ChunkRecord, Entry, now};
+use crate::happening::Happening;
 use crate::reconcile;
 use crate::recorder::{RecorderCommand, Recording};
 use crate::snapshots::SnapshotCommand;
@@ -163,12 +164,8 @@ impl Performer {
     }
 
     /// Has an event written to the event log.
-    pub(crate) fn log_event(&self, event: &'static str, details: serde_json::Value) {
-        let details = match details {
-            serde_json::Value::Object(details) => details,
-            _ => serde_json::Map::new(),
-        };
-        drop(self.lines.recorder.send(RecorderCommand::Event(event, details)));
+    pub(crate) fn log_event(&self, happening: Happening) {
+        drop(self.lines.recorder.send(RecorderCommand::Event(Box::new(happening))));
     }
 
     /// Ends publishing in the background and reports what was taken back.

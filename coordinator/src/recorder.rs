@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use qa_shared::failpoint::{CrashPoint, Mistake, crash, lag_if};
 use qa_shared::model::{JobId, UnusableAnswer};
 use qa_shared::telemetry::instruments::{JOURNAL_BYTES, JOURNAL_SYNC};
-use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::core::{ReceiptId, Spent};
@@ -14,6 +13,7 @@ use crate::done::Done;
 use crate::files::{
     Entry, EntryLocation, EventLog, FailureLine, FailureLog, JobFolder, Journal, JournalError,
 };
+use crate::happening::Happening;
 use crate::snapshots::SnapshotCommand;
 use crate::view::View;
 
@@ -40,7 +40,7 @@ pub(crate) enum RecorderCommand {
     /// Tell when the account is on disk that came before this; the message is about no chunk.
     Account(ReceiptId),
     /// Something for the event log.
-    Event(&'static str, Map<String, Value>),
+    Event(Box<Happening>),
     /// The figures for `status`.
     Progress(Box<View>),
     /// Nothing more will come: remove what is not needed and end.
@@ -84,6 +84,11 @@ impl Recorder {
     /// Works until it is closed, or until the journal cannot be written.
     pub(crate) fn run(mut self) {
         if let Err(error) = self.serve() {
+            if let JournalError::File(file) = &error
+                && file.is_full()
+            {
+                self.note(&Happening::DiskFull { problem: file.to_string() });
+            }
             drop(self.done.blocking_send(Done::FilesFailed(error.to_string())));
         }
     }
@@ -126,11 +131,7 @@ impl Recorder {
                 Ok(RecorderCommand::Release(covered)) => {
                     self.journal.release(&covered)?;
                 }
-                Ok(RecorderCommand::Event(event, details)) => {
-                    if let Err(error) = self.event_log.append(event, &details) {
-                        tracing::debug!(%error, "the event log could not be written");
-                    }
-                }
+                Ok(RecorderCommand::Event(happening)) => self.note(&happening),
                 Ok(RecorderCommand::Progress(view)) => {
                     if let Err(error) = self.folder.save_progress(&*view) {
                         tracing::debug!(%error, "progress was not saved");
@@ -146,6 +147,13 @@ impl Recorder {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// A log that cannot be written must not stop the run.
+    fn note(&mut self, happening: &Happening) {
+        if let Err(error) = self.event_log.append(happening) {
+            tracing::debug!(%error, "the event log could not be written");
         }
     }
 
@@ -165,6 +173,7 @@ impl Recorder {
                     attempt: answer.attempt,
                     reason: &answer.reason,
                     answer: &answer.answer,
+                    model: record.model.as_deref().unwrap_or_default(),
                     host: record.host.as_deref().unwrap_or_default(),
                     trace_id: record.trace_id.clone().unwrap_or_default(),
                 };

@@ -8,7 +8,8 @@ use crate::files::{RunSummary, UsageFigures};
 use crate::format::{count, counted, duration, line};
 use crate::ground::Ground;
 use crate::plan::PlanReport;
-use qa_shared::model::{FailureReason, JobId, NanoUsd};
+use crate::report_story::reason;
+use qa_shared::model::{JobId, NanoUsd};
 
 /// What the run is about.
 pub(crate) fn heading(config: &GenerateConfig, job: &JobId, ground: &Ground) -> String {
@@ -161,12 +162,21 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
     }
     let mut failures: Vec<_> = run.failures.iter().collect();
     failures.sort_by_key(|(_, number)| std::cmp::Reverse(**number));
-    for (reason, number) in failures.into_iter().take(5) {
-        let remedy = reason_of(reason).remedy();
-        say("failures", format!("{number} x {reason}: {remedy}"));
+    for (name, number) in failures.into_iter().take(5) {
+        let remedy = reason(name).remedy();
+        say("failures", format!("{number} x {name}: {remedy}"));
     }
     for (name, error) in run.failed_documents.iter().take(5) {
         say("document", format!("{}: {}", line(name, 100), line(error, 300)));
+    }
+    for (slow, label) in
+        run.slowest_chunks.iter().zip(std::iter::once("slowest").chain(std::iter::repeat("")))
+    {
+        let worker = slow.worker.as_ref().or(slow.host.as_ref());
+        let by = worker.map(|worker| format!(" by {}", line(worker, 80))).unwrap_or_default();
+        let link = slow.trace_url.as_ref().map(|url| format!("  {url}")).unwrap_or_default();
+        let took = slow.duration_seconds;
+        say(label, format!("{took:.1} s  {}, chunk {}{by}{link}", line(&slow.document, 80), slow.chunk));
     }
     say("Q&A files", run.qa_directory.display().to_string());
     if let Some(combined) = &run.combined_file {
@@ -175,7 +185,7 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
     for path in logs {
         say("failure log", path.clone());
     }
-    let can_be_retried = run.failures.keys().any(|reason| !reason_of(reason).caused_by_input());
+    let can_be_retried = run.failures.keys().any(|name| !reason(name).caused_by_input());
     if run.chunks.outstanding > 0 || can_be_retried {
         say("go on with", resume.to_owned());
     }
@@ -200,10 +210,6 @@ fn tokens(usage: &UsageFigures) -> String {
 fn about(cost_usd: Option<f64>) -> String {
     let cost = cost_usd.and_then(NanoUsd::from_dollars).filter(|cost| *cost > NanoUsd(0));
     cost.map_or_else(String::new, |cost| format!(", about {cost}"))
-}
-
-fn reason_of(word: &str) -> FailureReason {
-    serde_json::from_value(serde_json::Value::String(word.to_owned())).unwrap_or(FailureReason::Other)
 }
 
 #[cfg(test)]

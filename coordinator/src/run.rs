@@ -4,34 +4,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use qa_shared::clock;
 use qa_shared::connecting::connect_options;
 use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{InstanceId, JobEntry, JobId, JobState, TaskKey};
-use qa_shared::queue::{
-    AcquireError, Jobs, Lease, LeaseHolder, Presence, Queue, ResultsConsumer, Tasks, ensure,
-};
+use qa_shared::nats_server::FoundServer;
+use qa_shared::queue::{Jobs, Lease, LeaseHolder, Presence, Queue, ResultsConsumer, Tasks, ensure};
 use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use qa_worker::config::ways_to_set_key;
 use qa_worker::driver::WorkerSetup;
 use tokio::task::JoinHandle;
 
+use crate::aftermath::{self, Aftermath, Trail};
 use crate::conclude::{self, Conclusion};
 use crate::config::{GenerateConfig, Place};
 use crate::core::{Core, Event, TaskRef};
 use crate::crew::{self, CrewParts};
 use crate::driver::{Driver, key_of};
+use crate::event_watch::EventWatch;
 use crate::exit::ExitCode;
-use crate::files::{FAILURE_LOG_BYTES, FailureLog, SEGMENT_BYTES};
+use crate::files::{FAILURE_LOG_BYTES, FailureLog};
 use crate::fleet_watch::FleetWatch;
 use crate::ground::{self, Ground};
+use crate::happening::Happening;
+use crate::lease::acquire;
 use crate::local::{self, PrivateQueue};
 use crate::metrics::RunMetrics;
 use crate::perform::{Held, Performer};
-use crate::plan::{Plan, PlanInput, plan};
+use crate::plan::{Plan, plan};
+use crate::plan_input::{Places, Purpose, with_input};
 use crate::progress::{Reporter, Screen};
 use crate::run_error::RunError;
 use crate::run_work::{end_run, finish_of, work};
@@ -89,7 +93,8 @@ async fn generate_traced(
         }
     };
     let ground = ground::prepare(config, &me.host, screen)?;
-    let planned = trace.step("load", make_plan(config, &ground)).await?;
+    let places = Places { chunks_dir: &ground.chunks_dir, qa_dir: &ground.qa_dir, folder: &ground.folder };
+    let planned = trace.step("load", with_input(config, &places, Purpose::Run, plan)).await?;
     if !config.common.logs.quiet {
         let totals = planned.core.totals();
         screen.say(&report::heading(config, &planned.job.job, &ground));
@@ -98,7 +103,39 @@ async fn generate_traced(
         }
         screen.say(report::plan(&planned.report, totals.chunks, totals.outstanding()).trim_end());
     }
-    let mut private = match (&config.place, found_server) {
+    let beginning = aftermath::beginning(config, &ground, &me.host, &planned);
+    aftermath::note(&ground.folder, &Happening::RunStarted(Box::new(beginning)));
+    let mut trail = Trail::new(&planned);
+    let parts = Parts { config, ground: &ground, screen, me: &me, trace, search: found_server, fleet_queue };
+    let outcome = run_planned(parts, planned, shutdown.clone(), &mut trail).await;
+    let elapsed = me.started.elapsed();
+    let after = Aftermath { config, ground: &ground, elapsed, trail: &trail, outcome: &outcome };
+    aftermath::close(&after);
+    aftermath::run_command(&after, &shutdown).await;
+    outcome
+}
+
+/// What a run with a plan needs.
+struct Parts<'a> {
+    config: &'a GenerateConfig,
+    ground: &'a Ground,
+    screen: &'a Screen,
+    me: &'a Me,
+    trace: &'a RunTrace,
+    /// The program of local mode's queue.
+    search: Option<FoundServer>,
+    /// A fleet's queue.
+    fleet_queue: Option<Queue>,
+}
+
+async fn run_planned(
+    parts: Parts<'_>,
+    planned: Plan,
+    shutdown: Shutdown,
+    trail: &mut Trail,
+) -> Result<ExitCode, RunError> {
+    let Parts { config, ground, screen, me, trace, search, fleet_queue } = parts;
+    let mut private = match (&config.place, search) {
         (Place::Local(place), Some(server)) => {
             let directory = ground.folder.nats_path();
             let queue = local::start(&directory, &server, place.listen, &me.host);
@@ -106,6 +143,7 @@ async fn generate_traced(
         }
         (Place::Local(_) | Place::Fleet(_), _) => None,
     };
+    let timing = config.common.timing.clone();
     let queue = match (fleet_queue, &private) {
         (Some(queue), _) => queue,
         (None, Some(private)) => Queue::connect(&private.options, timing).await.map_err(RunError::queue)?,
@@ -114,8 +152,8 @@ async fn generate_traced(
     if let Some(invitation) = private.as_ref().and_then(|private| private.invitation.as_ref()) {
         screen.say(&format!("workers on other machines join with:\n  {invitation}"));
     }
-    let job = JobRun { config, ground: &ground, queue: &queue, screen, me: &me, trace };
-    let outcome = job.run(planned, private.as_mut(), shutdown).await;
+    let job = JobRun { config, ground, queue: &queue, screen, me, trace };
+    let outcome = job.run(planned, private.as_mut(), shutdown, trail).await;
     queue.close().await;
     if let Some(private) = private
         && let Err(error) = private.server.stop().await
@@ -123,27 +161,6 @@ async fn generate_traced(
         tracing::warn!(%error, "the private nats-server did not end in good order");
     }
     outcome
-}
-
-async fn make_plan(config: &GenerateConfig, ground: &Ground) -> Result<Plan, RunError> {
-    let (chunks_dir, qa_dir, folder) =
-        (ground.chunks_dir.clone(), ground.qa_dir.clone(), ground.folder.clone());
-    let (settings, pool) = (config.settings.clone(), config.pool.clone());
-    let (run, budget) = (config.run.clone(), config.budget.clone());
-    let planned = tokio::task::spawn_blocking(move || {
-        plan(&PlanInput {
-            chunks_dir: &chunks_dir,
-            qa_dir: &qa_dir,
-            folder: &folder,
-            settings: &settings,
-            pool: &pool,
-            run: &run,
-            budget: &budget,
-            only_looks: false,
-            segment_bytes: SEGMENT_BYTES,
-        })
-    });
-    Ok(planned.await.map_err(|error| RunError::new(ExitCode::Internal, error))??)
 }
 
 /// A job's run over a connected queue.
@@ -162,6 +179,7 @@ impl JobRun<'_> {
         planned: Plan,
         private: Option<&mut PrivateQueue>,
         shutdown: Shutdown,
+        trail: &mut Trail,
     ) -> Result<ExitCode, RunError> {
         let is_local = private.is_some();
         let totals = planned.core.totals();
@@ -215,7 +233,6 @@ impl JobRun<'_> {
             held: Held::default(),
             trace: self.trace.clone(),
         };
-        performer.log_event("run_started", self.start_details(&core));
         let mut driver = Driver {
             core,
             performer,
@@ -235,11 +252,14 @@ impl JobRun<'_> {
             detach: matches!(&self.config.place, Place::Fleet(place) if place.detach),
             reporter: Reporter::new(self.screen, self.config.common.logs.quiet, self.examples_wanted()),
             fleet: self.fleet_watch(is_local),
+            events: EventWatch::new(Instant::now(), self.queue.timing().presence_age),
+            redelivered: 0,
             speed: Speed::new(Instant::now()),
             started: self.me.started,
             metrics: RunMetrics::start(self.queue, &self.config.pool),
         };
         let end = self.trace.step("work", work(&mut driver, private)).await?;
+        trail.figures = driver.view().figures;
         let (core, examples) = end_run(driver, crew, worker_stop, &end).await;
         let finish = finish_of(end)?;
         let conclusion = Conclusion {
@@ -256,10 +276,9 @@ impl JobRun<'_> {
             elapsed: self.me.started.elapsed(),
             trace: self.trace,
         };
-        conclude::conclude(&conclusion, consumer).await
+        conclude::conclude(&conclusion, consumer, trail).await
     }
 
-    /// Makes sure of the streams and becomes the one who consumes the job's results.
     /// Ends what earlier runs have left in the queue and nobody wants any more.
     async fn clear_away(&self, planned: &Plan, is_local: bool) -> Result<(), RunError> {
         if is_local {
@@ -275,6 +294,7 @@ impl JobRun<'_> {
         Ok(())
     }
 
+    /// Makes sure of the streams and becomes the one who consumes the job's results.
     async fn take_job(
         &self,
         job: &JobId,
@@ -284,7 +304,13 @@ impl JobRun<'_> {
             tracing::debug!("{note}");
         }
         Tasks::new(self.queue).ensure_pool(&self.config.pool).await.map_err(RunError::queue)?;
-        let (lease, epoch) = self.acquire(job, shutdown).await?;
+        let holder = LeaseHolder {
+            instance: self.me.instance.clone(),
+            host: self.me.host.clone(),
+            directory: self.ground.qa_dir.display().to_string(),
+            pid: std::process::id(),
+        };
+        let (lease, epoch) = acquire(self.queue, job, holder, self.screen, shutdown).await?;
         let consumer = ResultsConsumer::create(self.queue, job, epoch).await.map_err(RunError::queue)?;
         crash(CrashPoint::JobTaken);
         Ok((lease, epoch, consumer))
@@ -295,43 +321,6 @@ impl JobRun<'_> {
         Jobs::new(self.queue).put(entry).await.map_err(RunError::queue)?;
         crash(CrashPoint::JobAnnounced);
         Ok(())
-    }
-
-    /// The lease, taken over at once from a holder on this host and directory: the directory's lock proves
-    /// that it is dead.
-    async fn acquire(&self, job: &JobId, shutdown: &Shutdown) -> Result<(Lease, u64), RunError> {
-        let holder = LeaseHolder {
-            instance: self.me.instance.clone(),
-            host: self.me.host.clone(),
-            directory: self.ground.qa_dir.display().to_string(),
-            pid: std::process::id(),
-        };
-        let mut said = false;
-        loop {
-            let is_dead =
-                |other: &LeaseHolder| other.host == holder.host && other.directory == holder.directory;
-            match Lease::acquire(self.queue, job, holder.clone()).await {
-                Ok(acquired) => return Ok((acquired.lease, acquired.epoch)),
-                Err(AcquireError::HeldBy { holder: other, .. }) if is_dead(&other) => {
-                    let taken = Lease::take_over(self.queue, job, holder.clone(), &other).await;
-                    let taken = taken.map_err(RunError::queue)?;
-                    return Ok((taken.lease, taken.epoch));
-                }
-                Err(error @ AcquireError::HeldBy { .. }) => {
-                    if !said {
-                        said = true;
-                        self.screen.say(&format!("waiting: {error}"));
-                    }
-                }
-                Err(error) => return Err(RunError::queue(error)),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(2)) => {}
-                () = shutdown.stopping() => {
-                    return Err(RunError::new(ExitCode::Interrupted, "stopped while waiting for the lease"));
-                }
-            }
-        }
     }
 
     /// The private queue of a killed run still shows its worker. Those that joined from elsewhere announce
@@ -402,13 +391,6 @@ impl JobRun<'_> {
         let shutdown = Shutdown::new();
         let worker = tokio::spawn(qa_worker::driver::run(setup, self.queue.clone(), shutdown.clone()));
         Ok(Some((shutdown, worker)))
-    }
-
-    fn start_details(&self, core: &Core) -> serde_json::Value {
-        serde_json::json!({
-            "pid": std::process::id(), "host": self.me.host, "model": self.config.settings.model,
-            "chunks": core.totals().chunks, "outstanding": core.totals().outstanding(),
-        })
     }
 
     /// A sample shows what the settings lead to.

@@ -17,6 +17,7 @@ use crate::files::{
     ChunkFile, ChunkFileError, ChunkSource, EntryLocation, Finished, FinishedChunk, JournalReader, QaSource,
     Snapshot, SnapshotError, now, write_snapshot,
 };
+use crate::happening::Happening;
 use crate::recorder::RecorderCommand;
 
 /// What it takes to write one document's Q&A file.
@@ -129,7 +130,15 @@ impl Snapshots {
             Err(error @ (SnapshotError::Chunks(_) | SnapshotError::Changed { .. })) => {
                 Done::DocumentBroken { document, error: error.to_string() }
             }
-            Err(error) => Done::FilesFailed(error.to_string()),
+            Err(error) => {
+                if let SnapshotError::File(file) = &error
+                    && file.is_full()
+                {
+                    let full = Happening::DiskFull { problem: error.to_string() };
+                    drop(self.recorder.send(RecorderCommand::Event(Box::new(full))));
+                }
+                Done::FilesFailed(error.to_string())
+            }
         }
     }
 }

@@ -16,11 +16,13 @@ use serde::Serialize;
 
 use crate::config::StatusConfig;
 use crate::exit::ExitCode;
-use crate::files::{JobFolder, QaFile, find_qa_files, input_directory};
+use crate::files::{JobFolder, QaFile, find_qa_files, input_directory, read_events};
 use crate::format::{count, counted, duration, line};
 use crate::ground::unusable_directory;
 use crate::progress::{figures_line, fleet_line, rate_and_eta};
+use crate::report_story;
 use crate::run_error::RunError;
+use crate::story::Story;
 use crate::view::{self, ServerView, View};
 
 /// Documents listed one by one at most; the rest is counted.
@@ -35,6 +37,10 @@ struct Status {
     running: bool,
     /// The run's own figures, the last ones if it has ended.
     run: Option<View>,
+    /// What happened in this run and those before, as far as the event log goes.
+    history: Story,
+    /// The command that goes on, if there is anything left to do.
+    go_on_with: Option<String>,
     /// The documents as their files stand.
     documents: Vec<DocumentStatus>,
     documents_unlisted: usize,
@@ -107,6 +113,9 @@ fn read_files(directory: &Path) -> Result<Status, RunError> {
     let job = folder.as_ref().map(JobFolder::load_job).transpose().map_err(RunError::files)?.flatten();
     let running = folder.as_ref().is_some_and(JobFolder::is_locked);
     let run: Option<View> = folder.as_ref().and_then(|folder| folder.load_progress().ok().flatten());
+    let history =
+        folder.as_ref().map_or_else(Story::default, |folder| read_story(folder, running, run.as_ref()));
+    let go_on_with = report_story::go_on(&history);
     let listing = find_qa_files(directory).map_err(RunError::files)?;
     let mut documents = Vec::new();
     for file in listing.files.iter().take(MOST_DOCUMENTS) {
@@ -133,10 +142,22 @@ fn read_files(directory: &Path) -> Result<Status, RunError> {
         job: job.map(|job| job.job.to_string()),
         running,
         run,
+        history,
+        go_on_with,
         documents_unlisted: listing.files.len() - documents.len(),
         documents,
         queue: None,
     })
+}
+
+/// The event log is for telling only: what of it cannot be read is counted and left out.
+fn read_story(folder: &JobFolder, running: bool, run: Option<&View>) -> Story {
+    let mut story = Story::default();
+    match read_events(folder.path(), |line| story.hear(line)) {
+        Ok(unreadable) => story.unreadable_lines = unreadable,
+        Err(error) => tracing::warn!("{error}"),
+    }
+    story.end(running.then(clock::unix_millis), run.map(|run| (run.updated_at_ms, run.figures.clone())))
 }
 
 async fn read_queue(queue: &Queue, found: &mut QueueStatus) {
@@ -231,6 +252,9 @@ fn describe(status: &Status) -> String {
             ));
         }
     }
+    for told in report_story::story(&status.history).lines() {
+        say(told.to_owned());
+    }
     let mut by_status: BTreeMap<&str, usize> = BTreeMap::new();
     for document in &status.documents {
         *by_status.entry(&document.status).or_default() += 1;
@@ -253,6 +277,9 @@ fn describe(status: &Status) -> String {
     }
     if let Some(queue) = &status.queue {
         describe_queue(queue, &mut say);
+    }
+    if let Some(command) = &status.go_on_with {
+        say(format!("go on with   {command}"));
     }
     text
 }

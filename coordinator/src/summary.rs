@@ -86,6 +86,7 @@ pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
             tokens: spent.usage.tokens(),
             cost_usd: outcome.price.map(|_| spent.cost.dollars()),
         },
+        slowest_chunks: Vec::new(),
         combined_file: None,
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::BudgetConfig;
 use crate::core::Core;
+use crate::happening::Figures;
 use crate::speed::Speed;
 
 /// Documents shown one by one at most.
@@ -63,6 +64,9 @@ pub(crate) struct View {
     /// What they may cost.
     #[serde(default)]
     pub(crate) max_cost_usd: Option<f64>,
+    /// What this run has done.
+    #[serde(default)]
+    pub(crate) figures: Figures,
     /// Failures of this run by reason.
     pub(crate) failures: BTreeMap<String, u64>,
     /// Results of this run that came twice or were for nothing.
@@ -165,6 +169,7 @@ pub(crate) fn of(sight: &Sight<'_>) -> View {
         output_tokens: tally.usage.output_tokens,
         all_runs_cost_usd: sight.budget.real_price().map(|_| sight.core.spent().cost.dollars()),
         max_cost_usd: sight.budget.max_cost.map(NanoUsd::dollars),
+        figures: Figures::of(sight.core, run_cost(sight)),
         failures: tally.reasons.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
         ignored_results: tally.duplicates + tally.ignored,
         republished: tally.republished,
@@ -172,6 +177,12 @@ pub(crate) fn of(sight: &Sight<'_>) -> View {
         active: active.collect(),
         servers: servers(sight.workers, sight.pool),
     }
+}
+
+/// What this run's tokens cost; nothing where no price is known, or none is asked.
+fn run_cost(sight: &Sight<'_>) -> Option<f64> {
+    let usage = &sight.core.tally().usage;
+    sight.budget.real_price().map(|price| price.of(usage).dollars())
 }
 
 /// The LLM servers of all workers.

@@ -29,6 +29,8 @@ fn help_texts_are_those_checked_in() {
         ("generate.txt", &["generate", "--help"]),
         ("combine.txt", &["combine", "--help"]),
         ("status.txt", &["status", "--help"]),
+        ("failures.txt", &["failures", "--help"]),
+        ("show.txt", &["show", "--help"]),
         ("cancel.txt", &["cancel", "--help"]),
     ] {
         let (code, stdout, stderr) = run(args, &[]);
@@ -63,6 +65,10 @@ fn a_wrong_command_line_or_setting_ends_with_code_2() {
         (&["generate", "--env-file", "mine"], "--env-file: cannot read the env file `mine`"),
         (&["status", "--interval", "1"], "--interval:"),
         (&["cancel", "--job", "x"], "--job:"),
+        (&["show"], "DOCUMENT: no document is named"),
+        (&["show", "a", "-1"], "CHUNK: found `-1`"),
+        (&["show", "a", "--random", "3"], "--random: it chooses among all documents"),
+        (&["show", "a", "--seed", "3"], "--seed: it only counts together with --random"),
         (&["combine", "--log-format", "xml"], "--log-format:"),
         (&["generat"], "a similar subcommand exists: 'generate'"),
         (&[], "Usage: qa-coordinator <COMMAND>"),

@@ -18,6 +18,7 @@ pub mod model;
 pub mod model_table;
 pub mod nats_server;
 pub mod plain;
+pub mod process_group;
 pub mod queue;
 pub mod secret;
 pub mod settings;

@@ -268,6 +268,7 @@ impl Attendant {
                     usage: spent.usage,
                     started_at_ms,
                     duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    deliveries: delivery.deliveries,
                     unusable,
                 }))
             }

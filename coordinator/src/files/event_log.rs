@@ -4,16 +4,30 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use qa_shared::clock;
+use serde::{Deserialize, Serialize};
 
-use super::log_file::LogFile;
+use super::log_file::{LogFile, read_lines};
 use super::{FileError, now};
+use crate::happening::Happening;
 
 /// The log's name in the job folder.
 const EVENT_LOG_NAME: &str = "events.jsonl";
 
 /// When the file is set aside, in bytes.
 const LIMIT: u64 = 4 * 1024 * 1024;
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Logged {
+    /// When, see [`super::naive_local`].
+    pub at: String,
+    /// The same in milliseconds since 1970 UTC.
+    pub unix_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: Happening,
+}
 
 /// Appends to the event log.
 #[derive(Debug)]
@@ -27,35 +41,68 @@ impl EventLog {
         Self { file: LogFile::new(job_folder.join(EVENT_LOG_NAME), LIMIT) }
     }
 
-    /// Appends an event: `at` and `event`, then its details.
-    pub fn append(&mut self, event: &str, details: &Map<String, Value>) -> Result<(), FileError> {
-        let mut line = Map::new();
-        line.insert("at".to_owned(), Value::String(now()));
-        line.insert("event".to_owned(), Value::String(event.to_owned()));
-        line.extend(details.iter().map(|(key, value)| (key.clone(), value.clone())));
-        let mut text = Value::Object(line).to_string();
-        text.push('\n');
-        self.file.append(text.as_bytes())
+    /// Appends an event with the time of now.
+    pub fn append(&mut self, what: &Happening) -> Result<(), FileError> {
+        let line = Logged { at: now(), unix_ms: clock::unix_millis(), what: what.clone() };
+        let mut text = serde_json::to_vec(&line).expect("an event holds plain fields only");
+        text.push(b'\n');
+        self.file.append(&text)
     }
+}
+
+/// Gives every line of a job folder's log that can be read to `each`, the oldest first; returns how many could
+/// not be. No log is an empty one.
+pub fn read_events(job_folder: &Path, mut each: impl FnMut(Logged)) -> Result<u64, FileError> {
+    let current = job_folder.join(EVENT_LOG_NAME);
+    let mut unreadable = 0;
+    for path in [current.with_extension("jsonl.1"), current] {
+        unreadable += read_lines(&path, LIMIT * 2, &mut each)?;
+    }
+    Ok(unreadable)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::fs::File;
+    use std::io::Write;
 
     use super::*;
 
+    fn read(folder: &Path) -> (Vec<Logged>, u64) {
+        let mut lines = Vec::new();
+        let unreadable = read_events(folder, |line| lines.push(line)).unwrap();
+        (lines, unreadable)
+    }
+
     #[test]
-    fn events_are_lines_with_their_details() {
+    fn what_is_appended_is_read_again_and_damaged_lines_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(folder.path()), (Vec::new(), 0));
+        let mut log = EventLog::new(folder.path());
+        let present = Happening::WorkerPresent { host: "gpu1\n".to_owned(), slots: 2 };
+        log.append(&present).unwrap();
+        let path = folder.path().join(EVENT_LOG_NAME);
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(b"{\"at\": \"half\n\n\xff\xfe\0\n{}\n").unwrap();
+        log.append(&Happening::QueueLost).unwrap();
+        let (lines, unreadable) = read(folder.path());
+        assert_eq!(unreadable, 3);
+        assert_eq!(
+            lines.iter().map(|line| &line.what).collect::<Vec<_>>(),
+            [&present, &Happening::QueueLost]
+        );
+        assert!(lines[0].at.len() == 26 && lines[0].unix_ms > 1_700_000_000_000);
+    }
+
+    #[test]
+    fn the_file_that_was_set_aside_is_read_first() {
         let folder = tempfile::tempdir().unwrap();
         let mut log = EventLog::new(folder.path());
-        let details = json!({"host": "gpu1\n", "slots": 2});
-        log.append("worker_present", details.as_object().unwrap()).unwrap();
-        log.append("finished", &Map::new()).unwrap();
-        let text = std::fs::read_to_string(folder.path().join(EVENT_LOG_NAME)).unwrap();
-        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!((&lines[0]["event"], &lines[0]["slots"]), (&json!("worker_present"), &json!(2)));
-        assert_eq!(lines[1]["event"], "finished");
-        assert!(lines[0]["at"].as_str().unwrap().len() == 26);
+        log.append(&Happening::QueueLost).unwrap();
+        let path = folder.path().join(EVENT_LOG_NAME);
+        std::fs::rename(&path, path.with_extension("jsonl.1")).unwrap();
+        EventLog::new(folder.path()).append(&Happening::QueueBack { seconds: 3.5 }).unwrap();
+        let whats: Vec<_> = read(folder.path()).0.into_iter().map(|line| line.what).collect();
+        assert_eq!(whats, [Happening::QueueLost, Happening::QueueBack { seconds: 3.5 }]);
     }
 }

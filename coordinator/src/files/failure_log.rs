@@ -7,10 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use qa_shared::model::DocumentName;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::FileError;
-use super::log_file::LogFile;
+use super::log_file::{LogFile, read_lines};
 
 /// When a file is set aside, in bytes.
 pub const FAILURE_LOG_BYTES: u64 = 16 * 1024 * 1024;
@@ -35,10 +35,50 @@ pub struct FailureLine<'a> {
     pub reason: &'a str,
     /// The answer, cut by the worker.
     pub answer: &'a str,
+    /// The model that was asked.
+    pub model: &'a str,
     /// The worker's host.
     pub host: &'a str,
     /// The trace.
     pub trace_id: String,
+}
+
+/// A line as it is read again. What is missing is empty.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct LoggedFailure {
+    /// When, see [`super::naive_local`].
+    pub at: String,
+    /// The document.
+    pub document: String,
+    /// The chunk's position.
+    pub chunk: u32,
+    /// What was wrong, in words.
+    pub reason: String,
+    /// The answer, cut by the worker.
+    pub answer: String,
+    /// The model that was asked.
+    pub model: String,
+    /// The worker's host.
+    pub host: String,
+    /// The trace.
+    pub trace_id: String,
+}
+
+/// Where the failure log of a job folder may be: what was set aside, and the current file.
+pub fn failure_log_paths(job_folder: &Path) -> [PathBuf; 2] {
+    let current = job_folder.join(FAILURE_LOG_NAME);
+    [current.with_extension("jsonl.1"), current]
+}
+
+/// Gives every line of a job folder's failure log that can be read to `each`, the oldest first; returns how
+/// many could not be.
+pub fn read_failures(job_folder: &Path, mut each: impl FnMut(LoggedFailure)) -> Result<u64, FileError> {
+    let mut unreadable = 0;
+    for path in failure_log_paths(job_folder) {
+        unreadable += read_lines(&path, FAILURE_LOG_BYTES * 2, &mut each)?;
+    }
+    Ok(unreadable)
 }
 
 /// Appends to `failures.jsonl` in one or two directories.
@@ -97,6 +137,7 @@ mod tests {
             attempt: 1,
             reason: "no pair",
             answer: "I cannot\nhelp",
+            model: "qwen3:14b",
             host: "gpu1",
             trace_id: "0".repeat(32),
         })
@@ -112,7 +153,7 @@ mod tests {
     fn lines_go_to_both_directories_and_only_the_last_two_files_stay() {
         let folder = tempfile::tempdir().unwrap();
         let second = folder.path().join("logs/here");
-        let mut log = FailureLog::new(folder.path(), Some(&second), 700).unwrap();
+        let mut log = FailureLog::new(folder.path(), Some(&second), 770).unwrap();
         for chunk in 0..7 {
             append(&mut log, chunk);
         }

@@ -164,6 +164,7 @@ pub(crate) fn completed_result(document: &str, chunk: u32, round: u32, text: &st
         usage: Usage { input_tokens: 500, output_tokens: 120, ..Usage::default() },
         started_at_ms: 1_000,
         duration_ms: 1_500,
+        deliveries: 1,
         unusable: Vec::new(),
     }
 }

@@ -351,6 +351,11 @@ impl Clone for JournalReader {
 }
 
 impl JournalReader {
+    /// Of a job folder whose journal somebody else may be writing.
+    pub(super) fn of(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), open: None }
+    }
+
     /// The entry at a place that [`Journal::append`] or the replay gave and that was not released.
     pub fn read(&mut self, location: EntryLocation) -> Result<Entry, JournalError> {
         let path = segment_path(&self.directory, location.segment);

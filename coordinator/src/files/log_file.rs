@@ -2,8 +2,10 @@
 //! and the one set aside before is gone.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
 
 use super::FileError;
 
@@ -49,5 +51,32 @@ impl LogFile {
             Ok((file, len))
         };
         open().map_err(FileError::during("open", &self.path))
+    }
+}
+
+/// Gives every JSON line that can be read to `each`; returns how many could not be. No file is an empty one, and
+/// of one that is not ours no more than `limit` bytes are read.
+pub(super) fn read_lines<T: DeserializeOwned>(
+    path: &Path,
+    limit: u64,
+    each: &mut impl FnMut(T),
+) -> Result<u64, FileError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(FileError::during("read", path)(error)),
+    };
+    let mut reader = BufReader::new(file.take(limit));
+    let (mut line, mut unreadable) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).map_err(FileError::during("read", path))? == 0 {
+            return Ok(unreadable);
+        }
+        match serde_json::from_slice(&line) {
+            Ok(read) => each(read),
+            Err(_) if line.trim_ascii().is_empty() => {}
+            Err(_) => unreadable += 1,
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod adopt;
 mod atomic;
+pub mod browse;
 pub mod chunk_file;
 pub mod combined;
 mod combined_owner;
@@ -28,6 +29,7 @@ mod provenance;
 pub mod qa_file;
 pub mod qa_writer;
 mod record;
+pub mod records;
 #[cfg(test)]
 mod scale_tests;
 mod source;
@@ -38,13 +40,16 @@ mod usage;
 
 pub use adopt::{Adopted, AdoptedCounts, adopt};
 pub use atomic::{AtomicFile, remove_file, remove_unfinished, sync_directory, write_file};
+pub use browse::{BrowseError, Browser, OpenDocument, SeenChunk, Stage};
 pub use chunk_file::{Chunk, ChunkEntry, ChunkFile, ChunkFileError, ChunkReader, IdHash, Scanned};
 pub use combined::{Combine, CombineError, CombineReport, check_output, claim_output, combine};
 pub use directories::{
     Directory, DirectoryError, future_output_directory, input_directory, output_directory,
 };
-pub use event_log::EventLog;
-pub use failure_log::{FAILURE_LOG_BYTES, FailureLine, FailureLog, existing};
+pub use event_log::{EventLog, Logged, read_events};
+pub use failure_log::{
+    FAILURE_LOG_BYTES, FailureLine, FailureLog, LoggedFailure, existing, failure_log_paths, read_failures,
+};
 pub use file_error::FileError;
 pub use fingerprint::Fingerprint;
 pub use interrupt::interrupt_documents;
@@ -57,7 +62,10 @@ pub use qa_writer::{
     Snapshot, SnapshotError, Written, generation_info, keep_aside, write_snapshot, write_unprocessable,
 };
 pub use record::{ChunkRecord, RecordStatus, prompt_hash};
+pub use records::{Journalled, JournalledResult, beats, each_record, journalled};
 pub use source::{ChunkSource, Finished, FinishedChunk, RecordPlace};
 pub use span::Span;
-pub use summary::{ChunkFigures, PairFigures, RunSummary, SpentFigures, UsageFigures, write_summary};
+pub use summary::{
+    ChunkFigures, PairFigures, RunSummary, SlowChunk, SpentFigures, UsageFigures, write_summary,
+};
 pub use timestamp::{naive_local, now};

@@ -51,8 +51,31 @@ pub struct RunSummary {
     /// What all runs of the job have used; a result that came twice counts twice.
     #[serde(default)]
     pub all_runs: SpentFigures,
+    /// The job's chunks that took longest, by their records: those of earlier runs count too.
+    #[serde(default)]
+    pub slowest_chunks: Vec<SlowChunk>,
     /// The combined file, if one was written.
     pub combined_file: Option<PathBuf>,
+}
+
+/// A chunk that took long.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SlowChunk {
+    /// Its document.
+    pub document: String,
+    /// Its position there.
+    pub chunk: u32,
+    /// From begin to end on the worker, in seconds.
+    pub duration_seconds: f64,
+    /// The worker's host.
+    pub host: Option<String>,
+    /// The worker process.
+    pub worker: Option<String>,
+    /// The trace.
+    pub trace_id: Option<String>,
+    /// Where it can be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_url: Option<String>,
 }
 
 /// `completed + failed + outstanding = total`.

@@ -54,6 +54,8 @@ async fn the_task_of_a_worker_killed_in_a_model_call_goes_to_another_one() {
     run.ends_with(0).await;
     site.check();
     assert_eq!(server.stats().chat_calls, CHUNKS + 1);
+    let events = std::fs::read_to_string(site.job_folder().join("events.jsonl")).unwrap();
+    assert!(events.contains(r#""event":"tasks_moved","redelivered":1,"#), "{events}");
     drop(heir);
 }
 

@@ -89,6 +89,9 @@ async fn documents_of_any_name_stay_in_the_output_directory() {
     for line in [
         site.coordinator("status"),
         site.coordinator("status").arg("--json"),
+        site.coordinator("failures"),
+        site.coordinator("show").args(["--random", "100"]),
+        site.coordinator("show").args(["--random", "100", "--json"]),
         site.coordinator("combine"),
         site.generate().args(["--local", "--resume", "--dry-run"]).servers(&[&server]),
     ] {

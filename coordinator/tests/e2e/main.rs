@@ -32,4 +32,5 @@ mod site;
 mod spent;
 mod stops;
 mod telemetry;
+mod tonight;
 mod traces;

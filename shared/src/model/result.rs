@@ -37,9 +37,17 @@ pub struct TaskResult {
     pub started_at_ms: u64,
     /// From begin to end on the worker, in milliseconds.
     pub duration_ms: u64,
+    /// How often the task was delivered, this time included; 0 where the worker does not tell.
+    #[serde(default, skip_serializing_if = "is_once")]
+    pub deliveries: u64,
     /// Answers that held nothing usable, each bounded, the last few only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unusable: Vec<UnusableAnswer>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_once(deliveries: &u64) -> bool {
+    *deliveries <= 1
 }
 
 impl TaskResult {
@@ -65,6 +73,7 @@ impl TaskResult {
             usage: Usage::default(),
             started_at_ms: now_ms,
             duration_ms: 0,
+            deliveries: 0,
             unusable: Vec::new(),
         }
     }

@@ -29,6 +29,11 @@ impl Setting {
         Self { flag: Some(flag), variables: &[], default }
     }
 
+    /// A setting that is an argument without a flag, by the name that the help gives it.
+    pub const fn argument(name: &'static str) -> Self {
+        Self::flag(name, None)
+    }
+
     /// The same setting without a default.
     #[must_use]
     pub const fn without_default(self) -> Self {

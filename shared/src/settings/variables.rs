@@ -124,6 +124,8 @@ variables! {
             "File with a prompt of your own: {text}, {num_questions}, {extra_instructions}; {{ and }} are braces";
         QA_LOG_DIR, Coordinator, None, "/data/logs", false,
             "Also write the log of unusable answers into this directory";
+        QA_ON_FINISH, Coordinator, None, "sh tell-me.sh", false,
+            "Command for /bin/sh at the end of a run; it finds the outcome in QA_OUTCOME, QA_REPORT and others";
     }
     "Ollama" {
         OLLAMA_BASE_URL, Both, Some("http://127.0.0.1:11434"), "", false,
@@ -238,6 +240,8 @@ variables! {
     "Logs" {
         QA_LOG_FORMAT, Both, Some("human"), "", false,
             "human or json";
+        QA_TRACE_URL, Coordinator, None, "http://jaeger:16686/trace/{trace_id}", false,
+            "Where a trace can be looked at, for links in summaries: an address with {trace_id} in it";
         RUST_LOG, Both, Some("info"), "", false,
             "What is logged, for example debug or info,qa_worker=debug";
     }

@@ -71,6 +71,7 @@ pub(crate) fn result(key: TaskKey, question: &str) -> TaskResult {
         usage: Usage::default(),
         started_at_ms: 0,
         duration_ms: 1,
+        deliveries: 0,
         unusable: Vec::new(),
     }
 }

@@ -105,6 +105,7 @@ fn result(outcome: Outcome) -> TaskResult {
         },
         started_at_ms: 1_790_000_000_000,
         duration_ms: 4000,
+        deliveries: 2,
         unusable: vec![UnusableAnswer {
             attempt: 1,
             reason: "the answer held no JSON".to_owned(),
@@ -190,6 +191,12 @@ fn what_the_first_version_wrote_is_read() {
     let first: WorkerPresence = read("first-presence");
     assert_eq!((first.servers[0].slots, first.servers[0].account.as_deref()), (4, None));
     assert_eq!(read::<JobEntry>("first-job"), job());
+}
+
+#[test]
+fn what_a_worker_wrote_that_did_not_count_deliveries_is_read() {
+    let before: TaskResult = read("without-deliveries-result-completed");
+    assert_eq!(before, TaskResult { deliveries: 0, ..completed() });
 }
 
 /// What a program of today sees of one that is newer: more members, and words that it does not know.
