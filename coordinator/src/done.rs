@@ -3,6 +3,7 @@
 use qa_shared::queue::ReceivedResult;
 
 use crate::core::{FileStatus, ReceiptId, TaskRef};
+use crate::reconcile::Findings;
 
 /// Something that was under way has happened.
 #[derive(Debug)]
@@ -32,8 +33,8 @@ pub(crate) enum Done {
         /// Why.
         error: String,
     },
-    /// Published tasks that are neither stored nor answered.
-    Lost(Vec<TaskRef>),
+    /// What the queue holds was compared with what was published.
+    Compared(Findings),
     /// After a stop: tasks that no worker will do, and nothing more will come.
     Drained(Vec<TaskRef>),
     /// Another coordinator has this job.

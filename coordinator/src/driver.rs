@@ -25,7 +25,7 @@ use crate::happening::{Happening, stopped_by};
 use crate::metrics::RunMetrics;
 use crate::perform::Performer;
 use crate::progress::Reporter;
-use crate::reconcile::{self, Tokens};
+use crate::reconcile::{self, Findings, Suspects, Tokens};
 use crate::speed::Speed;
 use crate::view::{self, View};
 use crate::{progress, summary};
@@ -82,6 +82,8 @@ pub(crate) struct Driver {
     pub(crate) speed: Speed,
     pub(crate) started: Instant,
     pub(crate) metrics: RunMetrics,
+    /// What the queue may never deliver.
+    pub(crate) suspects: Suspects,
 }
 
 impl Driver {
@@ -187,13 +189,7 @@ impl Driver {
                 vec![Event::DocumentBroken { document, error }]
             }
             Done::Unpublishable { task, error } => vec![self.unpublishable(task, error)],
-            Done::Lost(tasks) => {
-                if tasks.is_empty() {
-                    return Ok(Vec::new());
-                }
-                tracing::warn!(tasks = tasks.len(), "the queue lost tasks, publishing them again");
-                vec![Event::Lost(tasks)]
-            }
+            Done::Compared(findings) => self.compared(findings),
             Done::Drained(taken_back) => vec![Event::Drained { taken_back }],
             Done::LeaseLost(reason) => return Err(End::LeaseLost(reason)),
             Done::FilesFailed(reason) => return Err(End::FilesFailed(reason)),
@@ -223,6 +219,21 @@ impl Driver {
             }
             (Err(error), Err(_)) => self.set_aside(task, receipt, &error),
         }
+    }
+
+    fn compared(&mut self, findings: Findings) -> Vec<Event> {
+        let Findings { lost, fetched, suspects } = findings;
+        self.suspects = suspects;
+        if !fetched.is_empty() {
+            tracing::warn!(results = fetched.len(), "the queue does not deliver results, they were fetched");
+        }
+        let taken = |result: TaskResult| self.hold(self.task_of(&result.key), result, None, None);
+        let mut events: Vec<_> = fetched.into_iter().map(taken).collect();
+        if !lost.is_empty() {
+            tracing::warn!(tasks = lost.len(), "the queue lost tasks, publishing them again");
+            events.push(Event::Lost(lost));
+        }
+        events
     }
 
     fn set_aside(&mut self, task: TaskRef, receipt: Receipt, error: &impl std::fmt::Display) -> Event {
@@ -323,10 +334,10 @@ impl Driver {
             return;
         }
         let (queue, job, pool) = (self.queue.clone(), self.job.clone(), self.pool.clone());
-        let done = self.performer.lines.done.clone();
+        let (done, suspects) = (self.performer.lines.done.clone(), self.suspects.clone());
         tokio::spawn(async move {
-            match reconcile::take_stock(&queue, &job, &pool).await {
-                Ok(stock) => drop(done.send(Done::Lost(reconcile::lost(&published, &stock))).await),
+            match reconcile::compare(&queue, &job, &pool, &published, &suspects).await {
+                Ok(findings) => drop(done.send(Done::Compared(findings)).await),
                 Err(error) => tracing::debug!(%error, "the queue could not be looked through"),
             }
         });

@@ -3,10 +3,14 @@
 //! For what was published and not applied: a stored task is left, a stored result will be received, the rest
 //! is lost and published again. Looking at tasks first and at results second is what makes this free of
 //! races: a task that is gone was acked, and acked means that its result was stored before.
+//!
+//! A queue server whose disk lost its last writes may hold messages that it takes for acknowledged, and never
+//! delivers them. Seen twice in a row, a task that is stored while nothing is to be delivered or acknowledged in
+//! its pool is removed and counts as lost, and a result that is stored and did not come is fetched.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use qa_shared::model::{DocumentToken, JobId, PoolName, TaskKey};
+use qa_shared::model::{DocumentToken, JobId, PoolName, TaskKey, TaskResult};
 use qa_shared::queue::{Queue, QueueError, Results, Tasks};
 
 use crate::core::TaskRef;
@@ -33,6 +37,61 @@ pub(crate) async fn take_stock(queue: &Queue, job: &JobId, pool: &PoolName) -> R
         tasks: stored.into_iter().filter(|task| task.pool_token == token).map(|task| task.key).collect(),
         results: results.into_iter().collect(),
     })
+}
+
+/// What a look at the queue showed about published tasks.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Tasks to publish again.
+    pub(crate) lost: Vec<TaskRef>,
+    /// Results that the queue did not deliver.
+    pub(crate) fetched: Vec<TaskResult>,
+    /// What may never be delivered, for the next look.
+    pub(crate) suspects: Suspects,
+}
+
+/// Messages that may never be delivered.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Suspects {
+    tasks: BTreeSet<TaskKey>,
+    results: BTreeSet<TaskKey>,
+}
+
+/// Compares what was published with what the queue holds. `published` must have been taken before; `suspects`
+/// are those of the last look.
+pub(crate) async fn compare(
+    queue: &Queue,
+    job: &JobId,
+    pool: &PoolName,
+    published: &[(TaskRef, TaskKey)],
+    suspects: &Suspects,
+) -> Result<Findings, QueueError> {
+    let tasks = Tasks::new(queue);
+    // Before the stock: what is stored afterwards was to be delivered, or was delivered, at this moment.
+    let depth = tasks.pool_depth(pool).await?;
+    let stock = take_stock(queue, job, pool).await?;
+    let mut findings = Findings { lost: lost(published, &stock), ..Findings::default() };
+    if depth.is_some_and(|depth| depth.pending == 0 && depth.in_flight == 0) {
+        let (dead, new): (Vec<_>, Vec<_>) = published
+            .iter()
+            .filter(|(_, key)| stock.tasks.contains(key))
+            .partition(|(_, key)| suspects.tasks.contains(key));
+        for (task, key) in dead {
+            tasks.remove(pool, key).await?;
+            findings.lost.push(*task);
+        }
+        findings.suspects.tasks = new.into_iter().map(|(_, key)| key.clone()).collect();
+    }
+    for (_, key) in published.iter().filter(|(_, key)| stock.results.contains(key)) {
+        if !suspects.results.contains(key) {
+            findings.suspects.results.insert(key.clone());
+        } else if let Some(Ok(mut result)) = Results::new(queue).stored(key).await? {
+            // The subject decides what the message is about.
+            result.key = key.clone();
+            findings.fetched.push(result);
+        }
+    }
+    Ok(findings)
 }
 
 /// Those of `published` that are neither stored nor answered. `published` must have been taken before the

@@ -101,6 +101,15 @@ pub(crate) fn replay(
             replayed.released.push(location);
         }
     }
+    for (document, desk) in core.documents().iter().zip(desks) {
+        // Its file holds everything: none will be written that would release the rounds.
+        if let Some(desk) = desk
+            && document.is_settled()
+            && !desk.sources.iter().any(|source| matches!(source, ChunkSource::Journal(_)))
+        {
+            replayed.released.append(&mut desk.rounds);
+        }
+    }
     replayed
 }
 

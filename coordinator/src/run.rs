@@ -256,6 +256,7 @@ impl JobRun<'_> {
             redelivered: 0,
             speed: Speed::new(Instant::now()),
             started: self.me.started,
+            suspects: reconcile::Suspects::default(),
             metrics: RunMetrics::start(self.queue, &self.config.pool),
         };
         let end = self.trace.step("work", work(&mut driver, private)).await?;

@@ -139,8 +139,7 @@ impl Act<'_> {
             }
             Fault::Llm(number, ailment) => stage.llms[number].set(Some(ailment)),
             Fault::FullDisk => {
-                let Some(disk) = &stage.disk else { return false };
-                disk.fill();
+                return stage.disk.as_mut().is_some_and(SmallDisk::fill);
             }
             Fault::ReadOnly => return stage.disk.as_mut().is_some_and(SmallDisk::forbid),
             Fault::Clock(process, jump) => stage.clock(process).set(jump),

@@ -23,10 +23,11 @@ impl SmallDisk {
     /// Lets nobody make, rename or remove anything in it; files that are open stay writable.
     pub(crate) fn forbid(&mut self) -> bool {
         let name = self.directory.display().to_string();
-        self.is_read_only = !self.is_read_only
-            && mount(&["--bind", &name], &self.directory).is_ok()
-            && mount(&["-o", "remount,ro,bind"], &self.directory).is_ok();
-        self.is_read_only
+        if self.is_read_only || mount(&["--bind", &name], &self.directory).is_err() {
+            return false;
+        }
+        self.is_read_only = true;
+        mount(&["-o", "remount,ro,bind"], &self.directory).is_ok()
     }
 
     pub(crate) fn allow(&mut self) {
@@ -44,10 +45,13 @@ impl SmallDisk {
         self.directory.join("ballast")
     }
 
-    pub(crate) fn fill(&self) {
-        let mut ballast = File::create(self.ballast()).unwrap();
-        let zeros = vec![0; 64 * 1024];
-        while ballast.write_all(&zeros).is_ok() {}
+    /// Whether it could be: nothing can be put onto a disk that nobody may write.
+    pub(crate) fn fill(&mut self) -> bool {
+        if let Ok(mut ballast) = File::create(self.ballast()) {
+            let zeros = vec![0; 64 * 1024];
+            while ballast.write_all(&zeros).is_ok() {}
+        }
+        !self.is_read_only
     }
 
     pub(crate) fn empty(&self) {

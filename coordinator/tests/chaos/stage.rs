@@ -243,8 +243,8 @@ impl Stage {
             llm.way.set(None);
         }
         if let Some(disk) = &mut self.disk {
-            disk.empty();
             disk.allow();
+            disk.empty();
         }
         self.clock(Process::Coordinator).set(0);
         for number in 0..self.workers.len() {

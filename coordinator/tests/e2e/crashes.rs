@@ -7,6 +7,8 @@ use qa_shared::queue::{Presence, Tasks, Timing};
 use qa_shared::testing::TestNats;
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
 
+use tokio::time::sleep;
+
 use crate::command_line::Line;
 use crate::documents::Document;
 use crate::processes::eventually;
@@ -86,7 +88,7 @@ async fn a_queue_server_that_stays_away_for_a_while_is_waited_for() {
     server.wait_for(|stats| stats.chat_calls >= 10).await;
     nats.kill();
     server.wait_for(|stats| stats.in_flight == 0).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    sleep(Duration::from_secs(5)).await;
     assert!(run.is_running() && worker.is_running());
     nats.restart().await;
     run.ends_with(0).await;
@@ -259,4 +261,33 @@ fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
             std::fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn tasks_that_the_queue_server_takes_for_acknowledged_after_a_power_cut_are_done_nevertheless() {
+    let mut nats = TestNats::start().await;
+    let documents = [Document::new("cut", 6)];
+    let site = Site::new(&documents);
+    let server = FakeOllama::start(FakeConfig { slots: 2, ..FakeConfig::default() });
+    let run = site.generate().fleet(&nats).impatient().start();
+    let tasks = Tasks::new(&nats.connect(Timing::default()).await);
+    let job = eventually("the job", || site.job_folder().join("job.json").exists().then(|| site.job())).await;
+    while tasks.stored(&job).await.map_or(0, |stored| stored.len()) < 6 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    nats.copy_store();
+    // It will not see the results that get lost.
+    run.signal("STOP");
+    let mut worker = Line::worker(&nats, &[&server]).impatient().start();
+    while !tasks.stored(&job).await.unwrap().is_empty() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    nats.set_messages_back();
+    nats.restart().await;
+    run.signal("CONT");
+    worker.says("connected to NATS again").await;
+    run.ends_with(0).await;
+    site.check();
+    worker.signal("TERM");
+    worker.ends_with(0).await;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::nats_server::{ServerConfig, find_nats_server, wait_until_listening};
-use crate::queue::{ConnectOptions, Queue, Timing, ensure};
+use crate::queue::{ConnectOptions, Queue, RESULTS, TASKS, Timing, ensure};
 use crate::secret::Secret;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -206,6 +206,23 @@ impl TestNats {
         {
             drop(std::fs::remove_dir_all(store));
             std::fs::rename(copy, store).expect("the copy can be renamed");
+        }
+    }
+
+    /// Kills it, and puts the messages of the streams back to those of the copy, but not what consumers have
+    /// acknowledged since: what a power cut may leave that took the last writes of some files.
+    ///
+    /// # Panics
+    ///
+    /// When the directories cannot be changed.
+    pub fn set_messages_back(&mut self) {
+        self.kill();
+        let Some(store) = &self.config.store else { return };
+        let streams = Path::new("jetstream").join("$G").join("streams");
+        for stream in [TASKS, RESULTS] {
+            let [from, to] = [&self.copy(), store].map(|root| root.join(&streams).join(stream).join("msgs"));
+            std::fs::remove_dir_all(&to).expect("a dead server's messages can be removed");
+            std::fs::rename(from, to).expect("the copy can be renamed");
         }
     }
 
