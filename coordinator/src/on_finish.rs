@@ -20,7 +20,7 @@ const LAST_WISH: Duration = Duration::from_secs(2);
 /// In characters, of up to 4 bytes each; the system takes no variable over 128 KiB.
 const LONGEST_REPORT: usize = 30_000;
 
-/// What the command finds in its environment, in the order of [`Outcome::values`].
+/// What the command finds in its environment, in the order of `Outcome::values`.
 pub const VARIABLES: [&str; 12] = [
     "QA_OUTCOME",
     "QA_EXIT_CODE",

@@ -1,6 +1,6 @@
 //! What a process tells about itself: log lines, traces, metrics.
 //!
-//! [`logs`] are lines on standard error; [`pipeline`] sends spans, metrics and log records to an OpenTelemetry
+//! [`logs`] are lines on standard error; `pipeline` sends spans, metrics and log records to an OpenTelemetry
 //! collector where the settings name one. Nothing of it may slow or stop the work: batches wait in bounded
 //! queues, a collector that cannot be reached costs one warning, and the last batch at the end of a process a
 //! bounded time. Nothing here knows what a span or a metric is about.
