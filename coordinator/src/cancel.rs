@@ -8,8 +8,9 @@ use qa_shared::settings::variables::Program;
 
 use crate::config::{CancelConfig, CancelTarget};
 use crate::exit::ExitCode;
-use crate::files::{Holder, JobFolder, JobFolderError, input_directory, interrupt_documents, now};
+use crate::files::{EventLog, Holder, JobFolder, JobFolderError, input_directory, interrupt_documents, now};
 use crate::format::counted;
+use crate::happening::Happening;
 use crate::progress::Screen;
 use crate::run_error::RunError;
 
@@ -79,6 +80,12 @@ fn interrupt_files(folder: &JobFolder, has_queue: bool, screen: &Screen) -> Resu
     match folder.lock(&holder) {
         Ok(_lock) => {
             let marked = interrupt_documents(folder).map_err(RunError::files)?;
+            // Whoever looks at the night later shall find it.
+            let told = EventLog::new(folder.path())
+                .append(&Happening::Stopping { by: "cancel".to_owned(), why: None });
+            if let Err(error) = told {
+                tracing::debug!(%error, "the event log could not be written");
+            }
             screen.say(&format!(
                 "{} marked as interrupted; `generate --resume` goes on",
                 counted(marked, "document")

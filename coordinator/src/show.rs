@@ -13,7 +13,7 @@ use crate::exit::ExitCode;
 use crate::files::{
     BrowseError, Browser, ChunkRecord, JobFolder, SeenChunk, Stage, input_directory, read_events,
 };
-use crate::format::line;
+use crate::format::{counted, line};
 use crate::ground::unusable_directory;
 use crate::happening::Happening;
 use crate::output;
@@ -62,7 +62,8 @@ pub(crate) fn show(config: &ShowConfig) -> Result<ExitCode, RunError> {
             let seed = seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
             let chosen = choose(&browser, *number as usize, seed)?;
             if !config.json {
-                output::text(&format!("{} completed chunks by --seed {seed}\n ", chosen.len()))?;
+                let count = counted(chosen.len() as u64, "completed chunk");
+                output::text(&format!("{count} by --seed {seed}\n "))?;
             }
             for (name, chunk) in chosen {
                 show_document(&browser, &name, Some(chunk), &mut printer)?;

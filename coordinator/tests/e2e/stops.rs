@@ -124,6 +124,8 @@ async fn cancel_without_a_coordinator_empties_the_queue_and_marks_the_documents(
     let queue = nats.connect(Timing::default()).await;
     assert_eq!(stored(&queue, &site).await, 0);
     assert_eq!(site.status_of("handbook"), "interrupted");
+    let status = site.coordinator("status").run(0).await;
+    assert!(status.stdout.contains("cancel"), "{}", status.stdout);
     site.generate().arg("--resume").fleet(&nats).run(0).await;
     site.check();
     drop(worker);
