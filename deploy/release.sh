@@ -119,7 +119,7 @@ for target in "${targets[@]}"; do
     [ "$("$built/qa-worker" --version)" = "qa-worker $version" ] || die "the program says another version: $("$built/qa-worker" --version)"
     cp README.md LICENSE config.env.example "$stage/$name/"
     mkdir "$stage/$name/deploy"
-    cp -R deploy/install-workers.sh deploy/*.md deploy/gpu-host deploy/nats deploy/kubernetes "$stage/$name/deploy/"
+    cp -R deploy/install-workers.sh deploy/*.md deploy/gpu-host deploy/nats deploy/kubernetes deploy/grafana deploy/prometheus "$stage/$name/deploy/"
     archive=$out/$name.tar.gz
     if tar --version 2>/dev/null | grep -q GNU; then
         tar -C "$stage" --sort=name --owner=0 --group=0 --numeric-owner --mode=u+rw,go+rX,go-w --mtime="@$epoch" -cf - "$name" | gzip -n -9 >"$archive.new"

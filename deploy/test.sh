@@ -22,7 +22,7 @@ section_scripts() {
     for script in deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh deploy/gpu-host/*.sh deploy/kubernetes/*.sh .ci/run; do
         bash -n "$script" || return 1
     done
-    for script in deploy/lib/*.py; do
+    for script in deploy/lib/*.py deploy/grafana/*.py; do
         "$PYTHON" -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$script" || return 1
     done
     bash deploy/tests/install-workers.sh || return 1
@@ -38,6 +38,14 @@ section_scripts() {
 section_deploy() {
     bash deploy/tests/nats.sh "$NATS_SERVER" || return 1
     "$PYTHON" -B deploy/lib/check_deploy.py "$ROOT/deploy" "${DEPLOY_CHECKS[@]}" || return 1
+    "$PYTHON" -B deploy/grafana/dashboards.py --check || return 1
+    # Pinned like the other tools it is not to be had; deploy/telemetry.md tells how to run it by hand.
+    if have promtool; then
+        promtool check rules deploy/prometheus/alerts.yml || return 1
+        promtool test rules deploy/prometheus/alerts_test.yml || return 1
+    else
+        say "no promtool on PATH; the alerts were not tested"
+    fi
     if [ -n "$HADOLINT" ]; then "$HADOLINT" deploy/containers/Dockerfile; fi
 }
 

@@ -86,7 +86,7 @@ metrics! {
             "Pairs in all completed chunks of the job";
         JOB_ETA "qa.job.eta" Gauge, "s", ["qa.job"],
             "Time until the end at the rate of the last minutes; absent without a rate";
-        JOB_COST "qa.job.cost" Gauge, "USD", ["qa.job"],
+        JOB_COST "qa.job.cost" Gauge, "{USD}", ["qa.job"],
             "What all runs of the job have cost; absent where nothing costs anything";
         JOB_CONNECTED "qa.job.connected" Gauge, "{server}", ["qa.job"],
             "1 while the queue server can be reached, else 0";
@@ -126,7 +126,7 @@ metrics! {
             "Time from a task's publication to its first delivery";
         PROCESS_DURATION "messaging.process.duration" Spread(CALL_SECONDS), "s",
             ["messaging.system", "messaging.operation.name", "messaging.destination.name", "qa.outcome"],
-            "Time that a task took a slot: completed, failed, handed back or discarded";
+            "Time that a task took a slot: completed, failed, answered before, handed back or discarded";
         REDELIVERIES "qa.worker.redeliveries" Sum, "{delivery}", [],
             "Tasks that were delivered a second time or later";
         RETRIES "qa.worker.retries" Sum, "{call}", ["qa.reason"],
@@ -180,7 +180,6 @@ impl Metric {
         let unit = match self.unit {
             "s" => "_seconds",
             "By" => "_bytes",
-            "USD" => "_USD",
             "{token}/s" => "_per_second",
             _ => "",
         };

@@ -38,3 +38,34 @@ pub(super) fn start(provider: &SdkMeterProvider) {
     opentelemetry::global::set_meter_provider(provider.clone());
     instruments::switch_on();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use opentelemetry::metrics::MeterProvider;
+
+    use super::instruments::{ALL, Kind};
+    use super::*;
+
+    #[test]
+    fn prometheus_calls_each_metric_what_the_table_says() {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().unwrap();
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let meter = provider.meter("test");
+        for metric in ALL {
+            match metric.kind {
+                Kind::Counter => meter.u64_counter(metric.name).with_unit(metric.unit).build().add(1, &[]),
+                Kind::Gauge => meter.f64_gauge(metric.name).with_unit(metric.unit).build().record(1.0, &[]),
+                Kind::Histogram(_) => {
+                    meter.f64_histogram(metric.name).with_unit(metric.unit).build().record(1.0, &[]);
+                }
+            }
+        }
+        let shown: BTreeSet<_> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
+        for metric in ALL {
+            assert!(shown.contains(&metric.prometheus_name()), "{}: {shown:#?}", metric.name);
+        }
+    }
+}
