@@ -410,7 +410,7 @@ def check_traces(backend, ran):
         spans = wait_for(backend, trace, lambda spans: "apply QA_RESULTS" in names(spans), patience)
         if not spans:
             problem(f"{what}: no trace {trace}")
-            patience = 2  # the next ones will not be there either
+            patience = 0.5  # the next ones will not come later
             continue
         spans_of_all += len(spans)
         ids |= {span.id for span in spans}
