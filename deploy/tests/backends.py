@@ -4,7 +4,7 @@ interfaces is held against what happened. Needs Python 3.9+ only. How to get and
 
 usage: deploy/tests/backends.py [--jaeger URL] [--phoenix URL] [--prometheus URL]
            [--bin DIR] [--fake-ollama PATH] [--nats-server PATH] [--otlp URL] [--protocol http/protobuf|grpc]
-           [--metrics-ports N,N,N] [--outage] [--keep DIR]
+           [--metrics-ports N,N,N] [--pushed URL] [--outage] [--keep DIR]
 
   --jaeger URL        Jaeger 2's query address, such as http://127.0.0.1:16686; spans go to port 4318 there (4317: gRPC)
   --phoenix URL       Arize Phoenix, such as http://127.0.0.1:6006; spans go there too
@@ -13,6 +13,8 @@ usage: deploy/tests/backends.py [--jaeger URL] [--phoenix URL] [--prometheus URL
   --fake-ollama PATH  the tests' fake server (target/debug/examples/fake_ollama)
   --otlp URL          send spans there instead, for a collector in between
   --metrics-ports     of the coordinator, the first and the second worker (19464,19465,19466)
+  --pushed URL        metrics are sent with the spans, and come out at this address as text for Prometheus, such as
+                      http://127.0.0.1:8889/metrics of a collector
   --outage            the way to the backend is cut in the middle: the run must not notice; spans are not looked for
   --keep DIR          leave files and logs of the runs there
 
@@ -22,6 +24,7 @@ empty. Exit status 0: nothing was missing or wrong.
 """
 
 import argparse
+import calendar
 import collections
 import hashlib
 import http.server
@@ -133,7 +136,7 @@ class Phoenix:
 def moment(text):
     """Seconds since 1970 of a time such as 2026-11-23T11:00:00.123456+00:00."""
     day, fraction = re.fullmatch(r"(\S{19})(\.\d+)?(?:Z|\+00:00)", text).groups()
-    return time.mktime(time.strptime(day + " UTC", "%Y-%m-%dT%H:%M:%S %Z")) - time.timezone + float(fraction or 0)
+    return calendar.timegm(time.strptime(day, "%Y-%m-%dT%H:%M:%S")) + float(fraction or 0)
 
 
 # --- The fleet ---
@@ -317,6 +320,8 @@ def run(options, work, otlp, outage=False):
     if relay:
         env.update(OTEL_EXPORTER_OTLP_ENDPOINT=relay.url, OTEL_EXPORTER_OTLP_PROTOCOL=options.protocol, OTEL_BSP_SCHEDULE_DELAY="300",
                    OTEL_RESOURCE_ATTRIBUTES="openinference.project.name=qa-fleet", QA_TRACE_CONTENT="true")
+    if options.pushed:
+        env.update(OTEL_METRICS_EXPORTER="otlp", OTEL_METRIC_EXPORT_INTERVAL="1000")
     (work / "empty.env").write_text("")
     chunks = documents(work / "chunks")
     began = time.time()
@@ -627,6 +632,27 @@ def check_metrics(url, ran, ports):
     say(f"  Prometheus: {count} series of {len(metrics())} metrics")
 
 
+def check_pushed(url, ran):
+    """What was sent to a collector; the last figures of whoever ended well are there."""
+    with HTTP.open(url, timeout=20) as answer:
+        text = answer.read().decode()
+    values = collections.defaultdict(list)
+    for name, labels, value in re.findall(r"^(\w+)\{(.*)\} (\S+)", text, re.M):
+        values[name].append((dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)))
+    for name, kind, labels, program in metrics():
+        part = name + "_count" if kind == "Spread" else name
+        own = [found for found, _ in values[part] if found.get("service_name") == program]
+        if not own and part not in NOT_HERE and part not in MAYBE:
+            problem(f"{program}: {part} was sent but does not come out")
+        missing = labels - {label for found in own for label in found}
+        if own and missing:
+            problem(f"{part}: no label {sorted(missing)}")
+    for name, key, expected in (("qa_chunks_total", "qa_job", sum(ran.chunks.values())),
+                                ("qa_pairs_total", "qa_job", sum(record["got"] for record in ran.records.values()))):
+        check(f"{name} that was sent", expected, sum(value for found, value in values[name] if found.get(key) == ran.job))
+    say(f"  sent metrics: {len(values)} names come out")
+
+
 # --- All of it ---
 
 
@@ -634,7 +660,7 @@ def main():
     parser = argparse.ArgumentParser(usage=__doc__, add_help=True)
     for name, default in (("jaeger", None), ("phoenix", None), ("prometheus", None), ("bin", str(ROOT / "target/debug")),
                           ("fake-ollama", None), ("nats-server", "nats-server"), ("otlp", None), ("protocol", "http/protobuf"),
-                          ("metrics-ports", "19464,19465,19466"), ("keep", None)):
+                          ("metrics-ports", "19464,19465,19466"), ("pushed", None), ("keep", None)):
         parser.add_argument(f"--{name}", default=default)
     parser.add_argument("--outage", action="store_true")
     options = parser.parse_args()
@@ -656,6 +682,8 @@ def main():
             check_traces(backend, ran)
         if options.prometheus:
             check_metrics(options.prometheus, ran, [int(port) for port in options.metrics_ports.split(",")])
+        if backend and options.pushed and not options.outage:
+            check_pushed(options.pushed, ran)
     if problems:
         say(f"{len(problems)} things are missing or wrong; files and logs are in {base}")
         sys.exit(1)
