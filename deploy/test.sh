@@ -22,7 +22,7 @@ section_scripts() {
     for script in deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh deploy/gpu-host/*.sh deploy/kubernetes/*.sh .ci/run; do
         bash -n "$script" || return 1
     done
-    for script in deploy/lib/*.py deploy/grafana/*.py; do
+    for script in deploy/lib/*.py deploy/grafana/*.py deploy/tests/*.py; do
         "$PYTHON" -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$script" || return 1
     done
     bash deploy/tests/install-workers.sh || return 1

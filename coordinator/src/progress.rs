@@ -166,6 +166,7 @@ impl Reporter {
             document,
             chunk = fact.task.chunk,
             reason = failure.reason.as_str(),
+            chunk_trace_id = %result.key.trace_id(),
             "chunk failed: {}{}",
             line(&failure.message, 300),
             if *told == FAILURES_TOLD { " (further ones of this kind are only counted)" } else { "" }

@@ -44,10 +44,8 @@ impl RunTrace {
     /// Begins the trace of a run, where spans are sent.
     pub(crate) fn begin(model: &str, provider: &'static str) -> Self {
         let Some(tracer) = tracer() else { return Self::default() };
-        let attributes = vec![
-            KeyValue::new("gen_ai.request.model", model.to_owned()),
-            KeyValue::new("qa.provider", provider),
-        ];
+        let attributes =
+            vec![KeyValue::new("qa.model", model.to_owned()), KeyValue::new("qa.provider", provider)];
         let run = tracer.begin(NewSpan::new("run", SpanKind::Internal, attributes));
         Self(Some(Arc::new(Inner { tracer, run, chunks: Mutex::default() })))
     }
@@ -135,7 +133,7 @@ impl RunTrace {
                 "completed"
             }
             Outcome::Failed { failure } => {
-                attributes.push(KeyValue::new("error.type", failure.reason.to_string()));
+                attributes.push(KeyValue::new("qa.reason", failure.reason.to_string()));
                 "failed"
             }
         };

@@ -15,16 +15,16 @@ use tokio::time::Instant;
 use crate::disposition::CallOutcome;
 use crate::llm::{ChatReply, ChatRequest, LlmError, LlmServer};
 use crate::server::Server;
-use crate::trace::{self, host_and_port};
+use crate::trace::{self, Attempt, host_and_port};
 
 /// Calls a model, and measures that; see [`trace::chat`].
 pub(crate) async fn chat<S: LlmServer>(
     server: &S,
     request: &ChatRequest,
-    number_of_call: u32,
+    attempt: Attempt<'_>,
 ) -> Result<ChatReply, LlmError> {
     let begun = Instant::now();
-    let outcome = trace::chat(server, request, number_of_call).await;
+    let outcome = trace::chat(server, request, attempt).await;
     let (provider, url) = server.who();
     let labels = || {
         let mut labels = vec![
@@ -79,15 +79,14 @@ pub(crate) fn processed(took: Duration, outcome: &'static str) {
     });
 }
 
-/// A model is asked again about the same chunk.
-pub(crate) fn asked_again(last: &CallOutcome) {
-    RETRIES.add(1, || {
-        let reason = match last {
-            CallOutcome::Answered { .. } => "unusable answer".to_owned(),
-            CallOutcome::Error(error) => error.kind.to_string(),
-        };
-        vec![Label::new("qa.reason", reason)]
-    });
+/// A model is asked again about the same chunk; says why, in few words.
+pub(crate) fn asked_again(last: &CallOutcome) -> String {
+    let reason = match last {
+        CallOutcome::Answered { .. } => "unusable_answer".to_owned(),
+        CallOutcome::Error(error) => error.kind.to_string(),
+    };
+    RETRIES.add(1, || vec![Label::new("qa.reason", reason.clone())]);
+    reason
 }
 
 /// Lets whoever reads metrics see how the servers are.

@@ -17,6 +17,7 @@ use crate::llm::{ChatReply, ChatRequest, Finish, LlmError, LlmErrorKind, LlmServ
 use crate::metrics;
 use crate::progress::{Spent, TaskProgress};
 use crate::prompt::{self, Prompt, answer_schema, estimate_conversation};
+use crate::trace::Attempt;
 
 /// Unusable answers that travel with a result at most.
 const MAX_UNUSABLE: usize = 3;
@@ -108,6 +109,7 @@ pub async fn process<S: LlmServer>(
         last_error: None,
         unusable: VecDeque::new(),
         last_answer: String::new(),
+        asked_again: None,
     };
     let have = session.tally.have;
     if have >= asked || (attempts == 0 && have > 0) {
@@ -139,11 +141,11 @@ pub async fn process<S: LlmServer>(
                 return Processed::HandBack { cause, message, after };
             }
             Next::Hold { at_least, spread } => {
-                metrics::asked_again(&outcome);
+                session.asked_again = Some(metrics::asked_again(&outcome));
                 tokio::time::sleep(at_least + spread.mul_f64(rand::random())).await;
             }
             Next::AskAgain { reason, missing, shorter } => {
-                metrics::asked_again(&outcome);
+                session.asked_again = Some(metrics::asked_again(&outcome));
                 session.ask_again(&reason, missing, shorter);
             }
         }
@@ -159,11 +161,15 @@ struct Session<'a> {
     last_error: Option<LlmError>,
     unusable: VecDeque<UnusableAnswer>,
     last_answer: String,
+    /// Why the model is asked again, if it is.
+    asked_again: Option<String>,
 }
 
 impl Session<'_> {
     async fn call<S: LlmServer>(&mut self, server: &S) -> CallOutcome {
-        match metrics::chat(server, &self.request, self.progress.spent.attempts + 1).await {
+        let attempt =
+            Attempt { number: self.progress.spent.attempts + 1, because: self.asked_again.as_deref() };
+        match metrics::chat(server, &self.request, attempt).await {
             Ok(reply) => {
                 self.last_error = None;
                 self.judge(reply)

@@ -84,18 +84,27 @@ pub(crate) async fn within<F: Future>(span: Option<&Span>, work: F) -> F::Output
     }
 }
 
-/// Calls a model; `number_of_call` counts the calls for this task.
+/// Which of a task's model calls it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt<'a> {
+    /// From 1.
+    pub(crate) number: u32,
+    /// Why the model is asked again, if it is.
+    pub(crate) because: Option<&'a str>,
+}
+
+/// Calls a model.
 pub(crate) async fn chat<S: LlmServer>(
     server: &S,
     request: &ChatRequest,
-    number_of_call: u32,
+    attempt: Attempt<'_>,
 ) -> Result<ChatReply, LlmError> {
     let Some(tracer) = tracer() else { return server.chat(request).await };
     let (provider, url) = server.who();
     let new = NewSpan::new(
         format!("chat {}", request.model),
         SpanKind::Client,
-        request_attributes(provider, url, request, number_of_call),
+        request_attributes(provider, url, request, attempt),
     );
     let span = tracer.begin(new.within(&Context::current()));
     if tracer.content && span.is_recording() {
@@ -189,6 +198,10 @@ impl Call {
                 continue;
             }
             let start = end.checked_sub(Duration::from_millis(milliseconds)).unwrap_or(end).max(self.begun);
+            if start >= end {
+                // The server counts more time than the call took.
+                break;
+            }
             let attributes = vec![KeyValue::new("qa.server.duration_ms", number(milliseconds))];
             let new = NewSpan::new(name, SpanKind::Internal, attributes);
             self.tracer.begin(new.within(self.span.context()).since(start)).end(Some(end));
@@ -209,7 +222,7 @@ fn request_attributes(
     provider: &'static str,
     url: &str,
     request: &ChatRequest,
-    number_of_call: u32,
+    attempt: Attempt<'_>,
 ) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new("gen_ai.operation.name", "chat"),
@@ -217,8 +230,9 @@ fn request_attributes(
         KeyValue::new("gen_ai.request.model", request.model.clone()),
         KeyValue::new("gen_ai.request.temperature", request.temperature),
         KeyValue::new("gen_ai.request.max_tokens", i64::from(request.max_output)),
-        KeyValue::new("qa.call", i64::from(number_of_call)),
+        KeyValue::new("qa.call", i64::from(attempt.number)),
     ];
+    attributes.extend(attempt.because.map(|because| KeyValue::new("qa.asked_again", because.to_owned())));
     let sampling = &request.sampling;
     attributes.extend(sampling.top_p.map(|top_p| KeyValue::new("gen_ai.request.top_p", top_p)));
     attributes.extend(sampling.top_k.map(|top_k| KeyValue::new("gen_ai.request.top_k", i64::from(top_k))));

@@ -273,10 +273,13 @@ async fn a_chunk_that_fails_says_why_and_a_second_round_is_a_trace_of_its_own() 
     let first = key(&site, "poor", 0);
     let trace = trace_of(&spans, &first);
     assert_eq!(named(&trace, "chat qwen3:8b").len(), 3);
-    for name in ["process QA_TASKS", "apply QA_RESULTS"] {
-        let span = only(&trace, name);
-        assert_eq!((span.get("qa.outcome"), span.get("error.type")), ("failed", "no_usable_answer"));
-    }
+    let (process, apply) = (only(&trace, "process QA_TASKS"), only(&trace, "apply QA_RESULTS"));
+    assert_eq!((process.get("qa.outcome"), process.get("error.type")), ("failed", "no_usable_answer"));
+    // To apply it did not fail.
+    assert_eq!((apply.get("qa.outcome"), apply.get("qa.reason")), ("failed", "no_usable_answer"));
+    let chats: Vec<_> =
+        named(&trace, "chat qwen3:8b").iter().map(|chat| chat.get("qa.asked_again").to_owned()).collect();
+    assert_eq!(chats, ["", "unusable_answer", "unusable_answer"]);
     let second = trace_of(&spans, &TaskKey { round: 2, ..first }).len();
     assert!(second >= 5, "{second} spans of the second round");
 }
