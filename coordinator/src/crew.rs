@@ -17,7 +17,7 @@ use crate::core::TaskRef;
 use crate::done::Done;
 use crate::files::{ChunkFile, EventLog, FailureLog, JobFolder, Journal};
 use crate::guard::{self, LeaseClock};
-use crate::intake::{self, Intake};
+use crate::intake::{self, Intake, IntakeOrder};
 use crate::publisher::Publisher;
 use crate::recorder::{Recorder, RecorderCommand};
 use crate::run_error::RunError;
@@ -62,6 +62,7 @@ pub(crate) struct Lines {
     pub(crate) recorder: Sender<RecorderCommand>,
     pub(crate) snapshots: Sender<SnapshotCommand>,
     pub(crate) done: mpsc::Sender<Done>,
+    pub(crate) intake: IntakeOrder,
     /// Ends publishing.
     pub(crate) stop_publishing: CancellationToken,
     /// Completes when nothing is published any more.
@@ -128,7 +129,9 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
         epoch: parts.epoch,
         consumer: parts.consumer.clone(),
         done: done.clone(),
+        order: IntakeOrder::default(),
     };
+    let order = intake.order.clone();
     let mut background = JoinSet::new();
     background.spawn(intake.run());
     let crew = Crew {
@@ -148,6 +151,7 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
         recorder: recorder_commands,
         snapshots: snapshot_commands,
         done,
+        intake: order,
         stop_publishing,
         publishing,
     };

@@ -33,8 +33,8 @@ pub(crate) enum Done {
         /// Why.
         error: String,
     },
-    /// What the queue holds was compared with what was published.
-    Compared(Findings),
+    /// What the queue holds was compared with what was published; nothing where it could not be.
+    Compared(Option<Findings>),
     /// After a stop: tasks that no worker will do, and nothing more will come.
     Drained(Vec<TaskRef>),
     /// Another coordinator has this job.

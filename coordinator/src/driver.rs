@@ -84,6 +84,8 @@ pub(crate) struct Driver {
     pub(crate) metrics: RunMetrics,
     /// What the queue may never deliver.
     pub(crate) suspects: Suspects,
+    /// Somebody is looking through the queue.
+    pub(crate) is_comparing: bool,
 }
 
 impl Driver {
@@ -189,7 +191,10 @@ impl Driver {
                 vec![Event::DocumentBroken { document, error }]
             }
             Done::Unpublishable { task, error } => vec![self.unpublishable(task, error)],
-            Done::Compared(findings) => self.compared(findings),
+            Done::Compared(findings) => {
+                self.is_comparing = false;
+                self.compared(findings.unwrap_or_default())
+            }
             Done::Drained(taken_back) => vec![Event::Drained { taken_back }],
             Done::LeaseLost(reason) => return Err(End::LeaseLost(reason)),
             Done::FilesFailed(reason) => return Err(End::FilesFailed(reason)),
@@ -222,18 +227,17 @@ impl Driver {
     }
 
     fn compared(&mut self, findings: Findings) -> Vec<Event> {
-        let Findings { lost, fetched, suspects } = findings;
+        let Findings { lost, results_are_stuck, suspects } = findings;
         self.suspects = suspects;
-        if !fetched.is_empty() {
-            tracing::warn!(results = fetched.len(), "the queue does not deliver results, they were fetched");
+        if results_are_stuck {
+            tracing::warn!("the queue does not deliver results that it has, asking for them anew");
+            self.performer.lines.intake.make_anew();
         }
-        let taken = |result: TaskResult| self.hold(self.task_of(&result.key), result, None, None);
-        let mut events: Vec<_> = fetched.into_iter().map(taken).collect();
         if !lost.is_empty() {
             tracing::warn!(tasks = lost.len(), "the queue lost tasks, publishing them again");
-            events.push(Event::Lost(lost));
+            return vec![Event::Lost(lost)];
         }
-        events
+        Vec::new()
     }
 
     fn set_aside(&mut self, task: TaskRef, receipt: Receipt, error: &impl std::fmt::Display) -> Event {
@@ -323,23 +327,25 @@ impl Driver {
     }
 
     /// Looks for published tasks in the queue, in the background.
-    fn reconcile(&self) {
+    fn reconcile(&mut self) {
         if is_made(Mistake::NoReconciliation) {
             return;
         }
         let mut published = self.published();
         // What is being published at this moment is not lost.
         published.retain(|(task, _)| !self.performer.lines.unconfirmed.contains(*task));
-        if published.is_empty() {
+        // One look at a time: what a slow one found may not hold any more.
+        if published.is_empty() || std::mem::replace(&mut self.is_comparing, true) {
             return;
         }
         let (queue, job, pool) = (self.queue.clone(), self.job.clone(), self.pool.clone());
         let (done, suspects) = (self.performer.lines.done.clone(), self.suspects.clone());
         tokio::spawn(async move {
-            match reconcile::compare(&queue, &job, &pool, &published, &suspects).await {
-                Ok(findings) => drop(done.send(Done::Compared(findings)).await),
-                Err(error) => tracing::debug!(%error, "the queue could not be looked through"),
+            let findings = reconcile::compare(&queue, &job, &pool, &published, &suspects).await;
+            if let Err(error) = &findings {
+                tracing::debug!(%error, "the queue could not be looked through");
             }
+            drop(done.send(Done::Compared(findings.ok())).await);
         });
     }
 

@@ -1,5 +1,7 @@
 //! Receives results and acks them once they have had their effect.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use qa_shared::failpoint::{CrashPoint, crash};
@@ -22,12 +24,27 @@ pub(crate) struct Intake {
     pub(crate) epoch: u64,
     pub(crate) consumer: ResultsConsumer,
     pub(crate) done: mpsc::Sender<Done>,
+    pub(crate) order: IntakeOrder,
+}
+
+/// What is asked of the intake while it works.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct IntakeOrder(Arc<AtomicBool>);
+
+impl IntakeOrder {
+    /// Has the consumer made anew: whatever is stored is delivered again.
+    pub(crate) fn make_anew(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Intake {
     /// Works until nobody listens.
     pub(crate) async fn run(mut self) {
         loop {
+            if self.order.0.swap(false, Ordering::Relaxed) {
+                self.restore().await;
+            }
             match self.consumer.next_batch(BATCH, PATIENCE).await {
                 Ok(batch) if batch.is_empty() => {
                     if self.done.is_closed() {
@@ -55,7 +72,7 @@ impl Intake {
         }
     }
 
-    /// The stream or the consumer is gone: a wiped or a new queue server.
+    /// The stream or the consumer is gone, or of no use: a wiped or a new queue server, or a power cut.
     async fn restore(&mut self) {
         if let Err(error) = ensure(&self.queue, self.queue.replicas()).await {
             tracing::debug!(%error, "streams could not be restored yet");

@@ -5,15 +5,18 @@
 //! races: a task that is gone was acked, and acked means that its result was stored before.
 //!
 //! A queue server whose disk lost its last writes may hold messages that it takes for acknowledged, and never
-//! delivers them. Seen twice in a row, a task that is stored while nothing is to be delivered or acknowledged in
-//! its pool is removed and counts as lost, and a result that is stored and did not come is fetched.
+//! delivers them. What looks like that twice in a row is dealt with: a task is removed and counts as lost, and for
+//! results their consumer is made anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use qa_shared::model::{DocumentToken, JobId, PoolName, TaskKey, TaskResult};
+use qa_shared::model::{DocumentToken, JobId, PoolName, TaskKey};
 use qa_shared::queue::{Queue, QueueError, Results, Tasks};
 
 use crate::core::TaskRef;
+
+/// Tasks that are looked up one by one in a comparison, from the beginning of the queue.
+const MOST_LOOKUPS: usize = 100;
 
 /// Which document a token stands for.
 pub(crate) type Tokens = BTreeMap<DocumentToken, u32>;
@@ -44,8 +47,8 @@ pub(crate) async fn take_stock(queue: &Queue, job: &JobId, pool: &PoolName) -> R
 pub(crate) struct Findings {
     /// Tasks to publish again.
     pub(crate) lost: Vec<TaskRef>,
-    /// Results that the queue did not deliver.
-    pub(crate) fetched: Vec<TaskResult>,
+    /// Results are stored that their consumer does not deliver.
+    pub(crate) results_are_stuck: bool,
     /// What may never be delivered, for the next look.
     pub(crate) suspects: Suspects,
 }
@@ -66,30 +69,32 @@ pub(crate) async fn compare(
     published: &[(TaskRef, TaskKey)],
     suspects: &Suspects,
 ) -> Result<Findings, QueueError> {
-    let tasks = Tasks::new(queue);
+    let (tasks, results) = (Tasks::new(queue), Results::new(queue));
     // Before the stock: what is stored afterwards was to be delivered, or was delivered, at this moment.
     let depth = tasks.pool_depth(pool).await?;
+    let all_delivered = results.is_delivered(job).await?;
     let stock = take_stock(queue, job, pool).await?;
     let mut findings = Findings { lost: lost(published, &stock), ..Findings::default() };
-    if depth.is_some_and(|depth| depth.pending == 0 && depth.in_flight == 0) {
-        let (dead, new): (Vec<_>, Vec<_>) = published
-            .iter()
-            .filter(|(_, key)| stock.tasks.contains(key))
-            .partition(|(_, key)| suspects.tasks.contains(key));
-        for (task, key) in dead {
+    let waiting = published
+        .iter()
+        .filter(|(_, key)| stock.tasks.contains(key) && !stock.results.contains(key))
+        .take(MOST_LOOKUPS);
+    for (task, key) in waiting {
+        let Some(depth) = &depth else { break };
+        let is_idle = depth.pending == 0 && depth.in_flight == 0;
+        let is_stuck =
+            is_idle || tasks.sequence(pool, key).await?.is_some_and(|sequence| sequence <= depth.ack_floor);
+        if is_stuck && suspects.tasks.contains(key) {
             tasks.remove(pool, key).await?;
             findings.lost.push(*task);
+        } else if is_stuck {
+            findings.suspects.tasks.insert(key.clone());
         }
-        findings.suspects.tasks = new.into_iter().map(|(_, key)| key.clone()).collect();
     }
-    for (_, key) in published.iter().filter(|(_, key)| stock.results.contains(key)) {
-        if !suspects.results.contains(key) {
-            findings.suspects.results.insert(key.clone());
-        } else if let Some(Ok(mut result)) = Results::new(queue).stored(key).await? {
-            // The subject decides what the message is about.
-            result.key = key.clone();
-            findings.fetched.push(result);
-        }
+    if all_delivered {
+        let stuck = published.iter().map(|(_, key)| key).filter(|key| stock.results.contains(key));
+        findings.suspects.results = stuck.cloned().collect();
+        findings.results_are_stuck = !findings.suspects.results.is_disjoint(&suspects.results);
     }
     Ok(findings)
 }

@@ -257,6 +257,7 @@ impl JobRun<'_> {
             speed: Speed::new(Instant::now()),
             started: self.me.started,
             suspects: reconcile::Suspects::default(),
+            is_comparing: false,
             metrics: RunMetrics::start(self.queue, &self.config.pool),
         };
         let end = self.trace.step("work", work(&mut driver, private)).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::api::Written;
 use super::border;
-use super::topology::RESULTS;
+use super::topology::{RESULTS, results_consumer_prefix};
 use super::{PublishError, Queue, QueueError, Traceparent, subjects};
 use crate::backoff::{Backoff, jittered};
 use crate::model::{JobId, TaskKey, TaskResult};
@@ -85,6 +85,21 @@ impl Results {
             }
         };
         Ok(listing.subjects.iter().filter_map(read).collect())
+    }
+
+    /// Whether a job's consumer has nothing to deliver and waits for no acknowledgement.
+    pub async fn is_delivered(&self, job: &JobId) -> Result<bool, QueueError> {
+        const DOING: &str = "asking for a results consumer";
+        let prefix = results_consumer_prefix(job);
+        for name in self.queue.consumer_names(DOING, RESULTS).await? {
+            if name.starts_with(&prefix)
+                && let Some(info) = self.queue.consumer_info(DOING, RESULTS, &name).await?
+                && (info.num_pending > 0 || info.num_ack_pending > 0)
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Removes all results of a job; how many it were.

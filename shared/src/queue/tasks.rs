@@ -55,6 +55,8 @@ pub struct PoolDepth {
     pub redelivered: u64,
     /// Slots that wait for a task.
     pub waiting_slots: u64,
+    /// Up to this sequence number every task was acknowledged.
+    pub ack_floor: u64,
 }
 
 /// The task stream as a coordinator uses it.
@@ -163,10 +165,12 @@ impl Tasks {
             in_flight: info.num_ack_pending as u64,
             redelivered: info.num_redelivered as u64,
             waiting_slots: info.num_waiting as u64,
+            ack_floor: info.ack_floor.stream_sequence,
         }))
     }
 
-    async fn sequence(&self, pool: &PoolName, key: &TaskKey) -> Result<Option<u64>, QueueError> {
+    /// The sequence number of a task, if it is queued or in work.
+    pub async fn sequence(&self, pool: &PoolName, key: &TaskKey) -> Result<Option<u64>, QueueError> {
         let subject = subjects::task(pool, key);
         let message = self.queue.last_message("looking for a task", TASKS, &subject).await?;
         Ok(message.map(|message| message.sequence))
