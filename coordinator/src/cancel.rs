@@ -81,8 +81,7 @@ fn interrupt_files(folder: &JobFolder, has_queue: bool, screen: &Screen) -> Resu
         Ok(_lock) => {
             let marked = interrupt_documents(folder).map_err(RunError::files)?;
             // Whoever looks at the night later shall find it.
-            let told = EventLog::new(folder.path())
-                .append(&Happening::Stopping { by: "cancel".to_owned(), why: None });
+            let told = EventLog::new(folder.path()).append(&Happening::Cancelled);
             if let Err(error) = told {
                 tracing::debug!(%error, "the event log could not be written");
             }

@@ -28,8 +28,8 @@ pub(crate) struct EventWatch {
     known: BTreeMap<InstanceId, Known>,
     /// Hosts that have lost workers, and when.
     away: BTreeMap<String, Vec<Instant>>,
-    /// LLM servers that do not answer, by worker, and since when.
-    unreachable: BTreeMap<(InstanceId, String), Instant>,
+    /// LLM servers that do not answer, by worker, since when, and on which host.
+    unreachable: BTreeMap<(InstanceId, String), (Instant, String)>,
     results: u64,
     last_result: Instant,
     longest_gap: Duration,
@@ -173,19 +173,26 @@ impl EventWatch {
                 let key = (instance.clone(), server.url.clone());
                 let (host, url) = (line(&worker.host, 120), line(&server.url, 200));
                 if server.reachable {
-                    if let Some(since) = self.unreachable.remove(&key) {
+                    if let Some((since, _)) = self.unreachable.remove(&key) {
                         let seconds = seconds(moment.now, since);
                         happened.push(Happening::ServerBack { host, url, seconds });
                     }
                 } else if self.unreachable.len() < MOST && !self.unreachable.contains_key(&key) {
-                    self.unreachable.insert(key, moment.now);
+                    self.unreachable.insert(key, (moment.now, host.clone()));
                     let problem = server.problem.as_deref().map(|problem| line(problem, 200));
                     happened.push(Happening::ServerLost { host, url, problem });
                 }
             }
         }
-        // A worker that is gone takes its servers with it, and is told itself.
-        self.unreachable.retain(|(instance, _), _| moment.workers.contains_key(instance));
+        // A worker that is gone takes its servers' troubles with it, and is told itself.
+        self.unreachable.retain(|(instance, url), (since, host)| {
+            let is_there = moment.workers.contains_key(instance);
+            if !is_there {
+                let (host, url, seconds) = (host.clone(), line(url, 200), seconds(moment.now, *since));
+                happened.push(Happening::ServerBack { host, url, seconds });
+            }
+            is_there
+        });
     }
 
     /// Where single results take long, longer pauses are no news.

@@ -100,6 +100,8 @@ pub enum Happening {
         #[serde(default)]
         why: Option<String>,
     },
+    /// `cancel` stopped the job while nobody ran it.
+    Cancelled,
     /// The combined file was written.
     Combined {
         /// Where.

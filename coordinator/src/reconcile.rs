@@ -92,8 +92,8 @@ pub(crate) async fn compare(
         }
     }
     if all_delivered {
-        let stuck = published.iter().map(|(_, key)| key).filter(|key| stock.results.contains(key));
-        findings.suspects.results = stuck.cloned().collect();
+        let undelivered = published.iter().map(|(_, key)| key).filter(|key| stock.results.contains(key));
+        findings.suspects.results = undelivered.cloned().collect();
         findings.results_are_stuck = !findings.suspects.results.is_disjoint(&suspects.results);
     }
     Ok(findings)

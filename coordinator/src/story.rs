@@ -109,6 +109,13 @@ impl Story {
     /// Takes the next line.
     pub(crate) fn hear(&mut self, line: Logged) {
         let Logged { at, unix_ms, what } = line;
+        if matches!(what, Happening::Cancelled) {
+            // After the run, however that ended: its end was not now.
+            if let Some(run) = self.runs.back_mut() {
+                run.stopped_by = Some("cancel".to_owned());
+            }
+            return;
+        }
         if let Happening::RunStarted(beginning) = what {
             self.give_up_last();
             self.begin(&at, unix_ms, *beginning);
@@ -206,7 +213,10 @@ impl RunStory {
             Happening::DiskFull { problem } => self.disk_full = Some(problem),
             Happening::Stopping { by, why } => (self.stopped_by, self.stopped_why) = (Some(by), why),
             Happening::Combined { file, .. } => self.combined = Some(file),
-            Happening::WorkerLeft { .. } | Happening::RunStarted(_) | Happening::Unknown => {}
+            Happening::WorkerLeft { .. }
+            | Happening::RunStarted(_)
+            | Happening::Cancelled
+            | Happening::Unknown => {}
         }
     }
 

@@ -36,8 +36,8 @@ struct Inner {
 struct Chunks {
     /// What was published in this run.
     published: HashSet<TaskRef>,
-    /// Documents that are worked on: the id of their span, and when they began.
-    documents: HashMap<u32, (u64, SystemTime)>,
+    /// Documents that were worked on: the id of their span, and when they began, until they end.
+    documents: HashMap<u32, (u64, Option<SystemTime>)>,
 }
 
 impl RunTrace {
@@ -146,11 +146,14 @@ impl RunTrace {
     /// A document has its final status for this run.
     pub(crate) fn end_document(&self, document: u32, name: Option<&str>, status: &'static str) {
         let Some(inner) = &self.0 else { return };
-        let Some((id, began)) = inner.chunks().documents.remove(&document) else { return };
+        // It stays, so that a result that comes twice does not begin it anew.
+        let begun =
+            inner.chunks().documents.get_mut(&document).and_then(|(id, began)| Some((*id, began.take()?)));
+        let Some((id, since)) = begun else { return };
         let mut attributes = vec![KeyValue::new("qa.status", status)];
         attributes.extend(name.map(|name| KeyValue::new("qa.document", name.to_owned())));
         let new = NewSpan::new("document", SpanKind::Internal, attributes);
-        drop(inner.tracer.begin(new.within(inner.run.context()).with_id(id).since(began)));
+        drop(inner.tracer.begin(new.within(inner.run.context()).with_id(id).since(since)));
     }
 }
 
@@ -165,7 +168,7 @@ impl Inner {
         if document == u32::MAX {
             return vec![run];
         }
-        let begun = || (rand::random::<u64>().max(1), SystemTime::from(clock::now()));
+        let begun = || (rand::random::<u64>().max(1), Some(SystemTime::from(clock::now())));
         let (id, _) = *self.chunks().documents.entry(document).or_insert_with(begun);
         let document =
             SpanContext::new(run.trace_id(), id.into(), run.trace_flags(), false, TraceState::NONE);

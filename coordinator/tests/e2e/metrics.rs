@@ -131,3 +131,21 @@ async fn an_address_that_is_taken_is_told_before_anything_is_done() {
     let ended = site.generate().args(["--local", "--metrics-listen", "9464"]).run(2).await;
     assert!(ended.stderr.contains("127.0.0.1:9464"), "{}", ended.stderr);
 }
+
+#[tokio::test]
+async fn connections_that_say_nothing_take_no_more_than_their_share() {
+    let nats = TestNats::start().await;
+    let server = FakeOllama::start(FakeConfig::default());
+    let address = free_address();
+    let worker = Line::worker(&nats, &[&server]).args(["--metrics-listen", &address]).start();
+    get_when(&address, "/healthz", |status, _| status == 200).await;
+    let held: Vec<_> = (0..100).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    sleep(Duration::from_millis(500)).await;
+    let taken =
+        std::fs::read_dir(format!("/proc/{}/fd", worker.pid())).map(Iterator::count).unwrap_or_default();
+    assert!(taken < 80, "{taken} descriptors are taken");
+    drop(held);
+    get_when(&address, "/healthz", |status, _| status == 200).await;
+    worker.signal("TERM");
+    worker.ends_with(0).await;
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
@@ -94,6 +95,7 @@ impl Exporters {
             limit: collector.timeout,
             runtime: self.runtime.clone(),
             health: Arc::clone(&self.health),
+            is_down: AtomicBool::new(false),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry_sdk::logs::{BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -122,13 +122,14 @@ impl Telemetry {
         let (done, ended) = tokio::sync::oneshot::channel();
         // A thread of its own: the end of the program must not wait for it longer than we do.
         let flushing = std::thread::Builder::new().name("telemetry-end".to_owned()).spawn(move || {
-            let end = Instant::now() + limit;
-            let rest = || end.saturating_duration_since(Instant::now());
-            let traces = traces.map_or(Ok(()), |traces| traces.shutdown_with_timeout(rest()));
-            let metrics = metrics.map_or(Ok(()), |metrics| metrics.shutdown_with_timeout(rest()));
-            let logs = logs.map_or(Ok(()), |logs| logs.shutdown_with_timeout(rest()));
-            // What could not be sent was told when it could not be sent.
-            drop(done.send([traces, metrics, logs]));
+            // At the same time: none may use up what the others need. What could not be sent was told when it
+            // could not be sent.
+            std::thread::scope(|scope| {
+                scope.spawn(|| traces.map(|traces| traces.shutdown_with_timeout(limit)));
+                scope.spawn(|| metrics.map(|metrics| metrics.shutdown_with_timeout(limit)));
+                scope.spawn(|| logs.map(|logs| logs.shutdown_with_timeout(limit)));
+            });
+            done.send(()).ok();
         });
         if flushing.is_ok() {
             drop(tokio::time::timeout(limit, ended).await);

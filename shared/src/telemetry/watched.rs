@@ -23,8 +23,6 @@ use tokio::runtime::Handle;
 #[derive(Debug, Default)]
 pub(super) struct Health {
     told: AtomicU8,
-    /// The last request failed.
-    is_down: AtomicBool,
     /// The process is about to end.
     is_ending: AtomicBool,
 }
@@ -34,17 +32,12 @@ const FAILING: u8 = 1;
 const RECOVERED: u8 = 2;
 
 impl Health {
-    /// From now on nobody tries a collector again whose last request failed.
+    /// From now on nobody tries again to send a signal whose last request failed.
     pub(super) fn end(&self) {
         self.is_ending.store(true, Ordering::Relaxed);
     }
 
-    fn is_hopeless(&self) -> bool {
-        self.is_ending.load(Ordering::Relaxed) && self.is_down.load(Ordering::Relaxed)
-    }
-
     fn note(&self, url: &str, outcome: &OTelSdkResult) {
-        self.is_down.store(outcome.is_err(), Ordering::Relaxed);
         match outcome {
             Err(error) => {
                 if self.told.compare_exchange(FINE, FAILING, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -76,6 +69,8 @@ pub(super) struct Watched<E> {
     pub(super) limit: Duration,
     pub(super) runtime: Handle,
     pub(super) health: Arc<Health>,
+    /// The last request failed. A collector may take one signal and not another.
+    pub(super) is_down: AtomicBool,
 }
 
 impl<E> fmt::Debug for Watched<E> {
@@ -86,7 +81,7 @@ impl<E> fmt::Debug for Watched<E> {
 
 impl<E> Watched<E> {
     async fn watch(&self, export: impl Future<Output = OTelSdkResult> + Send) -> OTelSdkResult {
-        if self.health.is_hopeless() {
+        if self.health.is_ending.load(Ordering::Relaxed) && self.is_down.load(Ordering::Relaxed) {
             return Err(OTelSdkError::AlreadyShutdown);
         }
         let export = async {
@@ -94,6 +89,7 @@ impl<E> Watched<E> {
             tokio::time::timeout(self.limit, export).await.unwrap_or_else(late)
         };
         let outcome = InRuntime { runtime: &self.runtime, future: pin!(export) }.await;
+        self.is_down.store(outcome.is_err(), Ordering::Relaxed);
         self.health.note(&self.url, &outcome);
         outcome
     }
