@@ -191,10 +191,7 @@ impl Driver {
                 vec![Event::DocumentBroken { document, error }]
             }
             Done::Unpublishable { task, error } => vec![self.unpublishable(task, error)],
-            Done::Compared(findings) => {
-                self.is_comparing = false;
-                self.compared(findings.unwrap_or_default())
-            }
+            Done::Compared(findings) => self.compared(findings.unwrap_or_default()),
             Done::Drained(taken_back) => vec![Event::Drained { taken_back }],
             Done::LeaseLost(reason) => return Err(End::LeaseLost(reason)),
             Done::FilesFailed(reason) => return Err(End::FilesFailed(reason)),
@@ -228,7 +225,7 @@ impl Driver {
 
     fn compared(&mut self, findings: Findings) -> Vec<Event> {
         let Findings { lost, results_are_stuck, suspects } = findings;
-        self.suspects = suspects;
+        (self.suspects, self.is_comparing) = (suspects, false);
         if results_are_stuck {
             tracing::warn!("the queue does not deliver results that it has, asking for them anew");
             self.performer.lines.intake.make_anew();
@@ -338,15 +335,14 @@ impl Driver {
         if published.is_empty() || std::mem::replace(&mut self.is_comparing, true) {
             return;
         }
-        let (queue, job, pool) = (self.queue.clone(), self.job.clone(), self.pool.clone());
-        let (done, suspects) = (self.performer.lines.done.clone(), self.suspects.clone());
-        tokio::spawn(async move {
-            let findings = reconcile::compare(&queue, &job, &pool, &published, &suspects).await;
-            if let Err(error) = &findings {
-                tracing::debug!(%error, "the queue could not be looked through");
-            }
-            drop(done.send(Done::Compared(findings.ok())).await);
-        });
+        let look = reconcile::Look {
+            queue: self.queue.clone(),
+            job: self.job.clone(),
+            pool: self.pool.clone(),
+            published,
+            suspects: self.suspects.clone(),
+        };
+        tokio::spawn(look.compare(self.performer.lines.done.clone()));
     }
 
     fn tick(&mut self) -> Event {

@@ -13,7 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use qa_shared::model::{DocumentToken, JobId, PoolName, TaskKey};
 use qa_shared::queue::{Queue, QueueError, Results, Tasks};
 
+use tokio::sync::mpsc;
+
 use crate::core::TaskRef;
+use crate::done::Done;
 
 /// Tasks that are looked up one by one in a comparison, from the beginning of the queue.
 const MOST_LOOKUPS: usize = 100;
@@ -60,15 +63,30 @@ pub(crate) struct Suspects {
     results: BTreeSet<TaskKey>,
 }
 
-/// Compares what was published with what the queue holds. `published` must have been taken before; `suspects`
-/// are those of the last look.
-pub(crate) async fn compare(
-    queue: &Queue,
-    job: &JobId,
-    pool: &PoolName,
-    published: &[(TaskRef, TaskKey)],
-    suspects: &Suspects,
-) -> Result<Findings, QueueError> {
+/// A look at the queue.
+pub(crate) struct Look {
+    pub(crate) queue: Queue,
+    pub(crate) job: JobId,
+    pub(crate) pool: PoolName,
+    /// Taken before the look.
+    pub(crate) published: Vec<(TaskRef, TaskKey)>,
+    /// Those of the last look.
+    pub(crate) suspects: Suspects,
+}
+
+impl Look {
+    /// Compares what was published with what the queue holds, and reports.
+    pub(crate) async fn compare(self, done: mpsc::Sender<Done>) {
+        let findings = compare(&self).await;
+        if let Err(error) = &findings {
+            tracing::debug!(%error, "the queue could not be looked through");
+        }
+        drop(done.send(Done::Compared(findings.ok())).await);
+    }
+}
+
+async fn compare(look: &Look) -> Result<Findings, QueueError> {
+    let Look { queue, job, pool, published, suspects } = look;
     let (tasks, results) = (Tasks::new(queue), Results::new(queue));
     // Before the stock: what is stored afterwards was to be delivered, or was delivered, at this moment.
     let depth = tasks.pool_depth(pool).await?;
