@@ -98,7 +98,10 @@ impl ServerConfig {
         }
         if let Some(store) = &self.store {
             let sync = if self.sync_always { ", sync_interval: always" } else { "" };
-            lines.push(format!("jetstream {{ store_dir: {}{sync} }}", quoted_path(store)?));
+            // Without a number it takes what is free at its start for its limit, for ever: nothing, if the disk
+            // is full at that moment.
+            let limit = "max_file_store: 1TB";
+            lines.push(format!("jetstream {{ store_dir: {}, {limit}{sync} }}", quoted_path(store)?));
         }
         lines.push(String::new());
         Ok(lines.join("\n"))
@@ -146,7 +149,12 @@ mod tests {
         config.token = Some(Secret::new("t\"k"));
         config.sync_always = true;
         let text = config.text().unwrap();
-        assert!(text.contains(r#"store_dir: "/tmp/a \"b\" $c\\d/store", sync_interval: always"#), "{text}");
+        assert!(
+            text.contains(
+                r#"store_dir: "/tmp/a \"b\" $c\\d/store", max_file_store: 1TB, sync_interval: always"#
+            ),
+            "{text}"
+        );
         assert!(text.contains(r#"token: "t\"k""#), "{text}");
         assert!(text.contains("port: -1"), "{text}");
     }

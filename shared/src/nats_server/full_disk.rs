@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How often to look.
 const LOOK: Duration = Duration::from_secs(1);
 /// What the system says of a write, as the server repeats it.
-const SIGNS: [&str; 2] = ["no space left on device", "quota exceeded"];
+const SIGNS: [&str; 3] = ["no space left on device", "quota exceeded", "read-only file system"];
 
 /// A log of which only what comes from now on counts.
 #[derive(Debug)]
