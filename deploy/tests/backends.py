@@ -517,8 +517,11 @@ def check_attributes(place, span, record, trouble, chats):
         has(messaging__operation__name="apply", messaging__operation__type="process", qa__outcome=outcome)
     if outcome == "completed" and (process or apply):
         has(qa__pairs=QUESTIONS)
-    if outcome == "failed" and (process or apply):
-        has(error__type="empty_chunk" if trouble == EMPTY else "no_usable_answer")
+    reason = "empty_chunk" if trouble == EMPTY else "no_usable_answer"
+    if outcome == "failed" and process:
+        has(error__type=reason)
+    if outcome == "failed" and apply:
+        has(qa__reason=reason)
     if chat:
         has(gen_ai__operation__name="chat", gen_ai__provider__name="ollama", gen_ai__request__model=MODEL, gen_ai__request__temperature="0.7",
             gen_ai__request__max_tokens=None, server__address="127.0.0.1", server__port=None, qa__call=None)
@@ -568,7 +571,7 @@ def check_run(backend, trace, linked, ran):
 def metrics():
     """The table of the programs: name in Prometheus, kind, labels, program."""
     text = (ROOT / "shared/src/telemetry/instruments.rs").read_text()
-    units = {"s": "_seconds", "By": "_bytes", "USD": "_USD", "{token}/s": "_per_second"}
+    units = {"s": "_seconds", "By": "_bytes", "{token}/s": "_per_second"}
     program, table = None, []
     row = re.compile(r'^ +[A-Z_]+ "([a-z._]+)" (Sum|Gauge|Spread)(?:\([A-Z_]+\))?, "([^"]+)",\s*\[([^\]]*)\]', re.M)
     for block in re.finditer(r'^    "(qa-\w+)" \{\n(.*?)^    \}', text, re.M | re.S):
@@ -582,7 +585,7 @@ def metrics():
 
 # Absent where there is nothing to say.
 NOT_HERE = {
-    "qa_job_cost_USD": "a model of one's own costs nothing",
+    "qa_job_cost": "a model of one's own costs nothing",
 }
 MAYBE = {"qa_job_eta_seconds": "needs a rate", "qa_worker_server_speed_per_second": "needs some calls"}
 
