@@ -11,6 +11,7 @@ use qa_shared::model::{DocumentName, JobId, Pair, TextHash};
 use serde::Deserialize;
 
 use super::listing::CHUNKS_ENDING;
+use super::records::precedence;
 use super::span::SpanReader;
 use super::{
     Chunk, ChunkFile, ChunkRecord, Entry, FileError, Fingerprint, IdHash, JobFolder, JobFolderError,
@@ -169,10 +170,8 @@ impl OpenDocument {
         let current = self.source.as_mut().and_then(|source| source.read(chunk));
         let in_file = self.written.as_ref().and_then(|written| written.records.get(&chunk).copied());
         let newer = self.newer.get(&chunk).filter(|newer| {
-            let rank = |is_completed: bool, round: u32| (is_completed, round);
             in_file.is_none_or(|(entry, _)| {
-                rank(newer.record.status == RecordStatus::Completed, newer.record.round)
-                    >= rank(entry.status == RecordStatus::Completed, entry.round)
+                precedence(newer.record.status, newer.record.round) >= precedence(entry.status, entry.round)
             })
         });
         let mut asked_about = None;

@@ -83,8 +83,12 @@ pub fn journalled(
 
 /// Whether a result of a chunk counts and not the other: success beats failure, a later round an earlier one.
 pub fn beats(one: &ChunkRecord, other: &ChunkRecord) -> bool {
-    let rank = |record: &ChunkRecord| (record.status == RecordStatus::Completed, record.round);
-    rank(one) >= rank(other)
+    precedence(one.status, one.round) >= precedence(other.status, other.round)
+}
+
+/// Of two results of a chunk the one with the greater precedence counts.
+pub(super) fn precedence(status: RecordStatus, round: u32) -> (bool, u32) {
+    (status == RecordStatus::Completed, round)
 }
 
 #[cfg(test)]
