@@ -36,9 +36,9 @@ impl From<ServerFailure> for RunError {
             ServerFailure::Died(words) => {
                 Self::queue(format!("the private nats-server ended: {words}; go on with --resume"))
             }
-            ServerFailure::DiskFull(words) => Self::files(format!(
-                "the private nats-server cannot write any more: {words}; make room on that disk, then go on \
-                 with --resume"
+            ServerFailure::CannotWrite(words) => Self::files(format!(
+                "the private nats-server cannot write any more: {words}; see that its disk has room and can be \
+                 written, then go on with --resume"
             )),
         }
     }

@@ -42,10 +42,12 @@ impl QueueServer {
         self.nats.set_store_back();
     }
 
+    /// Whether that took something away: a server that is down can still lose its store.
     pub(crate) fn kill(&mut self, and_lose_the_store: bool) -> bool {
+        let loses = and_lose_the_store && !self.lost;
         self.lost |= and_lose_the_store;
         self.nats.kill();
-        std::mem::replace(&mut self.is_up, false)
+        std::mem::replace(&mut self.is_up, false) || loses
     }
 
     pub(crate) async fn start(&mut self) {

@@ -11,6 +11,10 @@ const LONG: Duration = Duration::from_millis(4500);
 /// that is noticed.
 const CALLS_BETWEEN: u64 = 150;
 
+/// Results of one slot that can wait in the queue while no coordinator takes them: the window is five seconds of
+/// work, and a call takes 120 ms.
+const WAITING_PER_SLOT: u64 = 5_000 / 120;
+
 /// Where a job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -129,7 +133,7 @@ impl Fault {
     pub(crate) fn may_cost(self, place: Place, slots: Slots) -> u64 {
         let (one, all) = (2 * slots.per_server, 2 * slots.in_all());
         match self {
-            Self::LoseQueue => 64 + all,
+            Self::LoseQueue => (WAITING_PER_SLOT * slots.in_all()).max(64) + all,
             // What was done since the copy was made is queued again until somebody compares.
             Self::SetBackQueue => 64 + all + CALLS_BETWEEN,
             Self::Clock(..) => 0,

@@ -5,9 +5,9 @@
 
 mod config;
 mod find;
-mod full_disk;
 mod private;
 mod supervise;
+mod write_failure;
 
 pub use config::{Listen, ServerConfig, UnusableConfig};
 pub use find::{FindError, FoundServer, find_nats_server};

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
 use super::config::ServerConfig;
-use super::full_disk::LogWatch;
+use super::write_failure::LogWatch;
 
 /// How long a server may take until it listens; recovering a large store takes seconds.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -56,8 +56,8 @@ pub enum StartError {
 pub enum ServerFailure {
     /// It has ended by itself: how, and its last words.
     Died(String),
-    /// Its disk is or was full, and what it says of that.
-    DiskFull(String),
+    /// A write of its failed, after which it stores nothing any more, and what it says of that.
+    CannotWrite(String),
 }
 
 /// A nats-server that lives as long as this value, and not longer than this process.
@@ -149,15 +149,15 @@ impl PrivateServer {
     /// it only says the former.
     pub async fn fails(&mut self) -> ServerFailure {
         let log_watch = self.log_watch.take();
-        let full_disk = async {
+        let write_failure = async {
             match log_watch {
-                Some(log) => log.full_disk().await,
+                Some(log) => log.write_failure().await,
                 None => std::future::pending().await,
             }
         };
         let status = tokio::select! {
             status = self.supervisor.wait() => status,
-            line = full_disk => return ServerFailure::DiskFull(line),
+            line = write_failure => return ServerFailure::CannotWrite(line),
         };
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         ServerFailure::Died(format!("{status}: {}", self.last_words()))

@@ -1,5 +1,6 @@
-//! Tells from a server's log that its disk was full. From then on a stream stores nothing, also when there is
-//! room again: the server has to be started anew, and nobody but its log says so.
+//! Tells from a server's log that a write failed: its disk was full, or could not be written. From then on a
+//! stream stores nothing, also when the disk is well again: the server has to be started anew, and nobody but its
+//! log says so.
 //!
 //! It must not know what follows from that.
 
@@ -10,8 +11,9 @@ use std::time::Duration;
 
 /// How often to look.
 const LOOK: Duration = Duration::from_secs(1);
-/// What the system says of a write, as the server repeats it.
-const SIGNS: [&str; 3] = ["no space left on device", "quota exceeded", "read-only file system"];
+/// What the server says of a stream that it has given up, whatever the cause, and what the system says of a write.
+const SIGNS: [&str; 4] =
+    ["critical write error", "no space left on device", "quota exceeded", "read-only file system"];
 
 /// A log of which only what comes from now on counts.
 #[derive(Debug)]
@@ -26,8 +28,8 @@ impl LogWatch {
         Self { log, read }
     }
 
-    /// Completes when the log says that the disk is full; with the line.
-    pub(super) async fn full_disk(mut self) -> String {
+    /// Completes when the log says that a write failed; with the line.
+    pub(super) async fn write_failure(mut self) -> String {
         loop {
             // A log that cannot be read at the moment says nothing at the moment.
             if let Ok(Some(line)) = self.look() {
@@ -64,7 +66,7 @@ mod tests {
                         space left on device";
 
     #[test]
-    fn a_full_disk_is_seen_in_a_whole_new_line_and_an_earlier_server_s_is_not() {
+    fn a_failed_write_is_seen_in_a_whole_new_line_and_an_earlier_server_s_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nats-server.log");
         std::fs::write(&path, format!("{SIGN}\n")).unwrap();
@@ -86,5 +88,15 @@ mod tests {
         let mut watch = LogWatch::new(path.clone());
         std::fs::write(&path, format!("{SIGN}\n")).unwrap();
         assert!(watch.look().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_stream_that_was_given_up_is_seen_whatever_the_cause() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nats-server.log");
+        let mut watch = LogWatch::new(path.clone());
+        let line = "[12695] 2026/11/23 [ERR] Filestore [KV_QA_PRESENCE] Critical write error: lmb missing";
+        std::fs::write(&path, format!("[INF] Server is ready\n{line}\n")).unwrap();
+        assert_eq!(watch.look().unwrap().as_deref(), Some(line));
     }
 }
