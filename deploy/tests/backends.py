@@ -148,6 +148,18 @@ def free_port():
         return s.getsockname()[1]
 
 
+def wait_until_listening(port):
+    """The coordinator, unlike a worker, waits for no queue server at its start."""
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
 class Processes:
     """What is ended when the run is over."""
 
@@ -326,8 +338,10 @@ def run(options, work, otlp, outage=False):
     chunks = documents(work / "chunks")
     began = time.time()
     try:
-        nats = f"nats://127.0.0.1:{free_port()}"
-        processes.start("nats", [options.nats_server, "-a", "127.0.0.1", "-p", nats.rsplit(":", 1)[1], "-js", "-sd", str(work / "nats")])
+        nats_port = free_port()
+        nats = f"nats://127.0.0.1:{nats_port}"
+        processes.start("nats", [options.nats_server, "-a", "127.0.0.1", "-p", str(nats_port), "-js", "-sd", str(work / "nats")])
+        wait_until_listening(nats_port)
         fake = processes.start("ollama", [options.fake_ollama, "2", "2", MODEL], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         model = Model(fake.stdout.readline().decode().split()[0])
 
