@@ -299,6 +299,7 @@ mod tests {
             problem: None,
             models: vec![ServedModel { name: model.into(), digest: None, gpu_percent: None }],
             slots: 4,
+            auto: false,
             busy: 0,
             finished: 0,
             tokens_per_second: rate,

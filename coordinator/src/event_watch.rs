@@ -292,6 +292,7 @@ mod tests {
                 problem: None,
                 models: Vec::new(),
                 slots: 2,
+                auto: false,
                 busy: 0,
                 finished: 0,
                 tokens_per_second: 0.0,

@@ -229,6 +229,7 @@ mod tests {
             problem: None,
             models: vec![model],
             slots: 2,
+            auto: false,
             busy: 0,
             finished: 0,
             tokens_per_second: 0.0,

@@ -315,11 +315,12 @@ fn describe_queue(queue: &QueueStatus, say: &mut impl FnMut(String)) {
     for server in &queue.workers {
         let problem = server.problem.as_ref().map(|problem| format!(": {}", line(problem, 200)));
         say(format!(
-            "  worker {} at {}  {}/{} slots busy, {:.0} tokens/s{}",
+            "  worker {} at {}  {}/{} slots{} busy, {:.0} tokens/s{}",
             line(&server.host, 60),
             line(&server.url, 80),
             server.busy,
             server.slots,
+            if server.auto { " (auto)" } else { "" },
             server.tokens_per_second,
             problem.unwrap_or_default()
         ));

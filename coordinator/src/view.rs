@@ -103,8 +103,11 @@ pub(crate) struct ServerView {
     pub(crate) url: String,
     /// Requests in flight.
     pub(crate) busy: u32,
-    /// Requests in flight at most.
+    /// Requests in flight at most, at the moment.
     pub(crate) slots: u32,
+    /// Whether the worker measures how many are best.
+    #[serde(default)]
+    pub(crate) auto: bool,
     /// Generated tokens per second.
     pub(crate) tokens_per_second: f64,
     /// Whether the worker serves this job's pool now.
@@ -197,6 +200,7 @@ pub(crate) fn servers(workers: &BTreeMap<InstanceId, WorkerPresence>, pool: &Poo
                 url: server.url.clone(),
                 busy: server.busy,
                 slots: server.slots,
+                auto: server.auto,
                 tokens_per_second: server.tokens_per_second,
                 serving: serving && server.reachable,
                 problem: server.problem.clone(),

@@ -85,7 +85,7 @@ const WRONG_FLAGS: &[(&[&str], &str)] = &[
     ),
     (
         &["--concurrency", "0"],
-        "--concurrency: found `0` on the command line, expected a whole number from 1 to 256, or one per server separated by commas",
+        "--concurrency: found `0` on the command line, expected auto or a whole number from 1 to 256, or one of these per server separated by commas",
     ),
     (
         &["--concurrency", "2,2"],

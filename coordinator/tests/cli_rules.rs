@@ -185,10 +185,14 @@ fn local_mode_serves_several_servers() {
     let args =
         ["--ollama-base-url", "gpu1,http://gpu2:8080/", "--ollama-base-url", "gpu3", "--concurrency", "4"];
     let Place::Local(local) = generate(&args, &[]).unwrap().place else { panic!("local is the default") };
-    let servers: Vec<_> =
-        local.serving.servers.iter().map(|server| (server.url.to_string(), server.slots)).collect();
+    let servers: Vec<_> = local
+        .serving
+        .servers
+        .iter()
+        .map(|server| (server.url.to_string(), server.slots.to_string()))
+        .collect();
     let expected = ["http://gpu1:11434", "http://gpu2:8080", "http://gpu3:11434"];
-    assert_eq!(servers, expected.map(|url| (url.to_owned(), 4)));
+    assert_eq!(servers, expected.map(|url| (url.to_owned(), "4".to_owned())));
 }
 
 #[test]

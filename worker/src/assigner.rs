@@ -107,6 +107,7 @@ impl Assigner {
             Some(Reachability::Came) => {
                 // Perhaps it is another one now, or was started with other settings.
                 self.server.client.forget();
+                self.server.slots.forget();
                 memory.infos.clear();
                 let presence = self.server.presence();
                 tracing::info!(
@@ -314,8 +315,9 @@ impl Assigner {
         match self.load(pool, served, memory).await {
             Ok((num_ctx, info)) => {
                 self.server.set_problem(None);
+                self.server.slots.forget();
                 let context = (num_ctx < u32::MAX).then_some(num_ctx);
-                tracing::info!(server = %self.server.url, pool = %pool.pool, model = served, context, "working for pool");
+                tracing::info!(server = %self.server.url, pool = %pool.pool, model = served, context, slots = %self.server.slots, "working for pool");
                 let assignment = Assignment {
                     pool: pool.pool.clone(),
                     model: served.to_owned(),

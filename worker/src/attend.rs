@@ -234,7 +234,7 @@ impl Attendant {
         };
         let mut progress = self.unfinished.take(key);
         let processed = tokio::select! {
-            processed = process::process(&task, &server.client, &processing, &mut progress) => processed,
+            processed = process::process(&task, server, &processing, &mut progress) => processed,
             () = self.cancelled(&key.job) => return End::Discard,
             () = self.drained() => return End::HandBack(None),
         };

@@ -124,11 +124,12 @@ pub struct ServingArgs {
     /// commas [env: OPENAI_BASE_URL]
     #[arg(long, value_name = "URL")]
     pub openai_base_url: Vec<String>,
-    /// Requests in flight per server of your own: one number, or one per server separated by commas, those of
-    /// Ollama first [env: QA_CONCURRENCY] [default: 2]
+    /// Requests in flight per server of your own: auto (measured, and followed when it changes), a number, or
+    /// one of these per server separated by commas, those of Ollama first [env: QA_CONCURRENCY] [default: auto]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub concurrency: Option<String>,
-    /// Requests in flight per provider account [env: QA_ACCOUNT_CONCURRENCY] [default: 8]
+    /// Requests in flight per provider account: auto (as many as its limits allow, up to 64), or a number
+    /// [env: QA_ACCOUNT_CONCURRENCY] [default: auto]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub account_concurrency: Option<String>,
     /// Requests per minute per account: a number, or PROVIDER=N separated by commas

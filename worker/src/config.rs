@@ -20,7 +20,7 @@ use crate::config_servers::{
     self, ACCOUNT_CONCURRENCY, CONCURRENCY, OLLAMA_BASE_URL, OPENAI_BASE_URL, REQUESTS_PER_MINUTE,
     TOKENS_PER_MINUTE, joined,
 };
-pub use crate::config_servers::{ServerSettings, Wanted, is_key_set, set_elsewhere, ways_to_set_key};
+pub use crate::config_servers::{ServerSettings, Slots, Wanted, is_key_set, set_elsewhere, ways_to_set_key};
 
 static PULL: Setting = Setting::flag("--pull", None);
 static DRAIN_TIMEOUT: Setting = Setting::new("--drain-timeout", &[&variables::QA_DRAIN_TIMEOUT]);

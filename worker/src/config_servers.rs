@@ -4,6 +4,7 @@
 //! It must not connect to anything.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use qa_shared::base_url::{BaseUrlError, normalise_api_url, normalise_base_url};
 use qa_shared::model::Provider;
@@ -51,12 +52,39 @@ pub struct ServerSettings {
     pub url: Address,
     /// The account's key.
     pub key: Option<Secret>,
-    /// Requests in flight at most, 1 to 256.
-    pub slots: u32,
+    /// Requests in flight.
+    pub slots: Slots,
     /// Certificates of authorities (PEM) to trust besides the system's.
     pub root_ca: Option<String>,
     /// The account's limits as the user set them.
     pub limits: PerMinute,
+}
+
+/// How many requests are kept in flight at one server or account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slots {
+    /// As many as turn out to be best.
+    Auto,
+    /// Always so many, 1 to 256.
+    Fixed(u32),
+}
+
+impl fmt::Display for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+impl Slots {
+    fn parse(text: &str) -> Option<Self> {
+        if text.trim().eq_ignore_ascii_case("auto") {
+            return Some(Self::Auto);
+        }
+        values::within(1..=MOST_SLOTS)(text).map(Self::Fixed)
+    }
 }
 
 /// Which of the servers that are set are meant.
@@ -164,7 +192,7 @@ fn read_root_ca(reader: &mut Reader<'_>) -> Option<String> {
 }
 
 fn server(service: Service, url: Address, key: Option<Secret>) -> ServerSettings {
-    ServerSettings { service, url, key, slots: 1, root_ca: None, limits: PerMinute::default() }
+    ServerSettings { service, url, key, slots: Slots::Auto, root_ca: None, limits: PerMinute::default() }
 }
 
 /// The addresses of the Ollama servers.
@@ -266,19 +294,18 @@ fn set_slots(
     for (server, slots) in own.iter_mut().zip(slots) {
         server.slots = slots;
     }
-    let expected = "a whole number from 1 to 256";
+    let expected = "auto or a whole number from 1 to 256";
     let flag = args.account_concurrency.as_deref();
-    let slots = reader.parsed(&ACCOUNT_CONCURRENCY, flag, expected, values::within(1..=MOST_SLOTS));
+    let slots = reader.parsed(&ACCOUNT_CONCURRENCY, flag, expected, Slots::parse);
     for server in hosted {
-        server.slots = slots.unwrap_or(1);
+        server.slots = slots.unwrap_or(Slots::Auto);
     }
 }
 
-fn read_slots(reader: &mut Reader<'_>, flag: Option<&str>, servers: usize) -> Vec<u32> {
-    let expected = "a whole number from 1 to 256, or one per server separated by commas";
+fn read_slots(reader: &mut Reader<'_>, flag: Option<&str>, servers: usize) -> Vec<Slots> {
+    let expected = "auto or a whole number from 1 to 256, or one of these per server separated by commas";
     let Some(found) = reader.word(&CONCURRENCY, flag) else { return Vec::new() };
-    let parsed: Option<Vec<u32>> =
-        found.value.split(',').map(|part| values::within(1..=MOST_SLOTS)(part)).collect();
+    let parsed: Option<Vec<Slots>> = found.value.split(',').map(Slots::parse).collect();
     match parsed {
         None => reader.mistake(Mistake::value(&CONCURRENCY, &found, expected)),
         Some(slots) if slots.len() == 1 => return vec![slots[0]; servers],

@@ -85,13 +85,16 @@ pub async fn run(setup: WorkerSetup, queue: Queue, shutdown: Shutdown) {
             }
             .run(),
         );
-        for _ in 0..server.slots {
-            slots.spawn(slot(
-                Arc::clone(server),
-                assignment.clone(),
-                Arc::clone(&attendant),
-                shutdown.clone(),
-            ));
+        for number in 0..server.slots.most() {
+            let slot = Slot {
+                number,
+                open: server.slots.watch(),
+                server: Arc::clone(server),
+                assignment: assignment.clone(),
+                attendant: Arc::clone(&attendant),
+                shutdown: shutdown.clone(),
+            };
+            slots.spawn(slot.run());
         }
     }
     let heartbeat = tokio::spawn(heartbeat::run(Arc::clone(&setup), queue, assignments, shutdown.clone()));
@@ -134,62 +137,77 @@ async fn report_waiting(mut jobs: watch::Receiver<Arc<BTreeMap<JobId, JobEntry>>
     shutdown.stopping().await;
 }
 
-async fn slot(
+/// One request in flight at a time, while it is open. One that is closed finishes what it has.
+struct Slot {
+    /// It is open while more slots than this are.
+    number: u32,
+    open: watch::Receiver<u32>,
     server: Arc<Server>,
-    mut assignment: watch::Receiver<Option<Assignment>>,
+    assignment: watch::Receiver<Option<Assignment>>,
     attendant: Arc<Attendant>,
     shutdown: Shutdown,
-) {
-    let mut trouble = fresh_trouble();
-    loop {
-        let Some(work) = next_assignment(&mut assignment, &shutdown).await else { return };
-        if let Some(until) = server.closed_until() {
+}
+
+impl Slot {
+    async fn run(mut self) {
+        let mut trouble = fresh_trouble();
+        while let Some(work) = self.next_assignment().await {
+            if let Some(until) = self.server.closed_until() {
+                tokio::select! {
+                    () = tokio::time::sleep_until(until) => continue,
+                    () = self.shutdown.stopping() => return,
+                }
+            }
+            let patience = if work.has_rivals { RESTLESS } else { PATIENT };
+            let wait = match work.source.next(patience).await {
+                Ok(None) => {
+                    trouble = fresh_trouble();
+                    continue;
+                }
+                Ok(Some(delivery)) => {
+                    trouble = fresh_trouble();
+                    let _busy = self.server.enter();
+                    attend::attend(&self.attendant, &self.server, &work, delivery).await;
+                    continue;
+                }
+                Err(SourceError::Gone { reason }) => {
+                    tracing::debug!(pool = %work.pool, reason, "the pool's consumer is gone");
+                    self.server.changed.notify_one();
+                    Duration::from_secs(1)
+                }
+                Err(SourceError::Queue(error)) => {
+                    let wait = jittered(trouble.next().unwrap_or_default());
+                    tracing::debug!(%error, "no task could be asked for");
+                    wait
+                }
+            };
             tokio::select! {
-                () = tokio::time::sleep_until(until) => continue,
-                () = shutdown.stopping() => return,
+                () = tokio::time::sleep(wait) => {}
+                () = self.shutdown.stopping() => return,
             }
         }
-        let patience = if work.has_rivals { RESTLESS } else { PATIENT };
-        let wait = match work.source.next(patience).await {
-            Ok(None) => {
-                trouble = fresh_trouble();
-                continue;
-            }
-            Ok(Some(delivery)) => {
-                trouble = fresh_trouble();
-                let _busy = server.enter();
-                attend::attend(&attendant, &server, &work, delivery).await;
-                continue;
-            }
-            Err(SourceError::Gone { reason }) => {
-                tracing::debug!(pool = %work.pool, reason, "the pool's consumer is gone");
-                server.changed.notify_one();
-                Duration::from_secs(1)
-            }
-            Err(SourceError::Queue(error)) => {
-                let wait = jittered(trouble.next().unwrap_or_default());
-                tracing::debug!(%error, "no task could be asked for");
-                wait
+    }
+
+    /// What to work for, once the slot is open and there is something; nothing when it is over.
+    async fn next_assignment(&mut self) -> Option<Assignment> {
+        let number = self.number;
+        let found = async {
+            loop {
+                self.open.wait_for(|open| *open > number).await.ok()?;
+                let found = self.assignment.wait_for(Option::is_some).await.ok()?.clone();
+                if *self.open.borrow() > number {
+                    return found;
+                }
             }
         };
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = shutdown.stopping() => return,
+            biased;
+            () = self.shutdown.stopping() => None,
+            found = found => found,
         }
     }
 }
 
 fn fresh_trouble() -> Backoff {
     Backoff::new(Duration::from_millis(200), Duration::from_secs(10))
-}
-
-async fn next_assignment(
-    assignment: &mut watch::Receiver<Option<Assignment>>,
-    shutdown: &Shutdown,
-) -> Option<Assignment> {
-    tokio::select! {
-        biased;
-        () = shutdown.stopping() => None,
-        found = assignment.wait_for(Option::is_some) => found.ok().and_then(|assignment| assignment.clone()),
-    }
 }

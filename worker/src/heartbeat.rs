@@ -14,7 +14,7 @@ use crate::assigner::Assignment;
 use crate::driver::WorkerSetup;
 use crate::metrics;
 
-/// A changed number of running requests is announced this soon.
+/// A changed number of running requests, or of slots, is announced this soon.
 const LOAD_EVERY: Duration = Duration::from_secs(2);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
@@ -47,11 +47,11 @@ pub(crate) async fn run(
         share_accounts(&setup, &presence).await;
         let news =
             futures_util::future::select_all(assignments.iter_mut().map(|one| Box::pin(one.changed())));
-        let busy = busy_slots(&setup);
+        let before = slots(&setup);
         let changed_load = async {
             loop {
                 tokio::time::sleep(LOAD_EVERY.min(every)).await;
-                if busy_slots(&setup) != busy {
+                if slots(&setup) != before {
                     return;
                 }
             }
@@ -107,6 +107,11 @@ fn busy_slots(setup: &WorkerSetup) -> u32 {
     setup.servers.iter().map(|server| server.busy()).sum()
 }
 
+/// Busy ones and open ones.
+fn slots(setup: &WorkerSetup) -> (u32, u32) {
+    (busy_slots(setup), setup.servers.iter().map(|server| server.slots.open()).sum())
+}
+
 /// Now and then, what was done: somebody may look at this terminal after hours.
 fn tell_progress(setup: &WorkerSetup, told: &mut (Instant, u64)) {
     let servers: Vec<_> = setup.servers.iter().map(|server| server.presence()).collect();
@@ -116,6 +121,7 @@ fn tell_progress(setup: &WorkerSetup, told: &mut (Instant, u64)) {
         tracing::info!(
             finished,
             busy = busy_slots(setup),
+            slots = slots(setup).1,
             tokens_per_second = tokens_per_second.round(),
             "tasks finished since the start"
         );

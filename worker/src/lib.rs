@@ -1,7 +1,7 @@
 //! The worker: pulls tasks, generates pairs with an LLM, publishes results. Stateless; any number may run.
 //!
 //! [`driver`] runs it. `attend` takes one delivery from begin to end, [`process`] turns one task into pairs;
-//! [`prompt`], [`answer`], [`disposition`], [`pools`] and [`context`] are pure. HTTP is spoken in [`llm`] only.
+//! [`prompt`], [`answer`], [`disposition`], [`pools`], [`concurrency`] and [`context`] are pure. HTTP is spoken in [`llm`] only.
 
 pub mod answer;
 pub mod assigner;
@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod check;
 pub mod cli;
 pub mod commands;
+pub mod concurrency;
 pub mod config;
 mod config_servers;
 pub mod context;
@@ -27,4 +28,5 @@ pub mod progress;
 pub mod prompt;
 pub mod server;
 pub mod setup;
+pub mod slots;
 mod trace;

@@ -95,8 +95,8 @@ pub(crate) fn observe_servers(servers: &[Arc<Server>]) {
     let servers = Arc::clone(&all);
     SERVER_SLOTS.observe(move |values| {
         for server in servers.iter() {
-            let busy = server.busy().min(server.slots);
-            for (state, slots) in [("busy", busy), ("free", server.slots - busy)] {
+            let (busy, open) = (server.busy(), server.slots.open());
+            for (state, slots) in [("busy", busy), ("free", open.saturating_sub(busy))] {
                 let mut labels = of_server(&server.url);
                 labels.push(Label::new("qa.state", state));
                 values(slots.into(), labels);

@@ -12,8 +12,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::breaker::{Breaker, Gate};
+use crate::config::Slots;
 use crate::llm::client::Client;
-use crate::llm::{LlmError, LlmErrorKind, ServerInfo};
+use crate::llm::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, ServerInfo};
+use crate::slots::ServerSlots;
 
 /// How far back the speed looks.
 const SPEED_WINDOW: Duration = Duration::from_secs(300);
@@ -27,8 +29,8 @@ pub struct Server {
     pub client: Client,
     /// Its address without credentials.
     pub url: String,
-    /// Requests that are kept in flight at most.
-    pub slots: u32,
+    /// Requests that are kept in flight.
+    pub slots: ServerSlots,
     busy: AtomicU32,
     finished: AtomicU64,
     state: Mutex<State>,
@@ -52,11 +54,11 @@ struct State {
 
 impl Server {
     /// A server that was not asked yet.
-    pub fn new(client: Client, slots: u32) -> Self {
+    pub fn new(client: Client, slots: Slots) -> Self {
         Self {
             url: client.url().to_owned(),
+            slots: ServerSlots::new(slots, client.is_hosted()),
             client,
-            slots,
             busy: AtomicU32::new(0),
             finished: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -204,11 +206,22 @@ impl Server {
             reachable: state.info.is_some(),
             problem: state.account_problem.clone().or_else(|| state.problem.clone()),
             models: state.info.as_ref().map(|info| info.models.clone()).unwrap_or_default(),
-            slots: self.slots,
+            slots: self.slots.open(),
+            auto: self.slots.is_auto(),
             busy: self.busy(),
             finished: self.finished.load(Ordering::Relaxed),
             tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
         }
+    }
+}
+
+impl LlmServer for Server {
+    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
+        self.slots.chat(&self.client, request).await
+    }
+
+    fn who(&self) -> (&'static str, &str) {
+        self.client.who()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use qa_shared::settings::Environment;
 use qa_worker::cli::Cli;
-use qa_worker::config::{ModelChoice, WorkerConfig};
+use qa_worker::config::{ModelChoice, Slots, WorkerConfig};
 use qa_worker::exit::ExitCode;
 
 fn read(args: &[&str], environment: &[(&str, &str)]) -> Result<WorkerConfig, Vec<String>> {
@@ -22,7 +22,7 @@ fn without_any_setting_it_works_for_this_machine() {
     assert_eq!(config.nats.url.expose(), "nats://127.0.0.1:4222");
     assert_eq!(config.serving.servers.len(), 1);
     assert_eq!(config.serving.servers[0].url.expose(), "http://127.0.0.1:11434");
-    assert_eq!(config.serving.servers[0].slots, 2);
+    assert_eq!(config.serving.servers[0].slots, Slots::Auto);
     assert_eq!(config.serving.attempts, 3);
     assert_eq!(config.serving.drain_timeout, Duration::from_secs(30));
     assert_eq!(config.serving.task_timeout, Duration::from_secs(30 * 60));
@@ -33,12 +33,15 @@ fn without_any_setting_it_works_for_this_machine() {
 
 #[test]
 fn servers_slots_models_and_pools_are_lists() {
-    let environment =
-        [("OLLAMA_BASE_URL", "gpu1, gpu2:8080"), ("QA_CONCURRENCY", "4, 8"), ("QA_POOL", "night, day,night")];
+    let environment = [
+        ("OLLAMA_BASE_URL", "gpu1, gpu2:8080"),
+        ("QA_CONCURRENCY", "4, Auto"),
+        ("QA_POOL", "night, day,night"),
+    ];
     let config = read(&["--models", "qwen3:14b", "--models", "llama3=llama3.1:8b"], &environment).unwrap();
     let servers: Vec<_> =
         config.serving.servers.iter().map(|server| (server.url.expose(), server.slots)).collect();
-    assert_eq!(servers, [("http://gpu1:11434", 4), ("http://gpu2:8080", 8)]);
+    assert_eq!(servers, [("http://gpu1:11434", Slots::Fixed(4)), ("http://gpu2:8080", Slots::Auto)]);
     let choice = |name: &str, served: &str| ModelChoice { name: name.to_owned(), served: served.to_owned() };
     assert_eq!(config.models, [choice("qwen3:14b", "qwen3:14b"), choice("llama3", "llama3.1:8b")]);
     let pools: Vec<_> = config.pools.iter().map(qa_shared::model::PoolName::as_str).collect();
@@ -52,8 +55,8 @@ fn providers_are_served_whose_key_or_address_is_set() {
         let servers = read(args, environment).unwrap().serving.servers;
         servers.iter().map(|server| format!("{:?} {} {}", server.service, server.url, server.slots)).collect()
     };
-    let ollama = "Ollama http://127.0.0.1:11434 2";
-    let openai = "OpenAi https://api.openai.com/v1 8";
+    let ollama = "Ollama http://127.0.0.1:11434 auto";
+    let openai = "OpenAi https://api.openai.com/v1 auto";
     assert_eq!(served(&[], &[]), [ollama]);
     assert_eq!(served(&[], &[("OPENAI_API_KEY", "your_openai_api_key_here")]), [ollama]);
     assert_eq!(served(&[], &[("OPENAI_API_KEY", "sk-1")]), [openai]);
@@ -117,7 +120,7 @@ fn every_wrong_setting_has_its_message() {
     let cases: &[(&[&str], &str)] = &[
         (
             &["--concurrency", "257"],
-            "--concurrency: found `257` on the command line, expected a whole number from 1 to 256, or one per server separated by commas",
+            "--concurrency: found `257` on the command line, expected auto or a whole number from 1 to 256, or one of these per server separated by commas",
         ),
         (
             &["--ollama-base-url", "a,b", "--concurrency", "1,2,3"],
@@ -125,7 +128,7 @@ fn every_wrong_setting_has_its_message() {
         ),
         (
             &["--account-concurrency", "0"],
-            "--account-concurrency: found `0` on the command line, expected a whole number from 1 to 256",
+            "--account-concurrency: found `0` on the command line, expected auto or a whole number from 1 to 256",
         ),
         (
             &["--requests-per-minute", "azure=5"],

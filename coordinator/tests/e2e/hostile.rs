@@ -148,6 +148,7 @@ fn presence(random: u32) -> WorkerPresence {
             gpu_percent: Some(1),
         }],
         slots: u32::MAX,
+        auto: true,
         busy: u32::MAX,
         finished: u64::MAX,
         tokens_per_second: 1e300,

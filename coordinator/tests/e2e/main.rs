@@ -29,6 +29,7 @@ mod programs;
 mod python;
 mod resume;
 mod site;
+mod slots;
 mod spent;
 mod stops;
 mod telemetry;

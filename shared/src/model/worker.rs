@@ -48,8 +48,11 @@ pub struct ServerPresence {
     pub problem: Option<String>,
     /// Models that it has.
     pub models: Vec<ServedModel>,
-    /// Requests that the worker keeps in flight at most.
+    /// Requests that the worker keeps in flight at most, at the moment.
     pub slots: u32,
+    /// Whether it measures how many are best, so that the number may change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auto: bool,
     /// Requests in flight.
     pub busy: u32,
     /// Chunks finished since the worker started.

@@ -170,8 +170,8 @@ variables! {
             "Requests per minute that an account may take: one number for each, or PROVIDER=N separated by commas; the service's own headers count as well";
         QA_TOKENS_PER_MINUTE, Both, None, "openai=200000", false,
             "The same for tokens, input and output together";
-        QA_ACCOUNT_CONCURRENCY, Both, Some("8"), "", false,
-            "Requests in flight per provider account, 1 to 256";
+        QA_ACCOUNT_CONCURRENCY, Both, Some("auto"), "", false,
+            "Requests in flight per provider account: auto, which is as many as its limits allow, up to 64, or a number from 1 to 256";
     }
     "The queue (NATS JetStream)" {
         QA_NATS_URL, Both, None, "nats://10.0.0.5:4222", false,
@@ -210,8 +210,8 @@ variables! {
             "Pool of the tasks instead of the model's own; a worker may name several, separated by commas";
         QA_MAX_FAILURE_RATE, Coordinator, Some("20"), "", false,
             "Stop when more than this percentage of the last 100 chunks failed, or `off`";
-        QA_CONCURRENCY, Both, Some("2"), "", false,
-            "Requests in flight per server of your own, 1 to 256: one number, or one per server separated by commas";
+        QA_CONCURRENCY, Both, Some("auto"), "", false,
+            "Requests in flight per server of your own: auto, which measures how many are best and follows when that changes, a number from 1 to 256, or one of these per server separated by commas";
         QA_PROVIDERS, Worker, None, "local", false,
             "Serve these providers only; unset: each whose key or address is set, and Ollama on this machine if there is none";
         QA_MODELS, Worker, None, "qwen3:14b,llama3=llama3.1:8b", false,

@@ -75,6 +75,8 @@ const RULES: &[Rule] = &[
         about: &[
             "worker/src/answer.rs",
             "worker/src/breaker.rs",
+            "worker/src/concurrency.rs",
+            "worker/src/concurrency/",
             "worker/src/context.rs",
             "worker/src/disposition.rs",
             "worker/src/json_salvage.rs",

@@ -143,6 +143,7 @@ fn presence() -> WorkerPresence {
                 gpu_percent: Some(100),
             }],
             slots: 4,
+            auto: false,
             busy: 1,
             finished: 9,
             tokens_per_second: 61.5,

@@ -3,6 +3,8 @@
 //! PURE: requests and replies as JSON; wire names stay here. It must not send anything, nor decide what a
 //! reply is good for.
 
+use std::time::Duration;
+
 use qa_shared::model::{Reasoning, Usage};
 use qa_shared::model_table::{ModelTraits, ReasoningControl, Structured, Temperature};
 use serde_json::{Map, Value, json};
@@ -109,7 +111,7 @@ pub(super) fn reply(body: &Value) -> Option<ChatReply> {
     let usage = usage(&body["usageMetadata"]);
     let prompt_tokens = u32::try_from(usage.input_tokens).ok().filter(|tokens| *tokens > 0);
     let thinking = (!thinking.is_empty()).then_some(thinking);
-    Some(ChatReply { content, thinking, finish, usage, prompt_tokens, model, id })
+    Some(ChatReply { content, thinking, finish, usage, prompt_tokens, model, id, held: Duration::ZERO })
 }
 
 fn usage(usage: &Value) -> Usage {

@@ -159,6 +159,8 @@ pub struct ChatReply {
     pub model: Option<String>,
     /// What the server calls this answer.
     pub id: Option<String>,
+    /// How long the request was held back here, for the account's limits.
+    pub held: Duration,
 }
 
 /// A model call without an answer.

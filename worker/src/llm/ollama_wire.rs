@@ -1,5 +1,7 @@
 //! The JSON of Ollama's native API: only what is read or sent, everything that is read optional.
 
+use std::time::Duration;
+
 use qa_shared::model::{Provider, Usage, normalised_model};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -195,6 +197,7 @@ pub(super) fn reply(line: &ChatLine, content: String, thinking: String, version:
         prompt_tokens: line.prompt_eval_count,
         model: line.model.clone(),
         id: None,
+        held: Duration::ZERO,
     }
 }
 

@@ -116,6 +116,7 @@ pub(super) fn reply(body: &Value) -> Option<ChatReply> {
             prompt_tokens,
             model,
             id,
+            held: Duration::ZERO,
         });
     };
     let message = &choice["message"];
@@ -137,7 +138,7 @@ pub(super) fn reply(body: &Value) -> Option<ChatReply> {
         answer.clone_into(&mut content);
     }
     let thinking = reasoning.filter(|text| !text.is_empty()).map(str::to_owned);
-    Some(ChatReply { content, thinking, finish, usage, prompt_tokens, model, id })
+    Some(ChatReply { content, thinking, finish, usage, prompt_tokens, model, id, held: Duration::ZERO })
 }
 
 /// A text, or a list of parts of which some are texts.

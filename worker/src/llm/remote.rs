@@ -379,7 +379,9 @@ impl LlmServer for RemoteServer {
             .fold(0, |sum, message| sum.saturating_add(estimate_tokens(&message.content)));
         let tokens = u64::from(prompt) + u64::from(request.max_output);
         let url = self.chat_url(&request.model)?;
+        let mut held = Duration::ZERO;
         loop {
+            let asked = Instant::now();
             tokio::select! {
                 biased;
                 room = self.wait_for_room(tokens) => room?,
@@ -388,6 +390,7 @@ impl LlmServer for RemoteServer {
                     return Err(LlmError::new(LlmErrorKind::NotBegun, message));
                 }
             }
+            held += asked.elapsed();
             let memory = self.memory(&request.model);
             let body = self.body(request, &memory.traits);
             let deadline = Instant::now() + self.timeouts.request;
@@ -408,7 +411,7 @@ impl LlmServer for RemoteServer {
             if let Some(answer) = answer {
                 let answer = answer?;
                 self.check_prompt(request, &answer)?;
-                return Ok(answer);
+                return Ok(ChatReply { held, ..answer });
             }
             let info = ErrorInfo::read(&reply.body);
             let may_adapt = matches!(reply.status, 400 | 422 | 501) && memory.adaptations < MOST_ADAPTATIONS;

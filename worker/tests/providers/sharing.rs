@@ -8,6 +8,7 @@ use qa_shared::queue::{ConnectOptions, Presence, Queue, Timing, ensure};
 use qa_shared::shutdown::Shutdown;
 use qa_shared::testing::TestNats;
 use qa_shared::testing::fake_provider::{FakeProvider, FakeProviderConfig, FakeService};
+use qa_worker::config::Slots;
 use qa_worker::disposition::Limits;
 use qa_worker::driver::{self, WorkerSetup};
 use qa_worker::llm::client::Client;
@@ -21,7 +22,7 @@ use crate::support::client_with;
 fn setup(fake: &FakeProvider, number: u32) -> (WorkerSetup, Arc<Server>) {
     let limits = PerMinute { requests: Some(60), tokens: None };
     let client = client_with(fake, FakeService::OpenAi, Timeouts::default(), limits);
-    let server = Arc::new(Server::new(Client::Remote(client), 1));
+    let server = Arc::new(Server::new(Client::Remote(client), Slots::Fixed(1)));
     let setup = WorkerSetup {
         instance: InstanceId::new("test", 1, number),
         host: "test".to_owned(),

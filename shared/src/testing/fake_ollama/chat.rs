@@ -124,12 +124,15 @@ async fn answer(
     let single = call.seen.body["stream"] == json!(false)
         || matches!(behaviour, Behaviour::Single | Behaviour::NotDone);
     if single {
+        call.answers();
         sleep(config.token_delay * plan.tokens()).await;
+        let durations = call.durations();
         call.finish();
-        return axum::Json(plan.whole()).into_response();
+        return axum::Json(plan.whole(durations)).into_response();
     }
     // The status line goes out with the first token.
     sleep(config.token_delay).await;
+    call.answers();
     ndjson(plan.stream(call, config.token_delay))
 }
 

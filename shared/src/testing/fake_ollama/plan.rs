@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::answer::pairs_for;
-use super::call::Call;
+use super::call::{Call, Durations};
 use super::config::FakeModel;
 use super::script::{Behaviour, ChatCall};
 use crate::testing::fake_server::answer::{as_json, fenced, tokens};
@@ -89,38 +89,49 @@ impl Plan {
             }
         }
         match &self.ending {
-            Ending::Done(reason) => lines.push(self.last_line("", "", reason).to_string()),
             Ending::Line(line) => lines.push(line.clone()),
-            Ending::Early | Ending::Hang | Ending::Break => {}
+            Ending::Done(_) | Ending::Early | Ending::Hang | Ending::Break => {}
         }
-        let state = (lines.into_iter(), Some(call), self.ending, true);
-        Body::from_stream(stream::unfold(state, move |(mut lines, mut call, ending, first)| async move {
-            if let Some(line) = lines.next() {
-                if !first {
-                    sleep(token_delay).await;
+        let last = match &self.ending {
+            Ending::Done(reason) => Some(self.last_line("", "", reason)),
+            _ => None,
+        };
+        let state = (lines.into_iter(), last, Some(call), self.ending, true);
+        Body::from_stream(stream::unfold(
+            state,
+            move |(mut lines, mut last, mut call, ending, first)| async move {
+                let pause = if first { Duration::ZERO } else { token_delay };
+                if let Some(line) = lines.next() {
+                    sleep(pause).await;
+                    return Some((Ok(Bytes::from(line + "\n")), (lines, last, call, ending, false)));
                 }
-                return Some((Ok(Bytes::from(line + "\n")), (lines, call, ending, false)));
-            }
-            if matches!(ending, Ending::Hang) {
-                std::future::pending::<()>().await;
-            }
-            if let Some(call) = call.take() {
-                call.finish();
-            }
-            match ending {
-                Ending::Break => {
-                    // What was said before goes out first: the HTTP server flushes when it has to wait.
-                    tokio::task::yield_now().await;
-                    let broken = io::Error::from(io::ErrorKind::ConnectionReset);
-                    Some((Err(broken), (lines, call, Ending::Early, false)))
+                if let Some(mut line) = last.take() {
+                    sleep(pause).await;
+                    tell(&mut line, call.as_ref().map(Call::durations).unwrap_or_default());
+                    let line = Bytes::from(format!("{line}\n"));
+                    return Some((Ok(line), (lines, None, call, ending, false)));
                 }
-                _ => None,
-            }
-        }))
+                if matches!(ending, Ending::Hang) {
+                    std::future::pending::<()>().await;
+                }
+                if let Some(call) = call.take() {
+                    call.finish();
+                }
+                match ending {
+                    Ending::Break => {
+                        // What was said before goes out first: the HTTP server flushes when it has to wait.
+                        tokio::task::yield_now().await;
+                        let broken = io::Error::from(io::ErrorKind::ConnectionReset);
+                        Some((Err(broken), (lines, None, call, Ending::Early, false)))
+                    }
+                    _ => None,
+                }
+            },
+        ))
     }
 
     /// The answer in one object.
-    pub(super) fn whole(&self) -> Value {
+    pub(super) fn whole(&self, durations: Durations) -> Value {
         let text = |reasoning: bool| -> String {
             self.pieces.iter().filter(|piece| piece.0 == reasoning).map(|piece| piece.1.as_str()).collect()
         };
@@ -129,7 +140,9 @@ impl Plan {
             return json!({ "model": self.model, "message": message, "done": false });
         }
         let reason = if let Ending::Done(reason) = &self.ending { reason } else { "stop" };
-        self.last_line(&text(false), &text(true), reason)
+        let mut line = self.last_line(&text(false), &text(true), reason);
+        tell(&mut line, durations);
+        line
     }
 
     fn line(&self, reasoning: bool, text: &str) -> String {
@@ -141,10 +154,22 @@ impl Plan {
         let generated = self.pieces.len();
         json!({
             "model": self.model, "message": message(content, thinking), "done": true, "done_reason": reason,
-            "total_duration": 5_000_000_000_u64, "load_duration": 1_000_000, "prompt_eval_count": self.prompt,
-            "prompt_eval_duration": self.prompt * 100_000, "eval_count": generated,
-            "eval_duration": generated * 10_000_000,
+            "prompt_eval_count": self.prompt, "eval_count": generated,
         })
+    }
+}
+
+/// Completes a last line, in nanoseconds.
+fn tell(line: &mut Value, durations: Durations) {
+    let Durations { total, load, prompt, generation } = durations;
+    let all = [
+        ("total_duration", total),
+        ("load_duration", load),
+        ("prompt_eval_duration", prompt),
+        ("eval_duration", generation),
+    ];
+    for (name, duration) in all {
+        line[name] = json!(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 
@@ -19,6 +20,8 @@ pub(super) struct Runner {
 
 /// A place at the loaded model.
 pub(super) struct Slot {
+    /// How long the model was being loaded for it.
+    pub(super) loading: Duration,
     _permit: OwnedSemaphorePermit,
     _use: OwnedRwLockReadGuard<()>,
 }
@@ -49,10 +52,13 @@ impl Scheduler {
 
     /// Loads the model where necessary and waits for a slot.
     pub(super) async fn slot(&self, wanted: &Runner, shared: &Shared) -> Result<Slot, Busy> {
+        let mut loading = Duration::ZERO;
         loop {
             let current = lock(&self.loaded).clone();
             let Some(loaded) = current.filter(|loaded| loaded.runner == *wanted) else {
+                let begun = Instant::now();
                 self.load(wanted, shared).await?;
+                loading += begun.elapsed();
                 continue;
             };
             let used = Arc::clone(&loaded.users).read_owned().await;
@@ -60,7 +66,7 @@ impl Scheduler {
                 continue;
             }
             if let Ok(permit) = Arc::clone(&loaded.slots).acquire_owned().await {
-                return Ok(Slot { _permit: permit, _use: used });
+                return Ok(Slot { loading, _permit: permit, _use: used });
             }
         }
     }
