@@ -172,6 +172,8 @@ pub struct Figures {
     pub input_tokens: u64,
     /// Its generated tokens.
     pub output_tokens: u64,
+    /// Both together per pair, calls without a usable answer included; absent without a pair.
+    pub tokens_per_pair: Option<f64>,
     /// What they cost in US dollars; absent where nothing costs anything.
     pub cost_usd: Option<f64>,
     /// Its failed results by reason.
@@ -197,6 +199,7 @@ impl Figures {
             calls: tally.calls,
             input_tokens: tally.usage.input_tokens,
             output_tokens: tally.usage.output_tokens,
+            tokens_per_pair: tally.tokens_per_pair(),
             cost_usd,
             failures: tally.reasons.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
             job_chunks: totals.chunks,

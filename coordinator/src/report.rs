@@ -147,11 +147,12 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
     say(
         "this run",
         format!(
-            "{} of {} pairs asked for, {}, {}{}, {}",
+            "{} of {} pairs asked for, {}, {}{}{}, {}",
             count(run.pairs.got),
             count(run.pairs.asked),
             counted(run.usage.calls, "model call"),
             tokens(&run.usage),
+            per_pair(run.usage.tokens_per_pair),
             about(run.usage.cost_usd),
             duration(run.usage.seconds)
         ),
@@ -206,6 +207,11 @@ fn tokens(usage: &UsageFigures) -> String {
     )
 }
 
+/// What a pair took, as a further part of a line.
+fn per_pair(tokens: Option<f64>) -> String {
+    tokens.map_or_else(String::new, |tokens| format!(", {tokens:.0} per pair"))
+}
+
 /// What costs something, as a further part of a line.
 fn about(cost_usd: Option<f64>) -> String {
     let cost = cost_usd.and_then(NanoUsd::from_dollars).filter(|cost| *cost > NanoUsd(0));
@@ -222,6 +228,11 @@ mod tests {
         assert_eq!(tokens(&usage), "12 000 input and 300 output tokens");
         (usage.cached_tokens, usage.reasoning_tokens) = (9_000, 120);
         assert_eq!(tokens(&usage), "12 000 input (9 000 cached) and 300 output (120 reasoning) tokens");
+    }
+
+    #[test]
+    fn what_a_pair_took_is_told_where_there_is_one() {
+        assert_eq!((per_pair(None), per_pair(Some(246.4))), (String::new(), ", 246 per pair".to_owned()));
     }
 
     #[test]

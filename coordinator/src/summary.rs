@@ -78,6 +78,7 @@ pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
             cache_write_tokens: tally.usage.cache_write_tokens,
             output_tokens: tally.usage.output_tokens,
             reasoning_tokens: tally.usage.reasoning_tokens,
+            tokens_per_pair: tally.tokens_per_pair(),
             cost_usd: outcome.price.map(|price| price.of(&tally.usage).dollars()),
             seconds: outcome.elapsed.as_secs_f64(),
         },

@@ -165,6 +165,29 @@ async fn only_the_missing_pairs_are_asked_for() {
 }
 
 #[tokio::test]
+async fn requests_about_two_chunks_differ_first_where_the_chunk_begins() {
+    let fake = faulty([Behaviour::Fewer(1)]);
+    let chunks = ["Alpha is the first letter.", "Omega comes last, and is longer than others."];
+    for chunk in chunks {
+        completed(work(&fake, &task(chunk)).await);
+    }
+    let bodies = fake.stats().bodies;
+    let [alpha, again, omega] = &bodies[..] else { panic!("{} calls", bodies.len()) };
+    // The schema stands elsewhere, and is not part of what the model reads.
+    let before_chunk = |body: &Value, chunk: &str| {
+        let messages = body["messages"].to_string();
+        messages[..messages.find(chunk).unwrap()].to_owned()
+    };
+    assert_eq!(before_chunk(alpha, chunks[0]), before_chunk(omega, chunks[1]));
+    assert_eq!(before_chunk(alpha, chunks[0]), before_chunk(again, chunks[0]));
+    let same = |name: &str| alpha[name] == omega[name] && alpha[name] == again[name];
+    assert!(
+        same("options") && same("think") && same("keep_alive") && same("shift"),
+        "nothing is loaded anew"
+    );
+}
+
+#[tokio::test]
 async fn a_cut_answer_keeps_its_complete_pairs_and_the_ceiling_stays() {
     // A pair of the fake takes about 50 tokens.
     let fake = faulty([Behaviour::CutAfter(80)]);

@@ -62,6 +62,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Tokens of all model calls, the useless ones included, per pair got; nothing without one.
+    pub fn tokens_per_pair(&self) -> Option<f64> {
+        (self.pairs > 0).then(|| self.usage.tokens() as f64 / self.pairs as f64)
+    }
+
     pub(super) fn count_ignored(&mut self, applied: Applied) {
         match applied {
             Applied::Accepted => {}

@@ -118,6 +118,10 @@ pub struct UsageFigures {
     /// Generated tokens among them that the model spent on reasoning.
     #[serde(default)]
     pub reasoning_tokens: u64,
+    /// Prompt and generated tokens of all calls, the useless ones included, per pair that was accepted; absent
+    /// where none was.
+    #[serde(default)]
+    pub tokens_per_pair: Option<f64>,
     /// What they cost in US dollars; absent where no price is known.
     #[serde(default)]
     pub cost_usd: Option<f64>,

@@ -57,8 +57,16 @@ async fn one_machine_measures_without_being_told_and_each_chunk_is_asked_once() 
     server.respond_with(|_| Behaviour::Slow(Duration::from_millis(300)));
     let run = site.generate().servers(&[&server]).start();
     server.wait_for(|stats| stats.generating == 6).await;
-    run.ends_with(0).await;
+    let ended = run.ends_with(0).await;
     site.check();
+    // One context for the whole run, large enough for its longest chunk; and it is said.
+    let [(_, context)] = &server.stats().loads[..] else { panic!("{:?}", server.stats().loads) };
+    let said = format!("context={context} slots=auto, now 2");
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    let usage = &site.summary()["usage"];
+    let tokens = usage["input_tokens"].as_f64().unwrap() + usage["output_tokens"].as_f64().unwrap();
+    assert_eq!(usage["tokens_per_pair"], tokens / 900.0);
+    assert!(ended.stderr.contains(&format!("{:.0} per pair", tokens / 900.0)), "{}", ended.stderr);
     assert_eq!(calls(&[&server], &texts(&[document])), [(1, 300)].into());
     assert_eq!(server.stats().cancelled, 0, "a slot that closes finishes what it has");
 }

@@ -8,5 +8,6 @@ mod faults;
 mod limits;
 mod models;
 mod outcomes;
+mod prefix;
 mod sharing;
 mod support;
