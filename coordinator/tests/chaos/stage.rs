@@ -113,6 +113,8 @@ pub(crate) struct Stage {
     pub(crate) no_disk: Option<String>,
     /// Model calls that ill servers spoilt.
     pub(crate) spoilt: Arc<AtomicU64>,
+    /// Whether the number of slots is measured, as in every other schedule.
+    measures: bool,
     mistake: Option<Mistake>,
     pub(crate) site: Site,
 }
@@ -144,6 +146,7 @@ impl Stage {
             disk,
             no_disk,
             spoilt,
+            measures: schedule.seed % 2 == 1,
             mistake,
             site,
         };
@@ -154,7 +157,9 @@ impl Stage {
     }
 
     pub(crate) fn slots(&self) -> Slots {
-        Slots { servers: self.llms.len() as u64, per_server: PER_SERVER as u64 }
+        let most = self.llms.iter().map(|llm| llm.fake.stats().max_in_flight).max().unwrap_or(0);
+        let per_server = if self.measures { most.max(PER_SERVER as u64) } else { PER_SERVER as u64 };
+        Slots { servers: self.llms.len() as u64, per_server }
     }
 
     /// Starts what does not run.
@@ -163,7 +168,7 @@ impl Stage {
         for (number, (way, llm)) in queue.workers.iter().zip(&self.llms).enumerate() {
             if self.workers[number].is_none() {
                 let line = Line::bare_worker().arg("--nats-url").arg(format!("nats://{}", way.address()));
-                let line = hasty(line.arg("--ollama-base-url").arg(llm.url()));
+                let line = self.hasty(line.arg("--ollama-base-url").arg(llm.url()));
                 let clock = self.clock(Process::Worker(number));
                 self.workers[number] = Some(line.env("QA_FAILPOINTS", clock.failpoint()).start());
             }
@@ -175,7 +180,7 @@ impl Stage {
         if self.coordinator.is_some() {
             return;
         }
-        let mut line = hasty(self.site.generate().arg("--resume"));
+        let mut line = self.hasty(self.site.generate().arg("--resume"));
         match &self.queue {
             Some(queue) => {
                 line = line.arg("--nats-url").arg(format!("nats://{}", queue.coordinator.address()));
@@ -256,10 +261,10 @@ impl Stage {
         }
         self.start_workers();
     }
-}
-
-/// With limits so short that a schedule sees them pass.
-fn hasty(line: Line) -> Line {
-    let line = line.impatient().env("QA_CONCURRENCY", PER_SERVER.to_string());
-    line.env("QA_REQUEST_TIMEOUT", "6s").env("QA_IDLE_TIMEOUT", "3s").env("QA_DRAIN_TIMEOUT", "3s")
+    /// With limits so short that a schedule sees them pass.
+    fn hasty(&self, line: Line) -> Line {
+        let slots = if self.measures { "auto".to_owned() } else { PER_SERVER.to_string() };
+        let line = line.impatient().env("QA_CONCURRENCY", slots);
+        line.env("QA_REQUEST_TIMEOUT", "6s").env("QA_IDLE_TIMEOUT", "3s").env("QA_DRAIN_TIMEOUT", "3s")
+    }
 }

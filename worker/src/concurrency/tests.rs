@@ -209,6 +209,37 @@ fn too_many_for_the_service_are_made_fewer_once_and_more_only_slowly() {
     assert!(numbers.last() > Some(&15), "{numbers:?}");
 }
 
+/// Slots after so many answers of a service that takes this long, and of which the account's limits allow so many
+/// requests a second.
+fn slots_of_account(per_second: f64, takes: f64, answers: u32) -> u32 {
+    let mut slots = Concurrency::new(8, 64);
+    let (mut now, mut next_allowed) = (0.0_f64, 0.0_f64);
+    let mut flights: Vec<(f64, f64, Begun)> = Vec::new();
+    for _ in 0..answers {
+        while flights.len() < slots.slots() as usize {
+            let sent = now.max(next_allowed);
+            next_allowed = sent + 1.0 / per_second;
+            flights.push((sent + takes, sent - now, slots.begin(seconds(now))));
+        }
+        let first = (0..flights.len()).min_by(|a, b| flights[*a].0.total_cmp(&flights[*b].0)).unwrap();
+        let (ends, held, begun) = flights.swap_remove(first);
+        now = ends;
+        let answer = Answered { tokens: 100, waited: Some(seconds(held)), loading: Duration::ZERO };
+        slots.answered(begun, seconds(now), &answer);
+    }
+    slots.slots()
+}
+
+#[test]
+fn an_account_gets_as_many_requests_at_once_as_its_limits_let_through() {
+    for (per_second, takes) in [(2.0, 5.0), (0.5, 6.0), (0.1, 3.0), (6.0, 8.0)] {
+        let slots = f64::from(slots_of_account(per_second, takes, 2000));
+        let through = per_second * takes;
+        assert!((through..=through + 2.5).contains(&slots), "{through} are under way, {slots} slots");
+    }
+    assert_eq!(slots_of_account(1000.0, 4.0, 2000), 64, "where nothing is limited");
+}
+
 #[test]
 fn other_errors_and_what_was_given_up_say_nothing() {
     let mut slots = Concurrency::new(4, 64);
