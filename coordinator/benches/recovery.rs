@@ -1,7 +1,8 @@
 //! How long a fleet needs after something died, with default settings and models that take 0.3 s for a chunk:
 //! `cargo bench -p qa-coordinator --bench recovery`. It measures and asserts nothing about time.
+//!
+//! A short run does only what needs no ack wait.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on says so by a panic")]
-#![expect(clippy::print_stdout, reason = "a tool for the terminal")]
 #![allow(dead_code, reason = "the helpers are those of the end-to-end tests, which need more of them")]
 
 #[path = "../tests/e2e/checker.rs"]
@@ -17,8 +18,10 @@ mod programs;
 #[path = "../tests/e2e/site.rs"]
 mod site;
 
+use std::process::ExitCode;
 use std::time::Duration;
 
+use qa_shared::testing::bench::{Bench, Measure};
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
 use qa_shared::testing::{TestCluster, TestNats};
 use tokio::time::{Instant, sleep};
@@ -28,28 +31,30 @@ use crate::documents::Document;
 use crate::processes::Running;
 use crate::site::Site;
 
+const BASELINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/baselines");
 const SLOTS: usize = 2;
 const CALL: Duration = Duration::from_millis(300);
 const LIMIT: Duration = Duration::from_secs(180);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
-    println!("time to recovery; every LLM slot takes {} ms for a chunk", CALL.as_millis());
-    show("a worker is killed: its tasks run elsewhere", worker_killed().await);
-    show("the coordinator is killed and resumed after its workers ran dry: every slot works", {
-        coordinator_killed().await
-    });
-    show("one machine, the coordinator is killed and resumed: every slot works", one_machine_killed().await);
-    show("nats-server is killed and started: every slot has begun another call", queue_killed(false).await);
-    show("the same, and its store is lost", queue_killed(true).await);
-    show("the leader of three nats-servers is killed: every slot has begun another call", {
-        leader_killed().await
-    });
-    show("an Ollama server is away for 10 s and back: its slots work", server_away().await);
-}
-
-fn show(what: &str, took: Duration) {
-    println!("{:>6.1} s  {what}", took.as_secs_f64());
+async fn main() -> ExitCode {
+    let what = format!("time to recovery; every LLM slot takes {} ms for a chunk", CALL.as_millis());
+    let mut bench = match Bench::begin("recovery", &what, BASELINES) {
+        Ok(bench) => bench,
+        Err(code) => return code,
+    };
+    let mut show = |what: &str, took: Duration| bench.add(Measure::timed(what, took.as_secs_f64(), "s"));
+    show("coordinator killed, resumed: every slot works", coordinator_killed().await);
+    show("one machine, coordinator killed, resumed: the same", one_machine_killed().await);
+    show("nats-server killed, started: every slot at a new call", queue_killed(false).await);
+    if !bench.is_short() {
+        let mut show = |what: &str, took: Duration| bench.add(Measure::timed(what, took.as_secs_f64(), "s"));
+        show("worker killed: its tasks run elsewhere", worker_killed().await);
+        show("nats-server killed, its store lost: the same", queue_killed(true).await);
+        show("leader of three nats-servers killed: the same", leader_killed().await);
+        show("Ollama server away for 10 s, back: its slots work", server_away().await);
+    }
+    bench.finish()
 }
 
 fn server() -> FakeOllama {
@@ -79,6 +84,17 @@ async fn until(since: Instant, condition: impl Fn() -> bool) -> Duration {
 async fn at_work_again(since: Instant, servers: &[&FakeOllama]) -> Duration {
     let before = calls(servers) + (SLOTS * servers.len()) as u64;
     until(since, || calls(servers) >= before && is_busy(servers)).await
+}
+
+/// Nothing is left to do: between two calls a server is idle, too, but not for that long.
+async fn ran_dry(servers: &[&FakeOllama]) {
+    let (mut seen, mut since) = (calls(servers), Instant::now());
+    while since.elapsed() < 3 * CALL {
+        sleep(CALL / 10).await;
+        if calls(servers) != seen || servers.iter().any(|server| server.stats().in_flight > 0) {
+            (seen, since) = (calls(servers), Instant::now());
+        }
+    }
 }
 
 fn concurrency(line: Line) -> Line {
@@ -127,7 +143,7 @@ async fn coordinator_killed() -> Duration {
     let nats = TestNats::start().await;
     let Fleet { servers, run, site, url, workers } = Fleet::at(nats.url(), 1, 300).await;
     run.kill().await;
-    until(Instant::now(), || servers.iter().all(|server| server.stats().in_flight == 0)).await;
+    ran_dry(&[&servers[0], &servers[1]]).await;
     let begun = Instant::now();
     let run = site.generate().args(["--resume", "--nats-url"]).arg(&url).start();
     let took = at_work_again(begun, &[&servers[0], &servers[1]]).await;

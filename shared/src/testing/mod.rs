@@ -1,6 +1,7 @@
 //! What tests of both programs start: a real nats-server, a fake Ollama server, fakes of the other services, a
-//! collector of telemetry.
+//! collector of telemetry. And what benchmarks share.
 
+pub mod bench;
 pub mod certificates;
 pub mod fake_ollama;
 pub mod fake_provider;
