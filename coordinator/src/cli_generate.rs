@@ -134,6 +134,11 @@ pub struct RunArgs {
     /// With --resume: leave failed chunks alone
     #[arg(long)]
     pub no_retry_failed: bool,
+    /// Never ask two servers for the same chunk; otherwise, when nothing waits any more, free slots try up to
+    /// 3 % of the chunks that seem stuck elsewhere, and the first answer counts
+    /// [env: QA_SPECULATION=false] [default: QA_SPECULATION=true]
+    #[arg(long)]
+    pub no_speculation: bool,
     /// Try N chunks spread over the documents, show their pairs and stop
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub sample: Option<String>,

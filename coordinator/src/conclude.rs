@@ -11,6 +11,7 @@ use qa_shared::queue::{Jobs, PoisonNotes, Queue, QueueError, Results, ResultsCon
 use crate::aftermath::Trail;
 use crate::config::{GenerateConfig, Place};
 use crate::core::{Core, Finish, StopCause};
+use crate::driver::key_of;
 use crate::exit::ExitCode;
 use crate::files::{
     Combine, CombineError, RunSummary, SlowChunk, combine, each_record, existing, find_qa_files,
@@ -23,6 +24,9 @@ use crate::run_error::RunError;
 use crate::slowest::Slowest;
 use crate::trace::RunTrace;
 use crate::{report, summary};
+
+/// How long workers may take at the end to drop tasks that nobody waits for.
+const LAST_DROPS: Duration = Duration::from_secs(1);
 
 /// What a run leaves to be concluded.
 pub(crate) struct Conclusion<'a> {
@@ -94,6 +98,7 @@ pub(crate) async fn forget(queue: &Queue, job: &JobId) -> Result<(), String> {
 async fn tidy_queue(conclusion: &Conclusion<'_>, consumer: ResultsConsumer) {
     let Conclusion { queue, job, .. } = conclusion;
     let jobs = Jobs::new(queue);
+    await_losers(conclusion).await;
     let text = |error: QueueError| error.to_string();
     let tidied = async {
         match conclusion.finish {
@@ -112,6 +117,24 @@ async fn tidy_queue(conclusion: &Conclusion<'_>, consumer: ResultsConsumer) {
     };
     if let Err(error) = tidied.await {
         tracing::debug!(error, "the queue was not tidied up");
+    }
+}
+
+/// Workers have been told to drop what lost against another round. Those that do so at once leave nothing in the
+/// queue; nobody waits for the others.
+async fn await_losers(conclusion: &Conclusion<'_>) {
+    let Conclusion { queue, job, core, config, .. } = conclusion;
+    let tasks = Tasks::new(queue);
+    let all_dropped = async {
+        for loser in core.losers() {
+            let key = key_of(core, job, loser);
+            while matches!(tasks.is_stored(&config.pool, &key).await, Ok(true)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    if tokio::time::timeout(LAST_DROPS, all_dropped).await.is_err() {
+        tracing::debug!("a worker has not dropped yet what nobody waits for");
     }
 }
 

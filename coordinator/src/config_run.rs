@@ -3,7 +3,9 @@
 use qa_shared::settings::{Mistake, Reader, values};
 
 use crate::cli_generate::RunArgs;
-use crate::config_settings::{ACCEPT_CHANGES, MAX_FAILURE_RATE, NO_RESUME, RESTART, RESUME, SAMPLE, SEED};
+use crate::config_settings::{
+    ACCEPT_CHANGES, MAX_FAILURE_RATE, NO_RESUME, RESTART, RESUME, SAMPLE, SEED, SPECULATION,
+};
 
 /// Which chunks a run is about and when it stops.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +16,8 @@ pub struct RunSettings {
     pub accept_changes: bool,
     /// Whether failed chunks are tried again on resume.
     pub retry_failed: bool,
+    /// Whether tasks that seem stuck at the end are given to a second server too.
+    pub speculates: bool,
     /// Only some chunks.
     pub sample: Option<Sample>,
     /// The percentage of failed chunks that stops the run, above 0, at most 100; `None`: nothing stops it.
@@ -50,6 +54,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, args: &RunArgs) -> RunSettings {
         start,
         accept_changes: args.accept_changes,
         retry_failed: !args.no_retry_failed,
+        speculates: reader.yes_or_no(&SPECULATION, args.no_speculation.then_some(false)),
         sample: read_sample(reader, args),
         max_failure_percent: read_failure_rate(reader, args.max_failure_rate.as_deref()),
     }

@@ -44,6 +44,7 @@ settings! {
     ACCEPT_CHANGES = Setting::flag("--accept-changes", None);
     SAMPLE = Setting::flag("--sample", None);
     SEED = Setting::flag("--seed", Some("0"));
+    SPECULATION = Setting::new("--no-speculation", &[&variables::QA_SPECULATION]);
     MAX_FAILURE_RATE = Setting::new("--max-failure-rate", &[&variables::QA_MAX_FAILURE_RATE]);
 
     MAX_COST = Setting::new("--max-cost", &[&variables::QA_MAX_COST]);

@@ -1,12 +1,13 @@
 //! The threads and tasks of a run: journal, snapshots, publishing, receiving, acks, lease. Started together,
 //! ended in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle as Thread;
 use std::time::Duration;
 
-use qa_shared::model::{GenerationSettings, JobId, PoolName};
+use qa_shared::model::{GenerationSettings, JobId, PoolName, SecondRound};
 use qa_shared::model_table::ModelTable;
 use qa_shared::queue::{Lease, Queue, Receipt, ResultsConsumer};
 use tokio::sync::mpsc;
@@ -18,7 +19,7 @@ use crate::done::Done;
 use crate::files::{ChunkFile, EventLog, FailureLog, JobFolder, Journal};
 use crate::guard::{self, LeaseClock};
 use crate::intake::{self, Intake, IntakeOrder};
-use crate::publisher::Publisher;
+use crate::publisher::{Order, Publisher};
 use crate::recorder::{Recorder, RecorderCommand};
 use crate::run_error::RunError;
 use crate::snapshots::{Desk, SnapshotCommand, Snapshots};
@@ -55,7 +56,9 @@ pub(crate) struct CrewParts {
 
 /// The ways to the crew.
 pub(crate) struct Lines {
-    pub(crate) orders: mpsc::UnboundedSender<TaskRef>,
+    pub(crate) orders: mpsc::UnboundedSender<Order>,
+    /// Whom second rounds beside stuck tasks are meant for.
+    pub(crate) second_rounds: BTreeMap<TaskRef, SecondRound>,
     /// Orders of which nobody knows yet whether the queue has them.
     pub(crate) unconfirmed: Unconfirmed,
     pub(crate) acks: mpsc::UnboundedSender<Receipt>,
@@ -146,6 +149,7 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
     let publishing = Some(tokio::spawn(publisher.run(orders_inbox)));
     let lines = Lines {
         orders,
+        second_rounds: BTreeMap::new(),
         unconfirmed,
         acks,
         recorder: recorder_commands,

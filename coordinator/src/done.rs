@@ -1,6 +1,6 @@
 //! What threads and tasks report to the driver.
 
-use qa_shared::queue::ReceivedResult;
+use qa_shared::queue::{PoolDepth, ReceivedResult};
 
 use crate::core::{FileStatus, ReceiptId, TaskRef};
 use crate::reconcile::Findings;
@@ -12,6 +12,10 @@ pub(crate) enum Done {
     Received(Vec<ReceivedResult>),
     /// Journal entries are on disk: the messages, with their documents.
     Durable(Vec<(ReceiptId, u32)>),
+    /// The beginnings of these rounds are on disk.
+    Begun(Vec<TaskRef>),
+    /// So much the pool has; nothing where it could not be asked.
+    Depth(Option<PoolDepth>),
     /// A Q&A file was replaced.
     SnapshotWritten {
         /// The document.

@@ -11,11 +11,12 @@ use qa_shared::model::{
     Usage, WorkerPresence,
 };
 use qa_shared::nats_server::ServerFailure;
-use qa_shared::queue::{Jobs, Queue, Receipt, ReceivedResult, Tasks, Traceparent, Watched};
+use qa_shared::queue::{Queue, Receipt, ReceivedResult, Tasks, Traceparent, Watched};
 use qa_shared::shutdown::Shutdown;
 use qa_shared::telemetry;
 use tokio::sync::mpsc;
 
+use crate::announcement::Announcement;
 use crate::config::BudgetConfig;
 use crate::core::{Core, Effect, Event, Finish, ResultFact, StopCause, TaskRef, Verdict, window};
 use crate::done::Done;
@@ -27,6 +28,7 @@ use crate::perform::Performer;
 use crate::progress::Reporter;
 use crate::reconcile::{self, Findings, Suspects, Tokens};
 use crate::speed::Speed;
+use crate::tail::Tail;
 use crate::view::{self, View};
 use crate::{progress, summary};
 
@@ -64,8 +66,7 @@ pub(crate) struct Driver {
     pub(crate) budget: BudgetConfig,
     pub(crate) tokens: Tokens,
     /// What the workers follow.
-    pub(crate) entry: JobEntry,
-    pub(crate) announced: Instant,
+    pub(crate) announcement: Announcement,
     /// Results that were stored before this run began.
     pub(crate) old_results: BTreeSet<TaskKey>,
     pub(crate) jobs: Watched<JobId, JobEntry>,
@@ -80,6 +81,7 @@ pub(crate) struct Driver {
     /// Results of tasks that were delivered more than once.
     pub(crate) redelivered: u64,
     pub(crate) speed: Speed,
+    pub(crate) tail: Tail,
     pub(crate) started: Instant,
     pub(crate) metrics: RunMetrics,
     /// What the queue may never deliver.
@@ -94,6 +96,7 @@ impl Driver {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut jobs = self.jobs.receiver();
+        let mut workers = self.workers.receiver();
         let mut last_reconciled = Instant::now();
         let reconcile_every = self.queue.timing().ack_wait / 2;
         let mut stop_heard = false;
@@ -132,6 +135,10 @@ impl Driver {
                     let cancelled = changed.is_ok() && self.is_cancelled();
                     (cancelled && !self.core.is_stopping()).then_some(Event::Stop(StopCause::Cancelled))
                 }
+                Ok(()) = workers.changed() => {
+                    self.look_at_tail();
+                    None
+                }
                 _ = tick.tick() => {
                     if last_reconciled.elapsed() >= reconcile_every && !self.core.is_stopping() {
                         last_reconciled = Instant::now();
@@ -165,6 +172,11 @@ impl Driver {
                     self.performer.take_back(cause, self.published());
                 }
                 Effect::Finish(finish) => end = Some(End::Finished(finish)),
+                Effect::Begin(task) => {
+                    self.note_second_round(task);
+                    self.performer.perform(&effect);
+                }
+                Effect::Withdraw(task) => self.withdraw(task),
                 effect => self.performer.perform(&effect),
             }
         }
@@ -182,6 +194,8 @@ impl Driver {
         Ok(match done {
             Done::Received(results) => results.into_iter().map(|result| self.received(result)).collect(),
             Done::Durable(results) => vec![Event::Durable { results }],
+            Done::Begun(tasks) => vec![Event::Begun(tasks)],
+            Done::Depth(depth) => self.speculate(depth).into_iter().collect(),
             Done::SnapshotWritten { document, status } => vec![Event::SnapshotWritten { document, status }],
             Done::DocumentBroken { document, error } => {
                 if let Some(document) = self.core.documents().get(document as usize) {
@@ -207,6 +221,7 @@ impl Driver {
         match (result, key) {
             (Ok(mut result), Ok(key)) => {
                 self.speed.finished(result.usage);
+                self.tail.finished(task, &result);
                 self.redelivered += u64::from(result.deliveries > 1);
                 // The subject decides what the message is about.
                 result.key = key;
@@ -298,7 +313,7 @@ impl Driver {
         TaskRef { document: document.unwrap_or(u32::MAX), chunk: key.chunk, round: key.round }
     }
 
-    fn key_of(&self, task: TaskRef) -> TaskKey {
+    pub(crate) fn key_of(&self, task: TaskRef) -> TaskKey {
         key_of(&self.core, &self.job, task)
     }
 
@@ -350,11 +365,11 @@ impl Driver {
         let has_work = self.core.totals().outstanding() > 0 && !self.core.is_stopping();
         let slots = self.fleet.look(&workers, &self.pool, has_work);
         self.note_events(&workers);
+        self.look_at_tail();
         let jobs = self.jobs.current();
-        let is_due = !jobs.contains_key(&self.job) || self.announced.elapsed() >= ENTRY_RENEWAL;
+        let is_due = !jobs.contains_key(&self.job) || self.announcement.age() >= ENTRY_RENEWAL;
         if is_due && has_work {
-            self.announced = Instant::now();
-            self.announce_again();
+            self.announcement.renew(&self.queue);
         }
         // A job whose coordinator is gone has only what it left queued: it must not make others' share small.
         let fresh_since = clock::unix_millis().saturating_sub(ENTRY_AGE_MS);
@@ -400,26 +415,6 @@ impl Driver {
         } else {
             Event::Window(u32::MAX)
         }
-    }
-
-    /// Renews the job's entry. A queue server that lost its disk has forgotten the job, and without its entry
-    /// no worker works for it.
-    fn announce_again(&self) {
-        let (jobs, mut entry) = (Jobs::new(&self.queue), self.entry.clone());
-        entry.updated_at_ms = clock::unix_millis();
-        tokio::spawn(async move {
-            // What was read last may be old, and the entry may say by now that the job is cancelled.
-            let is_forgotten = match jobs.get(&entry.job).await {
-                Ok(None) => true,
-                Ok(Some(current)) if current.state == JobState::Active => false,
-                Ok(Some(_)) | Err(_) => return,
-            };
-            match jobs.put(&entry).await {
-                Ok(()) if is_forgotten => tracing::warn!("the queue forgot the job, it is announced again"),
-                Ok(()) => {}
-                Err(error) => tracing::debug!(%error, "the job is not announced yet"),
-            }
-        });
     }
 
     fn show(&mut self) {

@@ -303,6 +303,7 @@ mod tests {
             busy: 0,
             finished: 0,
             tokens_per_second: rate,
+            running: Vec::new(),
         }
     }
 

@@ -296,6 +296,7 @@ mod tests {
                 busy: 0,
                 finished: 0,
                 tokens_per_second: 0.0,
+                running: Vec::new(),
             };
             let worker = WorkerPresence {
                 instance: instance.clone(),

@@ -233,6 +233,7 @@ mod tests {
             busy: 0,
             finished: 0,
             tokens_per_second: 0.0,
+            running: Vec::new(),
         };
         let presence = WorkerPresence {
             instance: instance.clone(),

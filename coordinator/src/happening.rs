@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::core::{Core, StopCause};
+use crate::files::SpeculationFigures;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +70,18 @@ pub enum Happening {
         redelivered: u64,
         /// Tasks published again.
         republished: u64,
+    },
+    /// A chunk seemed stuck at its server and is tried by another one too.
+    SecondRound {
+        /// The document.
+        document: String,
+        /// The chunk's position there.
+        chunk: u32,
+        /// The round that begins.
+        round: u32,
+        /// The address of the server that has the other one, where that is known.
+        #[serde(default)]
+        server: Option<String>,
     },
     /// Tasks are out and no result has come for long.
     StallBegan {
@@ -178,6 +191,9 @@ pub struct Figures {
     pub cost_usd: Option<f64>,
     /// Its failed results by reason.
     pub failures: BTreeMap<String, u64>,
+    /// Its second rounds beside chunks that seemed stuck; absent where there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<SpeculationFigures>,
     /// The job's chunks.
     pub job_chunks: u64,
     /// Those with pairs.
@@ -202,6 +218,7 @@ impl Figures {
             tokens_per_pair: tally.tokens_per_pair(),
             cost_usd,
             failures: tally.reasons.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
+            speculation: SpeculationFigures::of(core),
             job_chunks: totals.chunks,
             job_completed: totals.completed,
             job_failed: totals.failed,

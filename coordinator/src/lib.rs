@@ -4,6 +4,7 @@
 //! [`files`] is the only code that touches files. `run` is the main job from begin to end.
 
 mod aftermath;
+mod announcement;
 mod cancel;
 pub mod changes;
 pub mod cli;
@@ -69,6 +70,7 @@ mod speed;
 mod status;
 mod story;
 mod summary;
+mod tail;
 mod trace;
 pub mod trace_url;
 mod unconfirmed;

@@ -8,7 +8,7 @@ use qa_shared::model::PoolName;
 use qa_shared::queue::{PoolDepth, Queue, Tasks};
 use qa_shared::telemetry::instruments::{
     CHUNKS, FLEET_SERVERS, FLEET_SLOTS, JOB_CHUNKS, JOB_CONNECTED, JOB_COST, JOB_DOCUMENTS, JOB_ETA,
-    JOB_PAIRS, Label, Metric, PAIRS, QUEUE_AGE, QUEUE_TASKS, TASKS_REPUBLISHED, is_on,
+    JOB_PAIRS, Label, Metric, PAIRS, QUEUE_AGE, QUEUE_TASKS, SPECULATION, TASKS_REPUBLISHED, is_on,
 };
 use tokio::task::AbortHandle;
 
@@ -83,6 +83,20 @@ impl RunMetrics {
         let ignored = |tally: &Tally| tally.duplicates + tally.ignored;
         results(ignored(tally) - ignored(&before), "ignored", None);
         PAIRS.add(tally.pairs - before.pairs, || of_job(job));
+        let (now, then) = (tally.speculation, before.speculation);
+        for (count, outcome) in [
+            (now.started - then.started, "started"),
+            (now.won - then.won, "won"),
+            (now.lost - then.lost, "lost"),
+        ] {
+            if count > 0 {
+                SPECULATION.add(count, || {
+                    let mut labels = of_job(job);
+                    labels.push(Label::new("qa.outcome", outcome));
+                    labels
+                });
+            }
+        }
         TASKS_REPUBLISHED.add(tally.republished - before.republished, || of_job(job));
     }
 }

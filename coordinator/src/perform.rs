@@ -19,6 +19,7 @@ use crate::crew::Lines;
 use crate::done::Done;
 use crate::files::{ChunkFile, ChunkRecord, Entry, now};
 use crate::happening::Happening;
+use crate::publisher::Order;
 use crate::reconcile;
 use crate::recorder::{RecorderCommand, Recording};
 use crate::snapshots::SnapshotCommand;
@@ -104,7 +105,8 @@ impl Performer {
             Effect::Publish(task) => {
                 self.lines.unconfirmed.add(task);
                 // Refused only after the end of publishing, and then it is not wanted.
-                self.lines.orders.send(task).ok();
+                let second = self.lines.second_rounds.get(&task).cloned();
+                self.lines.orders.send(Order { task, second }).ok();
             }
             Effect::Record(receipt) => self.record(receipt),
             Effect::Account(receipt) => {
@@ -128,7 +130,13 @@ impl Performer {
                 drop(self.lines.snapshots.send(SnapshotCommand::Write { document, status }));
             }
             Effect::Leave(receipt) => drop(self.held.results.remove(&receipt)),
-            Effect::TakeBack(_) | Effect::Finish(_) => {}
+            Effect::Begin(task) => {
+                let file = self.chunk_files.get(task.document as usize).and_then(Option::as_ref);
+                if let Some(document) = file.map(|file| file.name.clone()) {
+                    drop(self.lines.recorder.send(RecorderCommand::Begin { task, document }));
+                }
+            }
+            Effect::TakeBack(_) | Effect::Withdraw(_) | Effect::Finish(_) => {}
         }
     }
 

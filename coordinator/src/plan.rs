@@ -10,7 +10,7 @@ use qa_shared::model::{GenerationSettings, JobId, PoolName};
 
 use crate::changes::{Change, changes};
 use crate::config::{BudgetConfig, RunSettings, Start};
-use crate::core::{BudgetSettings, Core, CoreSettings, FailureLimits, Spent, TaskRef};
+use crate::core::{BudgetSettings, Core, CoreSettings, FailureLimits, SPECULATION_PERCENT, Spent, TaskRef};
 use crate::estimate;
 use crate::files::{
     AdoptedCounts, ChunkFile, Entry, EntryLocation, JobFile, JobFolder, Journal, Listing, find_chunk_files,
@@ -269,6 +269,7 @@ fn core_settings(input: &PlanInput<'_>) -> CoreSettings {
     let budget = input.budget;
     CoreSettings {
         failure_limits: input.run.max_failure_percent.map(limits),
+        speculation_percent: if input.run.speculates { SPECULATION_PERCENT } else { 0 },
         budget: BudgetSettings {
             max_cost: budget.max_cost,
             max_tokens: budget.max_tokens,

@@ -29,6 +29,7 @@ impl Site {
             start: Start::Resume,
             accept_changes: false,
             retry_failed: true,
+            speculates: true,
             sample: None,
             max_failure_percent: None,
         };

@@ -7,7 +7,7 @@ use opentelemetry::trace::FutureExt;
 use qa_shared::backoff::{Backoff, jittered};
 use qa_shared::clock;
 use qa_shared::failpoint::{CrashPoint, crash};
-use qa_shared::model::{GenerationSettings, JobId, PoolName, Task, TaskKey};
+use qa_shared::model::{GenerationSettings, JobId, PoolName, SecondRound, Task, TaskKey};
 use qa_shared::queue::{PublishError, Queue, QueueError, Tasks, Traceparent, ensure};
 use qa_shared::telemetry::instruments::{Label, TASKS_PUBLISHED};
 use tokio::sync::{Semaphore, mpsc};
@@ -25,6 +25,14 @@ const IN_FLIGHT: usize = 64;
 
 /// How long publishing may fail before it is told.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A task to publish.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) task: TaskRef,
+    /// Whom it is meant for, if another round of the chunk is out.
+    pub(crate) second: Option<SecondRound>,
+}
 
 /// What the publisher publishes from.
 pub(crate) struct Publisher {
@@ -48,7 +56,7 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Publishes what comes until the channel is closed or the stop comes; returns when nothing of it is
     /// under way any more.
-    pub(crate) async fn run(self, mut orders: mpsc::UnboundedReceiver<TaskRef>) {
+    pub(crate) async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let publisher = Arc::new(self);
         let room = Arc::new(Semaphore::new(IN_FLIGHT));
         let mut publications = tokio::task::JoinSet::new();
@@ -57,13 +65,14 @@ impl Publisher {
                 let permit = Arc::clone(&room).acquire_owned().await.ok()?;
                 Some((permit, orders.recv().await?))
             };
-            let Some((permit, task)) = publisher.stop.run_until_cancelled(order).await.flatten() else {
+            let Some((permit, order)) = publisher.stop.run_until_cancelled(order).await.flatten() else {
                 break;
             };
             while publications.try_join_next().is_some() {}
             let publisher = Arc::clone(&publisher);
             publications.spawn(async move {
-                Arc::clone(&publisher).publish(task).await;
+                let task = order.task;
+                Arc::clone(&publisher).publish(order).await;
                 publisher.unconfirmed.settle(task);
                 drop(permit);
             });
@@ -71,9 +80,9 @@ impl Publisher {
         while publications.join_next().await.is_some() {}
     }
 
-    async fn publish(self: Arc<Self>, order: TaskRef) {
+    async fn publish(self: Arc<Self>, Order { task: order, second }: Order) {
         let reader = Arc::clone(&self);
-        let read = tokio::task::spawn_blocking(move || reader.read(order)).await;
+        let read = tokio::task::spawn_blocking(move || reader.read(order, second)).await;
         let task = match read {
             Ok(Ok(task)) => task,
             Ok(Err(error)) => {
@@ -149,7 +158,7 @@ impl Publisher {
         }
     }
 
-    fn read(&self, order: TaskRef) -> Result<Task, String> {
+    fn read(&self, order: TaskRef, second: Option<SecondRound>) -> Result<Task, String> {
         let file = self.chunk_files.get(order.document as usize).and_then(Option::as_ref);
         let file = file.ok_or("the document has no chunk file")?;
         let mut reader = ChunkReader::open(file).map_err(|error| error.to_string())?;
@@ -168,6 +177,7 @@ impl Publisher {
             text_hash,
             settings: self.settings.clone(),
             max_calls: self.max_calls,
+            second,
             published_at_ms: clock::unix_millis(),
         })
     }

@@ -4,11 +4,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use qa_shared::failpoint::{CrashPoint, Mistake, crash, lag_if};
-use qa_shared::model::{JobId, UnusableAnswer};
+use qa_shared::model::{DocumentName, JobId, UnusableAnswer};
 use qa_shared::telemetry::instruments::{JOURNAL_BYTES, JOURNAL_SYNC};
 use tokio::sync::mpsc;
 
-use crate::core::{ReceiptId, Spent};
+use crate::core::{ReceiptId, Spent, TaskRef};
 use crate::done::Done;
 use crate::files::{
     Entry, EntryLocation, EventLog, FailureLine, FailureLog, JobFolder, Journal, JournalError,
@@ -34,6 +34,11 @@ pub(crate) struct Recording {
 #[derive(Debug)]
 pub(crate) enum RecorderCommand {
     Record(Box<Recording>),
+    /// A round of this chunk begins; to be on disk soon, since somebody waits to publish it.
+    Begin {
+        task: TaskRef,
+        document: DocumentName,
+    },
     Release(Vec<EntryLocation>),
     /// The job's account: on disk before any result that is recorded after it.
     Spent(Box<Spent>),
@@ -62,6 +67,7 @@ pub(crate) struct Recorder {
 #[derive(Default)]
 struct Unsynced {
     results: Vec<Appended>,
+    begun: Vec<TaskRef>,
     spent: Option<Box<Spent>>,
     /// Messages whose results are in the account only.
     accounted: Vec<ReceiptId>,
@@ -76,7 +82,7 @@ struct Appended {
 
 impl Unsynced {
     fn is_empty(&self) -> bool {
-        self.results.is_empty() && self.spent.is_none() && self.accounted.is_empty()
+        self.results.is_empty() && self.begun.is_empty() && self.spent.is_none() && self.accounted.is_empty()
     }
 }
 
@@ -103,7 +109,10 @@ impl Recorder {
                 self.sync(&mut unsynced)?;
                 last_sync = Some(Instant::now());
             }
-            let due = last_sync.map_or(Duration::ZERO, |last| GROUP.saturating_sub(last.elapsed()));
+            let due = match last_sync {
+                Some(last) if unsynced.begun.is_empty() => GROUP.saturating_sub(last.elapsed()),
+                Some(_) | None => Duration::ZERO,
+            };
             let command = if unsynced.is_empty() {
                 self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
@@ -115,6 +124,13 @@ impl Recorder {
                         waiting_since = Instant::now();
                     }
                     unsynced.results.push(self.append(*recording)?);
+                }
+                Ok(RecorderCommand::Begin { task, document }) => {
+                    if unsynced.is_empty() {
+                        waiting_since = Instant::now();
+                    }
+                    self.begin(task, document)?;
+                    unsynced.begun.push(task);
                 }
                 Ok(RecorderCommand::Spent(spent)) => {
                     if unsynced.is_empty() {
@@ -185,17 +201,31 @@ impl Recorder {
         Ok(Appended { receipt, document, chunk, location })
     }
 
+    fn begin(&mut self, task: TaskRef, document: DocumentName) -> Result<(), JournalError> {
+        let entry = Entry::Rounds { document, chunks: vec![task.chunk], round: task.round };
+        let location = self.journal.append(&entry)?;
+        JOURNAL_BYTES.add(u64::from(location.len) + 1, Vec::new);
+        crash(CrashPoint::RoundsAppended);
+        // Before any result of the chunk: the snapshot that settles its document releases it.
+        drop(self.snapshots.send(SnapshotCommand::Round { document: task.document, location }));
+        Ok(())
+    }
+
     fn sync(&mut self, unsynced: &mut Unsynced) -> Result<(), JournalError> {
         if let Some(spent) = unsynced.spent.take() {
             self.folder.save_spent(&self.job, &spent)?;
             crash(CrashPoint::SpentSaved);
         }
         let mut results: Vec<_> = unsynced.accounted.drain(..).map(|receipt| (receipt, u32::MAX)).collect();
-        if !unsynced.results.is_empty() {
+        if !unsynced.results.is_empty() || !unsynced.begun.is_empty() {
             let begun = Instant::now();
             self.journal.sync()?;
             JOURNAL_SYNC.record(begun.elapsed().as_secs_f64(), Vec::new);
             crash(CrashPoint::JournalSynced);
+        }
+        if !unsynced.begun.is_empty() {
+            crash(CrashPoint::RoundsSynced);
+            drop(self.done.blocking_send(Done::Begun(std::mem::take(&mut unsynced.begun))));
         }
         for Appended { receipt, document, chunk, location } in unsynced.results.drain(..) {
             // Before the driver hears of it: a snapshot that it asks for then holds this result.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::config::{BudgetConfig, GenerateConfig};
 use crate::core::{Finish, Spent, StopCause};
-use crate::files::{RunSummary, UsageFigures};
+use crate::files::{RunSummary, SpeculationFigures, UsageFigures};
 use crate::format::{count, counted, duration, line};
 use crate::ground::Ground;
 use crate::plan::PlanReport;
@@ -157,6 +157,9 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
             duration(run.usage.seconds)
         ),
     );
+    if let Some(stuck) = run.speculation {
+        say("stuck", second_rounds(stuck));
+    }
     if run.all_runs.calls > run.usage.calls && run.all_runs.cost_usd.is_some_and(|cost| cost > 0.0) {
         let (calls, all) = (counted(run.all_runs.calls, "model call"), count(run.all_runs.tokens));
         say("all runs", format!("{calls}, {all} tokens{}", about(run.all_runs.cost_usd)));
@@ -191,6 +194,16 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
         say("go on with", resume.to_owned());
     }
     text
+}
+
+/// What became of chunks that seemed stuck.
+fn second_rounds(stuck: SpeculationFigures) -> String {
+    format!(
+        "{} also given to a free server, {} answered there first, {} for nothing",
+        counted(stuck.started, "chunk"),
+        count(stuck.won),
+        count(stuck.started.saturating_sub(stuck.won))
+    )
 }
 
 /// Tokens, and what is special about them where anything is.

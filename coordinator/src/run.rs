@@ -19,6 +19,7 @@ use qa_worker::driver::WorkerSetup;
 use tokio::task::JoinHandle;
 
 use crate::aftermath::{self, Aftermath, Trail};
+use crate::announcement::Announcement;
 use crate::conclude::{self, Conclusion};
 use crate::config::{GenerateConfig, Place};
 use crate::core::{Core, Event, TaskRef};
@@ -40,6 +41,7 @@ use crate::progress::{Reporter, Screen};
 use crate::run_error::RunError;
 use crate::run_work::{end_run, finish_of, work};
 use crate::speed::Speed;
+use crate::tail::Tail;
 use crate::trace::RunTrace;
 use crate::{estimate, reconcile, report};
 
@@ -242,8 +244,7 @@ impl JobRun<'_> {
             pool: self.config.pool.clone(),
             budget: self.config.budget.clone(),
             tokens: planned.tokens,
-            entry,
-            announced: Instant::now(),
+            announcement: Announcement::new(entry),
             old_results,
             jobs: Jobs::new(self.queue).watch(),
             workers: Presence::new(self.queue).watch(),
@@ -255,6 +256,7 @@ impl JobRun<'_> {
             events: EventWatch::new(Instant::now(), self.queue.timing().presence_age),
             redelivered: 0,
             speed: Speed::new(Instant::now()),
+            tail: Tail::default(),
             started: self.me.started,
             suspects: reconcile::Suspects::default(),
             is_comparing: false,
@@ -347,6 +349,7 @@ impl JobRun<'_> {
             context_tokens: estimate::context_tokens(&self.config.settings, longest_chunk_tokens),
             host: self.me.host.clone(),
             directory: self.ground.qa_dir.display().to_string(),
+            dropped: Vec::new(),
             updated_at_ms: clock::unix_millis(),
         }
     }

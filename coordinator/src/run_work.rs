@@ -28,9 +28,10 @@ pub(crate) async fn end_run(
     end: &End,
 ) -> (Core, Vec<String>) {
     driver.measure_the_last();
-    let Driver { core, performer, done, reporter, .. } = driver;
+    let Driver { core, performer, done, reporter, announcement, .. } = driver;
     let examples = reporter.finish();
     drop((performer, done));
+    announcement.end().await;
     if let Some(stop) = worker_stop {
         // Nothing is left for it to do, or nobody waits for it any more.
         stop.leave_now();

@@ -39,6 +39,8 @@ pub(crate) struct Desk {
 pub(crate) enum SnapshotCommand {
     /// This result of a chunk is in the journal.
     Place { document: u32, chunk: u32, location: EntryLocation },
+    /// The beginning of a round of a chunk is in the journal.
+    Round { document: u32, location: EntryLocation },
     /// Replace the document's file.
     Write { document: u32, status: FileStatus },
     /// Nothing more will come.
@@ -62,6 +64,14 @@ impl Snapshots {
         while let Ok(command) = self.commands.recv() {
             match command {
                 SnapshotCommand::Place { document, chunk, location } => self.place(document, chunk, location),
+                SnapshotCommand::Round { document, location } => {
+                    match self.desks.get_mut(document as usize) {
+                        Some(Some(desk)) => desk.rounds.push(location),
+                        Some(None) | None => {
+                            drop(self.recorder.send(RecorderCommand::Release(vec![location])));
+                        }
+                    }
+                }
                 SnapshotCommand::Write { document, status } => {
                     let done = self.write(document, status);
                     drop(self.done.blocking_send(done));

@@ -214,6 +214,7 @@ impl RunStory {
             Happening::Stopping { by, why } => (self.stopped_by, self.stopped_why) = (Some(by), why),
             Happening::Combined { file, .. } => self.combined = Some(file),
             Happening::WorkerLeft { .. }
+            | Happening::SecondRound { .. }
             | Happening::RunStarted(_)
             | Happening::Cancelled
             | Happening::Unknown => {}

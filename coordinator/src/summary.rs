@@ -8,9 +8,11 @@ use std::time::Duration;
 use qa_shared::model::{JobId, Price};
 use qa_shared::plain;
 
-use crate::core::{ChunkState, Core, FileStatus, Finish, StopCause};
+use crate::core::{ChunkState, Core, FileStatus, Finish, Speculation, StopCause};
 use crate::exit::ExitCode;
-use crate::files::{ChunkFigures, PairFigures, RunSummary, SpentFigures, UsageFigures, now};
+use crate::files::{
+    ChunkFigures, PairFigures, RunSummary, SpeculationFigures, SpentFigures, UsageFigures, now,
+};
 use crate::plan::PlanReport;
 
 /// What a summary is made from.
@@ -82,6 +84,7 @@ pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
             cost_usd: outcome.price.map(|price| price.of(&tally.usage).dollars()),
             seconds: outcome.elapsed.as_secs_f64(),
         },
+        speculation: SpeculationFigures::of(outcome.core),
         all_runs: SpentFigures {
             calls: spent.calls,
             tokens: spent.usage.tokens(),
@@ -89,6 +92,14 @@ pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
         },
         slowest_chunks: Vec::new(),
         combined_file: None,
+    }
+}
+
+impl SpeculationFigures {
+    /// Those of a run, if it had any.
+    pub(crate) fn of(core: &Core) -> Option<Self> {
+        let Speculation { started, won, lost } = core.tally().speculation;
+        (started > 0).then_some(Self { started, won, lost })
     }
 }
 

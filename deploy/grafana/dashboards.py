@@ -351,6 +351,8 @@ reliability = dashboard("qa-reliability", "qa-fleet: reliability", "What goes wr
            [(per_minute(rate("qa_tasks_republished_total", RUN, "qa_job")), "{{qa_job}}")]),
     series("Ignored results per minute", "Second answers and those that nobody waits for.",
            [(per_minute(rate("qa_chunks_total", f'{RUN}, qa_outcome="ignored"', "qa_job")), "{{qa_job}}")]),
+    series("Second rounds per minute", "Chunks that seemed stuck and were given to a free server too: started, won (answered first there) or lost.",
+           [(per_minute(rate("qa_speculation_total", RUN, "qa_outcome")), "{{qa_outcome}}")]),
     series("Tasks per minute by what became of them", "Completed, failed, handed back, discarded, or answered before.",
            [(per_minute(rate("messaging_process_duration_seconds_count", ANY, "qa_outcome")), "{{qa_outcome}}")]),
     series("Wait in the queue", "From a task's publication to its first delivery.", quantiles("qa_queue_wait_duration_seconds"), "s"),

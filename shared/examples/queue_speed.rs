@@ -68,6 +68,7 @@ fn task(pool: &PoolName, chunk: u32) -> Task {
             ollama: OllamaOptions::default(),
         },
         max_calls: None,
+        second: None,
         published_at_ms: 1,
     }
 }

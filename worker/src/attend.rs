@@ -47,6 +47,11 @@ const FAULTY_TRIES: u32 = 4;
 /// The same where a try takes all the time that a task may take.
 const SLOW_TRIES: u32 = 2;
 
+/// A second round that is of no use here comes again after this time, to whoever asks then.
+const DECLINED_FOR: Duration = Duration::from_millis(200);
+/// So many deliveries of it may be declined.
+const MOST_DECLINED: u64 = 10;
+
 /// How many tries a failure takes that the server may be the cause of; none where it is not.
 fn tries_for(outcome: &Outcome) -> Option<u32> {
     match outcome {
@@ -232,10 +237,14 @@ impl Attendant {
             limits: self.setup.limits,
             deadline: Some(deadline),
         };
+        if self.should_decline(&task, server, delivery.deliveries) {
+            return End::HandBack(Some(DECLINED_FOR));
+        }
         let mut progress = self.unfinished.take(key);
+        let _running = server.running.begin(key);
         let processed = tokio::select! {
             processed = process::process(&task, server, &processing, &mut progress) => processed,
-            () = self.cancelled(&key.job) => return End::Discard,
+            () = self.unwanted(key) => return End::Discard,
             () = self.drained() => return End::HandBack(None),
         };
         match processed {
@@ -252,6 +261,9 @@ impl Attendant {
                     }
                 } else {
                     server.finished(spent.usage.output_tokens);
+                    if matches!(outcome, Outcome::Completed { .. }) {
+                        server.running.answered(started.elapsed());
+                    }
                     Self::learn(server, last_error.as_ref(), spent.attempts);
                 }
                 End::Store(Box::new(TaskResult {
@@ -345,13 +357,24 @@ impl Attendant {
         TaskResult { server: Some(server.url.clone()), ..failed }
     }
 
-    /// Completes when the task's job is cancelled.
-    async fn cancelled(&self, job: &JobId) {
+    /// Whether a task had better be done elsewhere: the server at hand has the other round of its chunk, or is
+    /// slow. Not for ever: there may be no other server any more.
+    fn should_decline(&self, task: &Task, server: &Server, deliveries: u64) -> bool {
+        let Some(second) = task.second.as_ref().filter(|_| deliveries <= MOST_DECLINED) else { return false };
+        let has_other = second.not_worker.as_ref() == Some(&self.setup.instance)
+            && second.not_server.as_deref() == Some(&server.url);
+        has_other
+            || server.running.typical().is_some_and(|typical| typical.as_millis() > second.within_ms.into())
+    }
+
+    /// Completes when the task's job is cancelled, or when another round of its chunk was faster.
+    async fn unwanted(&self, key: &TaskKey) {
         let mut jobs = self.jobs.clone();
-        let is_cancelled = |jobs: &Arc<BTreeMap<JobId, JobEntry>>| {
-            jobs.get(job).is_some_and(|entry| entry.state == JobState::Cancelled)
+        let is_unwanted = |jobs: &Arc<BTreeMap<JobId, JobEntry>>| {
+            jobs.get(&key.job)
+                .is_some_and(|entry| entry.state == JobState::Cancelled || entry.dropped.contains(key))
         };
-        if jobs.wait_for(is_cancelled).await.is_err() {
+        if jobs.wait_for(is_unwanted).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

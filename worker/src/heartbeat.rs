@@ -14,8 +14,11 @@ use crate::assigner::Assignment;
 use crate::driver::WorkerSetup;
 use crate::metrics;
 
-/// A changed number of running requests, or of slots, is announced this soon.
-const LOAD_EVERY: Duration = Duration::from_secs(2);
+/// A changed number of running requests or of slots, or a request that takes very long, is announced soon, but not
+/// more often than this.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
+/// How often the load is looked at. One that is the same twice is news: a slot between two tasks is not.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
@@ -47,13 +50,17 @@ pub(crate) async fn run(
         share_accounts(&setup, &presence).await;
         let news =
             futures_util::future::select_all(assignments.iter_mut().map(|one| Box::pin(one.changed())));
-        let before = slots(&setup);
+        let (announced_load, overdue) = (load(&setup), overdue_tasks(&setup));
         let changed_load = async {
+            tokio::time::sleep(LOAD_EVERY.min(every).saturating_sub(LOOK_EVERY)).await;
+            let mut before = announced_load;
             loop {
-                tokio::time::sleep(LOAD_EVERY.min(every)).await;
-                if slots(&setup) != before {
+                tokio::time::sleep(LOOK_EVERY.min(every)).await;
+                let now = load(&setup);
+                if now != announced_load && now == before || overdue_tasks(&setup) > overdue {
                     return;
                 }
+                before = now;
             }
         };
         let idle = async {
@@ -107,9 +114,14 @@ fn busy_slots(setup: &WorkerSetup) -> u32 {
     setup.servers.iter().map(|server| server.busy()).sum()
 }
 
-/// Busy ones and open ones.
-fn slots(setup: &WorkerSetup) -> (u32, u32) {
+/// Busy slots and open ones.
+fn load(setup: &WorkerSetup) -> (u32, u32) {
     (busy_slots(setup), setup.servers.iter().map(|server| server.slots.open()).sum())
+}
+
+/// Tasks that may have to be done elsewhere.
+fn overdue_tasks(setup: &WorkerSetup) -> usize {
+    setup.servers.iter().map(|server| server.running.overdue()).sum()
 }
 
 /// Now and then, what was done: somebody may look at this terminal after hours.
@@ -121,7 +133,7 @@ fn tell_progress(setup: &WorkerSetup, told: &mut (Instant, u64)) {
         tracing::info!(
             finished,
             busy = busy_slots(setup),
-            slots = slots(setup).1,
+            slots = load(setup).1,
             tokens_per_second = tokens_per_second.round(),
             "tasks finished since the start"
         );

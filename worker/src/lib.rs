@@ -26,6 +26,7 @@ pub mod pools;
 pub mod process;
 pub mod progress;
 pub mod prompt;
+mod running;
 pub mod server;
 pub mod setup;
 pub mod slots;

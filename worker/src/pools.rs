@@ -136,6 +136,7 @@ mod tests {
             context_tokens,
             host: "h".into(),
             directory: "d".into(),
+            dropped: Vec::new(),
             updated_at_ms: 0,
         };
         (job, entry)

@@ -15,6 +15,7 @@ use crate::breaker::{Breaker, Gate};
 use crate::config::Slots;
 use crate::llm::client::Client;
 use crate::llm::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, ServerInfo};
+use crate::running::Running;
 use crate::slots::ServerSlots;
 
 /// How far back the speed looks.
@@ -36,6 +37,8 @@ pub struct Server {
     state: Mutex<State>,
     /// Something changed that the assigner should look at.
     pub changed: Notify,
+    /// What it works on.
+    pub(crate) running: Running,
     doubtful: AtomicBool,
     /// From here the breaker's time counts.
     started: Instant,
@@ -70,6 +73,7 @@ impl Server {
                 generated: VecDeque::new(),
             }),
             changed: Notify::new(),
+            running: Running::default(),
             doubtful: AtomicBool::new(false),
             started: Instant::now(),
         }
@@ -211,6 +215,7 @@ impl Server {
             busy: self.busy(),
             finished: self.finished.load(Ordering::Relaxed),
             tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
+            running: self.running.told(),
         }
     }
 }

@@ -39,6 +39,7 @@ fn task(text: &str) -> Task {
             ollama: OllamaOptions::default(),
         },
         max_calls: None,
+        second: None,
         published_at_ms: 0,
     }
 }

@@ -126,8 +126,9 @@ pub(super) struct Budget {
     spent: Spent,
     /// The worst case of everything that is out.
     committed: Amount,
-    /// Chunks of broken documents whose tasks may still be worked on.
-    orphans: BTreeMap<(u32, u32), u32>,
+    /// Tasks that may still be worked on for nothing, with their chunks' tokens: of broken documents, and losers
+    /// against another round.
+    orphans: BTreeMap<TaskRef, u32>,
 }
 
 impl Budget {
@@ -145,14 +146,16 @@ impl Budget {
         self.committed = self.committed.minus(self.settings.bound.of(chunk_tokens));
     }
 
-    /// A task stays out though nobody waits for it: its document is broken.
-    pub(super) fn orphan(&mut self, document: u32, chunk: u32, chunk_tokens: u32) {
-        self.orphans.insert((document, chunk), chunk_tokens);
+    /// A task that was committed stays out though nobody waits for it.
+    pub(super) fn orphan(&mut self, task: TaskRef, chunk_tokens: u32) {
+        if self.orphans.insert(task, chunk_tokens).is_some() {
+            self.release(chunk_tokens);
+        }
     }
 
     /// A result came: if it is an orphan's, that one is no longer out.
-    pub(super) fn forget_orphan(&mut self, document: u32, chunk: u32) {
-        if let Some(tokens) = self.orphans.remove(&(document, chunk)) {
+    pub(super) fn forget_orphan(&mut self, task: TaskRef) {
+        if let Some(tokens) = self.orphans.remove(&task) {
             self.release(tokens);
         }
     }
@@ -229,7 +232,13 @@ impl Core {
         let bound = &self.budget.settings.bound;
         let out = self.documents.iter().flat_map(|document| &document.chunks);
         let out = out.filter(|chunk| chunk.state == ChunkState::Published).map(|chunk| chunk.tokens);
-        out.chain(self.budget.orphans.values().copied())
+        let tokens = |(document, chunk)| {
+            let document: &super::Document = self.documents.get(document as usize)?;
+            document.chunks.get(chunk as usize).map(|chunk: &super::document::Chunk| chunk.tokens)
+        };
+        let beside = self.twins.costing().filter_map(tokens);
+        out.chain(beside)
+            .chain(self.budget.orphans.values().copied())
             .fold(Amount::default(), |sum, tokens| sum.plus(bound.of(tokens)))
     }
 }

@@ -105,6 +105,11 @@ pub enum Event {
     AlreadyQueued(Vec<TaskRef>),
     /// These tasks are neither queued nor answered: the queue lost them.
     Lost(Vec<TaskRef>),
+    /// These tasks seem stuck while slots are free: let each have a second round beside it, as far as that is
+    /// allowed.
+    Speculate(Vec<TaskRef>),
+    /// The beginning of these rounds is in the journal, on disk.
+    Begun(Vec<TaskRef>),
     /// Stop, for this reason.
     Stop(StopCause),
     /// After a stop: queued tasks are taken back, and every result that will still come has come.
@@ -120,6 +125,10 @@ pub enum Event {
 pub enum Effect {
     /// Publish this task; again if need be, until the queue has it.
     Publish(TaskRef),
+    /// Append to the journal that this round begins; [`Event::Begun`] follows.
+    Begin(TaskRef),
+    /// Nobody waits for this task any more: take it back, or have its worker drop it.
+    Withdraw(TaskRef),
     /// Append this result to the journal; [`Event::Durable`] follows.
     Record(ReceiptId),
     /// This result changes nothing but the account: have that written; [`Event::Durable`] follows.

@@ -47,6 +47,7 @@ impl Core {
         if committed != self.committed() {
             return Err(format!("committed is off: {committed:?} against {:?}", self.committed()));
         }
+        self.check_twins()?;
         let unflushed: u64 = self.documents.iter().map(|document| u64::from(document.unflushed)).sum();
         let undurable = self.undurable.values().filter(|place| **place != NO_CHUNK).count() as u64;
         if unflushed != undurable {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::budget::{Budget, BudgetSettings};
 use super::document::{ChunkState, Document, DocumentPlan, FileStatus};
-use super::event::{Applied, Effect, Event, Finish, ReceiptId, ResultFact, StopCause, TaskRef, Verdict};
+use super::event::{Applied, Effect, Event, Finish, ReceiptId, ResultFact, StopCause, TaskRef};
 use super::failure_gate::{FailureGate, FailureLimits};
 use super::publishing::PublishOrder;
 use super::tally::{Tally, Totals};
+use super::twins::Twins;
 
 /// What the core needs to know beside the plan.
 #[derive(Debug, Clone, Default)]
@@ -16,13 +17,16 @@ pub struct CoreSettings {
     pub failure_limits: Option<FailureLimits>,
     /// What the job may cost.
     pub budget: BudgetSettings,
+    /// The share of a run's chunks that may get a second round beside a stuck one, in percent, but one chunk at
+    /// least; 0 for none. Usually [`super::SPECULATION_PERCENT`].
+    pub speculation_percent: u64,
 }
 
 /// The place of a result that changes no chunk.
 pub(super) const NO_CHUNK: (u32, u32) = (u32::MAX, u32::MAX);
 
 #[derive(Debug, Clone, PartialEq)]
-enum Phase {
+pub(super) enum Phase {
     Loading,
     Running,
     /// Publishing has ended; waiting for what is out.
@@ -36,14 +40,16 @@ enum Phase {
 #[derive(Debug, Clone)]
 pub struct Core {
     pub(super) documents: Vec<Document>,
-    phase: Phase,
+    pub(super) phase: Phase,
     window: u32,
     pub(super) published: u32,
     order: PublishOrder,
-    gate: FailureGate,
+    pub(super) gate: FailureGate,
     pub(super) budget: Budget,
     pub(super) totals: Totals,
-    tally: Tally,
+    pub(super) tally: Tally,
+    pub(super) twins: Twins,
+    speculation_percent: u64,
     /// Messages whose results are being made durable.
     pub(super) undurable: BTreeMap<ReceiptId, (u32, u32)>,
     /// Documents whose snapshot may have become due by the event at hand.
@@ -64,6 +70,8 @@ impl Core {
             budget: Budget::new(settings.budget),
             totals: Totals::default(),
             tally: Tally::default(),
+            twins: Twins::default(),
+            speculation_percent: settings.speculation_percent,
             undurable: BTreeMap::new(),
             touched: Vec::new(),
         };
@@ -96,9 +104,15 @@ impl Core {
         matches!(self.phase, Phase::Stopping(_) | Phase::Settling(_))
     }
 
-    /// Tasks that are out, in order.
+    /// Whether tasks are published.
+    pub(super) fn is_running(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
+    /// Tasks that are out: those of the current rounds in order, then older ones beside them.
     pub fn published_tasks(&self) -> impl Iterator<Item = TaskRef> + '_ {
-        self.tasks().filter(|(_, state)| *state == ChunkState::Published).map(|(task, _)| task)
+        let current = self.tasks().filter(|(_, state)| *state == ChunkState::Published).map(|(task, _)| task);
+        current.filter(|task| !self.twins.is_beginning(*task)).chain(self.twins.older())
     }
 
     /// The current task of each waiting chunk, in order.
@@ -140,9 +154,11 @@ impl Core {
             Event::DocumentBroken { document, error } => self.on_document_broken(document, error),
             Event::Window(window) => self.window = window,
             Event::AlreadyQueued(tasks) => self.on_already_queued(&tasks),
-            Event::Lost(tasks) => self.on_lost(&tasks),
+            Event::Lost(tasks) => self.on_lost(&tasks, &mut effects),
+            Event::Speculate(tasks) => self.on_speculate(&tasks, &mut effects),
+            Event::Begun(tasks) => self.on_begun(&tasks, &mut effects),
             Event::Stop(cause) => self.on_stop(Finish::Stopped(cause), &mut effects),
-            Event::Drained { taken_back } => self.on_drained(&taken_back),
+            Event::Drained { taken_back } => self.on_drained(&taken_back, &mut effects),
         }
         self.settle_sample();
         self.emit_snapshots(&mut effects);
@@ -154,123 +170,10 @@ impl Core {
     fn on_start(&mut self) {
         if self.phase == Phase::Loading {
             self.phase = Phase::Running;
+            let asked = self.totals.published + self.wanted_tokens().count() as u64;
+            self.twins.allow(asked, self.speculation_percent);
             self.touch_all();
         }
-    }
-
-    fn on_result(&mut self, fact: &ResultFact, receipt: ReceiptId, effects: &mut Vec<Effect>) {
-        let applied = self.accept(fact);
-        if applied != Applied::Accepted {
-            self.tally.count_ignored(applied);
-            let place = (fact.task.document, fact.task.chunk);
-            let is_durable = !self.undurable.values().any(|other| *other == place);
-            effects.push(if is_durable { self.dispose(fact, receipt) } else { Effect::Leave(receipt) });
-            return;
-        }
-        self.budget.pay(fact);
-        let document = fact.task.document;
-        if let Some(document) = self.documents.get_mut(document as usize) {
-            document.unflushed += 1;
-        }
-        self.undurable.insert(receipt, (document, fact.task.chunk));
-        effects.push(Effect::Record(receipt));
-        self.count_result(fact, effects);
-    }
-
-    /// A result that changes no chunk was paid for all the same. Perhaps it is a copy of one that was counted,
-    /// perhaps work done twice: rather too much than too little.
-    fn dispose(&mut self, fact: &ResultFact, receipt: ReceiptId) -> Effect {
-        self.budget.pay(fact);
-        if fact.usage.tokens() == 0 || self.phase == Phase::Finished {
-            return Effect::Ack(receipt);
-        }
-        self.undurable.insert(receipt, NO_CHUNK);
-        Effect::Account(receipt)
-    }
-
-    fn count_result(&mut self, fact: &ResultFact, effects: &mut Vec<Effect>) {
-        self.tally.calls += u64::from(fact.attempts);
-        self.tally.usage.add(fact.usage);
-        let failed = match fact.verdict {
-            Verdict::Completed { got } => {
-                self.tally.completed += 1;
-                self.tally.pairs += u64::from(got);
-                self.tally.asked += u64::from(fact.asked);
-                self.tally.short += u64::from(got < fact.asked);
-                false
-            }
-            Verdict::Failed { reason } => {
-                self.tally.failed += 1;
-                *self.tally.reasons.entry(reason).or_default() += 1;
-                true
-            }
-        };
-        if fact.is_of_this_run
-            && let Some(figures) = self.gate.observe(failed)
-            && self.phase == Phase::Running
-        {
-            self.on_stop(Finish::Stopped(StopCause::FailureRate(figures)), effects);
-        }
-    }
-
-    /// The one place where a result changes a chunk: success beats failure, a failure counts only for the
-    /// current round, whatever is for an accounted chunk is a duplicate.
-    fn accept(&mut self, fact: &ResultFact) -> Applied {
-        let TaskRef { document, chunk, round } = fact.task;
-        let Some(document) = self.documents.get_mut(document as usize) else { return Applied::Unknown };
-        let was_settled = document.outstanding() == 0;
-        let Some(chunk) = document.chunks.get_mut(chunk as usize) else { return Applied::Unknown };
-        if fact.text_hash.is_some_and(|hash| hash != chunk.text_hash) {
-            return Applied::OtherText;
-        }
-        let state = match (chunk.state, fact.verdict) {
-            (ChunkState::Completed { .. }, _) | (ChunkState::Failed { .. }, Verdict::Failed { .. }) => {
-                return Applied::Duplicate;
-            }
-            (_, Verdict::Completed { got: 0 }) => return Applied::Unknown,
-            (
-                ChunkState::Waiting | ChunkState::Published | ChunkState::Failed { .. },
-                Verdict::Completed { got },
-            ) => ChunkState::Completed { got },
-            (ChunkState::Waiting | ChunkState::Published, Verdict::Failed { reason }) => {
-                if round != chunk.round {
-                    return Applied::OldRound;
-                }
-                ChunkState::Failed { reason }
-            }
-        };
-        self.budget.forget_orphan(fact.task.document, fact.task.chunk);
-        match chunk.state {
-            ChunkState::Published => {
-                self.published -= 1;
-                self.totals.published -= 1;
-                self.budget.release(chunk.tokens);
-            }
-            ChunkState::Failed { .. } => {
-                document.failed -= 1;
-                self.totals.failed -= 1;
-            }
-            ChunkState::Waiting | ChunkState::Completed { .. } => {}
-        }
-        match state {
-            ChunkState::Completed { got } => {
-                document.completed += 1;
-                document.pairs += u64::from(got);
-                self.totals.completed += 1;
-                self.totals.pairs += u64::from(got);
-            }
-            ChunkState::Failed { .. } => {
-                document.failed += 1;
-                self.totals.failed += 1;
-            }
-            ChunkState::Waiting | ChunkState::Published => {}
-        }
-        chunk.state = state;
-        chunk.round = round;
-        if !was_settled && document.outstanding() == 0 && document.error.is_none() {
-            self.totals.documents_settled += 1;
-        }
-        Applied::Accepted
     }
 
     fn on_durable(&mut self, results: Vec<(ReceiptId, u32)>, effects: &mut Vec<Effect>) {
@@ -314,14 +217,19 @@ impl Core {
         // its record, takes the journalled results over.
         document.needs_rewrite = false;
         document.unsaved = 0;
+        let mut out = Vec::new();
         for (chunk, position) in document.chunks.iter_mut().zip(0..) {
             if chunk.state == ChunkState::Published {
                 chunk.state = ChunkState::Waiting;
                 self.published -= 1;
                 self.totals.published -= 1;
-                self.budget.orphan(index, position, chunk.tokens);
+                out.push((TaskRef { document: index, chunk: position, round: chunk.round }, chunk.tokens));
             }
         }
+        for (task, tokens) in out {
+            self.budget.orphan(task, tokens);
+        }
+        self.orphan_twins(index);
     }
 
     fn on_already_queued(&mut self, tasks: &[TaskRef]) {
@@ -335,21 +243,28 @@ impl Core {
         }
     }
 
-    fn on_lost(&mut self, tasks: &[TaskRef]) {
+    fn on_lost(&mut self, tasks: &[TaskRef], effects: &mut Vec<Effect>) {
         let before = self.published;
         self.put_back(tasks);
         self.tally.republished += u64::from(before - self.published);
-    }
-
-    fn on_stop(&mut self, finish: Finish, effects: &mut Vec<Effect>) {
-        if let (Phase::Loading | Phase::Running, Finish::Stopped(cause)) = (&self.phase, &finish) {
-            effects.push(Effect::TakeBack(cause.clone()));
-            self.phase = Phase::Stopping(finish);
+        for task in tasks {
+            self.older_ended(*task, effects);
         }
     }
 
-    fn on_drained(&mut self, taken_back: &[TaskRef]) {
+    pub(super) fn on_stop(&mut self, finish: Finish, effects: &mut Vec<Effect>) {
+        if let (Phase::Loading | Phase::Running, Finish::Stopped(cause)) = (&self.phase, &finish) {
+            effects.push(Effect::TakeBack(cause.clone()));
+            self.phase = Phase::Stopping(finish);
+            self.hold_no_more(effects);
+        }
+    }
+
+    fn on_drained(&mut self, taken_back: &[TaskRef], effects: &mut Vec<Effect>) {
         self.put_back(taken_back);
+        for task in taken_back {
+            self.older_ended(*task, effects);
+        }
         if let Phase::Stopping(finish) = &self.phase {
             self.phase = Phase::Settling(finish.clone());
             self.touch_all();
@@ -420,7 +335,7 @@ impl Core {
         }
     }
 
-    fn went_out(&mut self, chunk_tokens: u32) {
+    pub(super) fn went_out(&mut self, chunk_tokens: u32) {
         self.published += 1;
         self.totals.published += 1;
         self.budget.commit(chunk_tokens);
@@ -446,7 +361,7 @@ impl Core {
         }
     }
 
-    fn chunk_mut(&mut self, task: TaskRef) -> Option<&mut super::document::Chunk> {
+    pub(super) fn chunk_mut(&mut self, task: TaskRef) -> Option<&mut super::document::Chunk> {
         self.documents.get_mut(task.document as usize)?.chunks.get_mut(task.chunk as usize)
     }
 

@@ -9,21 +9,28 @@
 
 mod budget;
 mod document;
+mod durations;
 mod event;
 mod failure_gate;
 mod invariants;
 mod job;
 mod publishing;
+mod results;
 mod rounds;
+mod speculation;
 mod tally;
+mod twins;
 
 pub use budget::{Amount, BudgetSettings, Spent, TaskBound};
 pub use document::{ChunkPlan, ChunkState, Document, DocumentPlan, FileStatus};
+pub use durations::Durations;
 pub use event::{Applied, Effect, Event, Finish, ReceiptId, ResultFact, StopCause, TaskRef, Verdict};
 pub use failure_gate::FailureLimits;
 pub use job::{Core, CoreSettings};
 pub use publishing::window;
-pub use tally::{Tally, Totals};
+pub use speculation::{Choice, InWork, ServerLoad, choose};
+pub use tally::{Speculation, Tally, Totals};
+pub use twins::SPECULATION_PERCENT;
 
 #[cfg(test)]
 mod properties;
@@ -31,3 +38,5 @@ mod properties;
 mod scenarios;
 #[cfg(test)]
 mod test_run;
+#[cfg(test)]
+mod twins_tests;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::test_run::{TestRun, budget, failure, hash, plan, success};
-use super::{ChunkState, Event, Finish, ResultFact, StopCause, TaskRef};
+use super::{ChunkState, DocumentPlan, Event, Finish, ResultFact, StopCause, TaskRef};
 
 /// One thing that happens to a run; numbers choose among what is there.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ enum Happening {
     ForeignText(usize),
     Unknown(u32, u32),
     WipedQueue,
+    Speculate(usize),
+    LateLoser(usize, bool),
     Flush,
     Snapshot,
     Window(u32),
@@ -29,6 +31,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<usize>().prop_map(Happening::ForeignText),
         1 => (0..9_u32, 0..9_u32).prop_map(|(document, chunk)| Happening::Unknown(document + 100, chunk)),
         1 => Just(Happening::WipedQueue),
+        4 => any::<usize>().prop_map(Happening::Speculate),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(choice, succeeds)| Happening::LateLoser(choice, succeeds)),
         3 => Just(Happening::Flush),
         3 => Just(Happening::Snapshot),
         1 => (0..8_u32).prop_map(Happening::Window),
@@ -36,12 +40,20 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 /// Every chunk starts in round 2, so that there are old rounds.
-fn run_of(sizes: &[u32]) -> TestRun {
+fn plan_of(sizes: &[u32]) -> Vec<DocumentPlan> {
     let mut plan = plan(sizes);
     for chunk in plan.iter_mut().flat_map(|document| &mut document.chunks) {
         chunk.round = 2;
     }
-    TestRun::new(plan)
+    plan
+}
+
+fn run_of(sizes: &[u32]) -> TestRun {
+    TestRun::new(plan_of(sizes))
+}
+
+fn resumed(run: &TestRun, sizes: &[u32]) -> TestRun {
+    TestRun::new(run.plan_of_resume(plan_of(sizes)))
 }
 
 fn pick(run: &TestRun, choice: usize) -> Option<TaskRef> {
@@ -82,6 +94,17 @@ fn perform(run: &mut TestRun, happening: &Happening) {
             let lost = std::mem::take(&mut run.queue).into_iter().collect();
             run.send(Event::Lost(lost));
         }
+        Happening::Speculate(choice) => {
+            if let Some(task) = pick(run, choice) {
+                run.send(Event::Speculate(vec![task]));
+            }
+        }
+        Happening::LateLoser(choice, succeeds) => {
+            let loser = run.withdrawn.iter().copied().nth(choice % run.withdrawn.len().max(1));
+            if let Some(task) = loser {
+                run.receive(if succeeds { success(task) } else { failure(task) });
+            }
+        }
         Happening::Flush => run.flush(),
         Happening::Snapshot => {
             run.write_next_snapshot();
@@ -108,6 +131,10 @@ proptest! {
         prop_assert_eq!(totals.outstanding(), 0);
         prop_assert_eq!(totals.completed + totals.failed, u64::from(sizes.iter().sum::<u32>()));
         prop_assert!(run.files.len() == sizes.len());
+        let speculation = run.core.tally().speculation;
+        let chunks = sizes.iter().sum::<u32>();
+        prop_assert!(speculation.started <= u64::from((chunks * 40 / 100).max(1)));
+        prop_assert!(speculation.won + speculation.lost <= speculation.started);
     }
 
     #[test]
@@ -120,7 +147,7 @@ proptest! {
         for happening in &happenings {
             perform(&mut run, happening);
         }
-        let mut replayed = run_of(&sizes);
+        let mut replayed = resumed(&run, &sizes);
         for fact in &run.journal {
             // Twice: a journal may be read again after a crash in the middle of a start.
             let _ = replayed.core.replay(fact);
@@ -197,7 +224,7 @@ proptest! {
             run.settle();
         }
         prop_assert_eq!(run.finished.len(), 1);
-        let mut resumed = run_of(&sizes);
+        let mut resumed = resumed(&run, &sizes);
         for fact in &run.journal {
             let _ = resumed.core.replay(fact);
         }
@@ -217,18 +244,16 @@ proptest! {
         stop_at in 0..160_usize,
     ) {
         let settings = if in_money { budget(None, Some(limit)) } else { budget(Some(limit), None) };
-        let mut plan = plan(&sizes);
-        for chunk in plan.iter_mut().flat_map(|document| &mut document.chunks) {
-            chunk.round = 2;
-        }
+        let plan = plan_of(&sizes);
         let mut run = TestRun::with_settings(plan.clone(), &settings);
         run.start(3);
         for (number, (happening, share)) in happenings.iter().enumerate() {
             if number == stop_at && run.finished.is_empty() && !run.core.is_stopping() {
                 // Stop and resume: what the journal and the account hold is what the next run knows.
                 let spent = run.core.spent();
+                let plan = run.plan_of_resume(plan.clone());
                 let (journal, unplanned) = (std::mem::take(&mut run.journal), run.unplanned);
-                run = TestRun::with_settings(plan.clone(), &settings);
+                run = TestRun::with_settings(plan, &settings);
                 for fact in &journal {
                     let _ = run.core.replay(fact);
                 }

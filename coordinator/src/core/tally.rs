@@ -57,8 +57,21 @@ pub struct Tally {
     pub ignored: u64,
     /// Tasks that the queue lost and that were published again.
     pub republished: u64,
+    /// Second rounds beside tasks that seemed stuck.
+    pub speculation: Speculation,
     /// Failures by kind.
     pub reasons: BTreeMap<FailureReason, u64>,
+}
+
+/// Second rounds beside tasks that seemed stuck.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Speculation {
+    /// Published.
+    pub started: u64,
+    /// Those that brought the pairs first.
+    pub won: u64,
+    /// Those that were for nothing: the older task brought the pairs first.
+    pub lost: u64,
 }
 
 impl Tally {

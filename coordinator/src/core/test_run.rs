@@ -15,6 +15,11 @@ pub(super) struct TestRun {
     pub(super) core: Core,
     pub(super) queue: BTreeSet<TaskRef>,
     pub(super) journal: Vec<ResultFact>,
+    /// Rounds whose beginning is journalled.
+    pub(super) rounds: Vec<TaskRef>,
+    begun: Vec<TaskRef>,
+    /// Tasks that nobody waits for any more; somebody may have them.
+    pub(super) withdrawn: BTreeSet<TaskRef>,
     pub(super) acked: BTreeSet<ReceiptId>,
     pub(super) files: BTreeMap<u32, FileStatus>,
     pub(super) finished: Vec<Finish>,
@@ -60,6 +65,7 @@ pub(super) fn budget(max_tokens: Option<u64>, max_cost: Option<u64>) -> CoreSett
     let amount = |tokens| Amount { tokens, cost: NanoUsd(tokens) };
     CoreSettings {
         failure_limits: None,
+        speculation_percent: 40,
         budget: BudgetSettings {
             max_cost: max_cost.map(NanoUsd),
             max_tokens,
@@ -95,7 +101,10 @@ impl TestRun {
     }
 
     pub(super) fn with_limits(plan: Vec<DocumentPlan>, failure_limits: Option<FailureLimits>) -> Self {
-        Self::with_settings(plan, &CoreSettings { failure_limits, ..CoreSettings::default() })
+        Self::with_settings(
+            plan,
+            &CoreSettings { failure_limits, speculation_percent: 40, ..CoreSettings::default() },
+        )
     }
 
     pub(super) fn with_settings(plan: Vec<DocumentPlan>, settings: &CoreSettings) -> Self {
@@ -103,6 +112,9 @@ impl TestRun {
             core: Core::new(plan, settings),
             queue: BTreeSet::new(),
             journal: Vec::new(),
+            rounds: Vec::new(),
+            begun: Vec::new(),
+            withdrawn: BTreeSet::new(),
             acked: BTreeSet::new(),
             files: BTreeMap::new(),
             finished: Vec::new(),
@@ -127,6 +139,14 @@ impl TestRun {
             );
             match effect {
                 Effect::Publish(task) => assert!(self.queue.insert(task), "{task:?} published twice"),
+                Effect::Begin(task) => {
+                    self.rounds.push(task);
+                    self.begun.push(task);
+                }
+                Effect::Withdraw(task) => {
+                    self.queue.remove(&task);
+                    assert!(self.withdrawn.insert(task), "{task:?} withdrawn twice");
+                }
                 Effect::Record(receipt) => {
                     let fact = self.received[&receipt];
                     self.journal.push(fact);
@@ -149,8 +169,18 @@ impl TestRun {
 
     /// A result arrives; its task leaves the queue.
     pub(super) fn receive(&mut self, fact: ResultFact) -> ReceiptId {
-        self.queue.remove(&fact.task);
-        self.receive_copy(fact)
+        let is_planned = self.queue.remove(&fact.task) || self.withdrawn.remove(&fact.task);
+        let unplanned = self.unplanned;
+        let receipt = self.receive_copy(fact);
+        if is_planned {
+            self.unplanned = unplanned;
+        }
+        receipt
+    }
+
+    /// Results are answered for by their messages: each has one fate in the end.
+    pub(super) fn unacked(&self) -> usize {
+        self.received.len() - self.acked.len()
     }
 
     /// A result arrives whose task stays queued (late, doubled, or invented).
@@ -175,6 +205,10 @@ impl TestRun {
     }
 
     pub(super) fn flush(&mut self) {
+        let begun = std::mem::take(&mut self.begun);
+        if !begun.is_empty() && self.finished.is_empty() {
+            self.send(Event::Begun(begun));
+        }
         let results = std::mem::take(&mut self.unflushed);
         if !results.is_empty() {
             self.send(Event::Durable { results });
@@ -203,7 +237,8 @@ impl TestRun {
 
     /// Answers whatever is queued, with success, until the end.
     pub(super) fn run_to_the_end(&mut self) {
-        while let Some(task) = self.queue.pop_first() {
+        self.settle();
+        while let Some(task) = self.queue.first().copied() {
             self.receive(success(task));
             self.settle();
         }
@@ -212,5 +247,14 @@ impl TestRun {
 
     pub(super) fn states(&self) -> Vec<Vec<(ChunkState, u32)>> {
         self.core.documents().iter().map(|document| document.chunk_states().collect()).collect()
+    }
+
+    /// The plan of a resume: what the journal says about rounds comes before its results.
+    pub(super) fn plan_of_resume(&self, mut plan: Vec<DocumentPlan>) -> Vec<DocumentPlan> {
+        for task in &self.rounds {
+            let chunk = &mut plan[task.document as usize].chunks[task.chunk as usize];
+            chunk.round = chunk.round.max(task.round);
+        }
+        plan
     }
 }

@@ -48,6 +48,9 @@ pub struct RunSummary {
     pub failures: BTreeMap<String, usize>,
     /// Model calls of this run, tokens and time.
     pub usage: UsageFigures,
+    /// Second rounds beside chunks that seemed stuck; absent where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<SpeculationFigures>,
     /// What all runs of the job have used; a result that came twice counts twice.
     #[serde(default)]
     pub all_runs: SpentFigures,
@@ -127,6 +130,18 @@ pub struct UsageFigures {
     pub cost_usd: Option<f64>,
     /// Time from begin to end of the run, in seconds.
     pub seconds: f64,
+}
+
+/// Second rounds of a run beside chunks that seemed stuck at their servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SpeculationFigures {
+    /// Begun.
+    pub started: u64,
+    /// Those that were answered first.
+    pub won: u64,
+    /// Those that were for nothing.
+    pub lost: u64,
 }
 
 /// What all runs of a job have used.

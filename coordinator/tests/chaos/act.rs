@@ -269,6 +269,12 @@ impl Act<'_> {
         );
     }
 
+    /// Chunks that seemed stuck and were given to a second server, in all runs: each may cost one more task.
+    fn second_rounds(&self) -> u64 {
+        let events = std::fs::read_to_string(self.stage.site.job_folder().join("events.jsonl"));
+        events.unwrap_or_default().matches(r#""event":"second_round""#).count() as u64
+    }
+
     /// Looks at everything from outside.
     async fn verdict(mut self, chunks: u64, reference: Option<&Reference>, recovery: Duration) -> Outcome {
         let mut found = defects(&Check::new(&self.stage.site));
@@ -276,6 +282,7 @@ impl Act<'_> {
         let calls: u64 = self.stage.llms.iter().map(|llm| llm.fake.stats().chat_calls).sum();
         let (place, slots) = (self.stage.place, self.stage.slots());
         let allowed = self.stage.spoilt.load(Ordering::Relaxed)
+            + self.second_rounds()
             + self.injected.iter().map(|fault| fault.may_cost(place, slots)).sum::<u64>();
         if calls < chunks || calls > chunks + allowed {
             found.push(format!("{calls} model calls for {chunks} chunks, {allowed} may be repeated"));

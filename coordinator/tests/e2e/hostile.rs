@@ -152,6 +152,7 @@ fn presence(random: u32) -> WorkerPresence {
         busy: u32::MAX,
         finished: u64::MAX,
         tokens_per_second: 1e300,
+        running: Vec::new(),
     };
     WorkerPresence {
         instance: InstanceId::new("hostile", 1, random),

@@ -32,6 +32,7 @@ mod site;
 mod slots;
 mod spent;
 mod stops;
+mod tail;
 mod telemetry;
 mod tonight;
 mod traces;

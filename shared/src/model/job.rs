@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, PoolName, Provider};
+use super::{JobId, PoolName, Provider, TaskKey};
 
 /// A job as workers and other coordinators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct JobEntry {
     pub host: String,
     /// The output directory on that host, for people.
     pub directory: String,
+    /// Tasks whose answers are not wanted any more, since another round was faster; the latest of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<TaskKey>,
     /// When this entry was written, in milliseconds since 1970 UTC.
     pub updated_at_ms: u64,
 }

@@ -23,5 +23,5 @@ pub use pair::Pair;
 pub use provider::{Provider, UnknownProvider, normalised_model};
 pub use result::{Outcome, TaskResult, UnusableAnswer, Usage};
 pub use settings::{GenerationSettings, OllamaOptions, PromptSettings, Reasoning};
-pub use task::Task;
-pub use worker::{ServedModel, ServerPresence, WorkerPresence};
+pub use task::{SecondRound, Task};
+pub use worker::{RunningTask, ServedModel, ServerPresence, WorkerPresence};

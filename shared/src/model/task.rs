@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DocumentName, GenerationSettings, PoolName, TaskKey, TextHash};
+use super::{DocumentName, GenerationSettings, InstanceId, PoolName, TaskKey, TextHash};
 
 /// One unit of work for a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,22 @@ pub struct Task {
     /// Model calls at most, where a budget of the job counts on it; the worker's own limit applies as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_calls: Option<u32>,
+    /// Whom it is meant for, if another server has the chunk already; workers may ignore that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondRound>,
     /// When the coordinator published it, in milliseconds since 1970 UTC.
     pub published_at_ms: u64,
+}
+
+/// A round beside another one of the same chunk, which seems stuck at its server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecondRound {
+    /// The worker that has the other one; absent where nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_worker: Option<InstanceId>,
+    /// The address of its server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_server: Option<String>,
+    /// A server that usually takes longer for a chunk is of no help, in milliseconds.
+    pub within_ms: u64,
 }

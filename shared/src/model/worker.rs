@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceId, PoolName, Provider};
+use super::{InstanceId, PoolName, Provider, TaskKey};
 
 /// A worker's heartbeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,18 @@ pub struct ServerPresence {
     /// Generated tokens per second over the last minutes, over all slots; 0 before the first answer.
     #[serde(default)]
     pub tokens_per_second: f64,
+    /// What it works on, the longest first; only so many as fit well into a heartbeat.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub running: Vec<RunningTask>,
+}
+
+/// A task that a server works on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningTask {
+    /// The task.
+    pub key: TaskKey,
+    /// For how long when the heartbeat was sent, in milliseconds.
+    pub for_ms: u64,
 }
 
 /// A model on a server.

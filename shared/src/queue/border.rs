@@ -10,7 +10,7 @@ use crate::plain::line;
 const LONGEST_NAME: usize = 256;
 /// What went wrong, in words.
 const LONGEST_MESSAGE: usize = 4096;
-/// LLM servers of one worker, and models of one server.
+/// LLM servers of one worker, models and running tasks of one server, dropped tasks of a job.
 const MOST: usize = 1024;
 /// Slots of one server; the settings allow 256.
 const MOST_SLOTS: u32 = 1024;
@@ -34,6 +34,7 @@ pub(super) fn worker(mut worker: WorkerPresence) -> WorkerPresence {
         server.slots = server.slots.min(MOST_SLOTS);
         server.busy = server.busy.min(MOST_SLOTS);
         server.tokens_per_second = server.tokens_per_second.clamp(0.0, 1e9);
+        server.running.truncate(MOST);
         server.models.truncate(MOST);
         for model in &mut server.models {
             name(&mut model.name);
@@ -72,6 +73,7 @@ pub(super) fn result(mut result: TaskResult) -> TaskResult {
 pub(super) fn job(mut job: JobEntry) -> JobEntry {
     name(&mut job.host);
     name(&mut job.model);
+    job.dropped.truncate(MOST);
     job.directory = line(&job.directory, LONGEST_MESSAGE);
     job
 }

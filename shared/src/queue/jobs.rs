@@ -41,6 +41,17 @@ pub enum JobsError {
     Contended(JobId),
 }
 
+/// What became of an entry that was to be written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// It stands there.
+    Renewed,
+    /// It stands there again: the queue had forgotten it.
+    WasGone,
+    /// Somebody has ended the job: it was left as it is.
+    Ended,
+}
+
 /// The bucket of jobs.
 #[derive(Debug, Clone)]
 pub struct Jobs {
@@ -57,6 +68,27 @@ impl Jobs {
     pub async fn put(&self, entry: &JobEntry) -> Result<(), PublishError> {
         self.bucket.write(entry.job.as_str(), wire::encode(entry)?).await?;
         Ok(())
+    }
+
+    /// Writes a job's entry again, unless somebody has ended the job by now. An entry that is gone is written
+    /// anew.
+    pub async fn renew(&self, entry: &JobEntry) -> Result<Renewal, JobsError> {
+        for _ in 0..ATTEMPTS {
+            let current = self.bucket.read(entry.job.as_str()).await?;
+            if let Some(value) = &current.value {
+                let state = wire::decode::<JobEntry>(value).map(|current| current.state);
+                let unreadable = |reason| JobsError::Unreadable { job: entry.job.clone(), reason };
+                if state.map_err(unreadable)? != JobState::Active {
+                    return Ok(Renewal::Ended);
+                }
+            }
+            let value = wire::encode(entry).map_err(PublishError::from)?;
+            if self.bucket.write_at(entry.job.as_str(), value, current.revision).await?.is_some() {
+                let was_gone = current.value.is_none();
+                return Ok(if was_gone { Renewal::WasGone } else { Renewal::Renewed });
+            }
+        }
+        Err(JobsError::Contended(entry.job.clone()))
     }
 
     /// A job's entry.

@@ -36,7 +36,7 @@ pub use ack::AckError;
 pub use connect::{ConnectError, ConnectOptions, Queue};
 pub use deliveries::{BeatGuard, Delivery, SourceError, TaskSource};
 pub use error::{PublishError, QueueError};
-pub use jobs::{Jobs, JobsError};
+pub use jobs::{Jobs, JobsError, Renewal};
 pub use lease::{AcquireError, Acquired, Lease, LeaseHolder, RenewError};
 pub use migrate::{TopologyError, TopologyNote, ensure};
 pub use poison::PoisonNotes;

@@ -210,6 +210,8 @@ variables! {
             "Pool of the tasks instead of the model's own; a worker may name several, separated by commas";
         QA_MAX_FAILURE_RATE, Coordinator, Some("20"), "", false,
             "Stop when more than this percentage of the last 100 chunks failed, or `off`";
+        QA_SPECULATION, Coordinator, Some("true"), "", false,
+            "At the end of a run, give up to 3 % of the chunks that seem stuck to a free server too; the first answer counts";
         QA_CONCURRENCY, Both, Some("auto"), "", false,
             "Requests in flight per server of your own: auto, which measures how many are best and follows when that changes, a number from 1 to 256, or one of these per server separated by commas";
         QA_PROVIDERS, Worker, None, "local", false,

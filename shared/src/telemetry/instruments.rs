@@ -106,6 +106,8 @@ metrics! {
             "Tasks that were published";
         TASKS_REPUBLISHED "qa.tasks.republished" Sum, "{task}", ["qa.job"],
             "Tasks that the queue had lost and that are published again";
+        SPECULATION "qa.speculation" Sum, "{task}", ["qa.job", "qa.outcome"],
+            "Second rounds beside chunks that seemed stuck: started, won (answered first) or lost (for nothing)";
         JOURNAL_SYNC "qa.journal.sync.duration" Spread(FILE_SECONDS), "s", [],
             "Time to make a group of results durable";
         JOURNAL_BYTES "qa.journal.written" Sum, "By", [],

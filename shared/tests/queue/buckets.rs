@@ -18,6 +18,7 @@ fn entry(job: JobId, state: JobState) -> JobEntry {
         context_tokens: 4096,
         host: "desk".to_owned(),
         directory: "/data/qa".to_owned(),
+        dropped: Vec::new(),
         updated_at_ms: 1,
     }
 }

@@ -51,6 +51,7 @@ pub(crate) fn task(pool: &PoolName, key: TaskKey, text: &str) -> Task {
             ollama: OllamaOptions::default(),
         },
         max_calls: None,
+        second: None,
         published_at_ms: 1,
     }
 }

@@ -175,6 +175,7 @@ async fn names_and_figures_of_others_are_made_harmless() {
         context_tokens: 1,
         host: STEERING.to_owned(),
         directory: STEERING.to_owned(),
+        dropped: Vec::new(),
         updated_at_ms: 1,
     };
     Jobs::new(&queue).put(&entry).await.unwrap();

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 use qa_shared::model::{
     DocumentName, Failure, FailureReason, GenerationSettings, InstanceId, JobEntry, JobId, JobState,
-    OllamaOptions, Outcome, Pair, PoolName, PromptSettings, Provider, Reasoning, ServedModel, ServerPresence,
-    Task, TaskKey, TaskResult, TextHash, UnusableAnswer, Usage, WorkerPresence,
+    OllamaOptions, Outcome, Pair, PoolName, PromptSettings, Provider, Reasoning, RunningTask, SecondRound,
+    ServedModel, ServerPresence, Task, TaskKey, TaskResult, TextHash, UnusableAnswer, Usage, WorkerPresence,
 };
 use qa_shared::wire;
 use serde::Serialize;
@@ -77,6 +77,11 @@ fn task() -> Task {
             },
         },
         max_calls: Some(3),
+        second: Some(SecondRound {
+            not_worker: Some(InstanceId::new("gpu1", 42, 7)),
+            not_server: Some("http://gpu1:11434".to_owned()),
+            within_ms: 20_000,
+        }),
         published_at_ms: 1_790_000_000_000,
     }
 }
@@ -147,6 +152,7 @@ fn presence() -> WorkerPresence {
             busy: 1,
             finished: 9,
             tokens_per_second: 61.5,
+            running: vec![RunningTask { key: key(), for_ms: 12_500 }],
         }],
         pools: vec![PoolName::new("ollama/qwen3:8b")],
         named_pools: vec![PoolName::new("night")],
@@ -164,6 +170,7 @@ fn job() -> JobEntry {
         context_tokens: 4000,
         host: "desk".to_owned(),
         directory: "/home/me/qa".to_owned(),
+        dropped: vec![key()],
         updated_at_ms: 1_790_000_000_000,
     }
 }
@@ -191,7 +198,15 @@ fn what_the_first_version_wrote_is_read() {
     );
     let first: WorkerPresence = read("first-presence");
     assert_eq!((first.servers[0].slots, first.servers[0].account.as_deref()), (4, None));
-    assert_eq!(read::<JobEntry>("first-job"), job());
+    assert_eq!(read::<JobEntry>("first-job"), JobEntry { dropped: Vec::new(), ..job() });
+}
+
+#[test]
+fn what_was_written_before_there_were_second_rounds_beside_others_is_read() {
+    assert_eq!(read::<Task>("without-second-task"), Task { second: None, ..task() });
+    let before: WorkerPresence = read("without-running-presence");
+    assert_eq!(before.servers[0].running, []);
+    assert_eq!(read::<JobEntry>("without-dropped-job"), JobEntry { dropped: Vec::new(), ..job() });
 }
 
 #[test]

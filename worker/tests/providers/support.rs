@@ -76,6 +76,7 @@ pub(crate) fn task(model: &str, reasoning: Option<Reasoning>) -> Task {
             ollama: OllamaOptions::default(),
         },
         max_calls: None,
+        second: None,
         published_at_ms: 0,
     }
 }

@@ -1,0 +1,237 @@
+//! The end of a run: when nothing waits any more and slots are free, tasks that seem stuck get a second round
+//! elsewhere, and the slower of the two is dropped.
+//!
+//! Here is gathered what is known: who works on what since when, how long a chunk takes where. Which tasks are
+//! chosen is [`crate::core::choose`]'s decision, whether they may be the core's.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use qa_shared::model::{
+    DocumentName, InstanceId, Outcome, PoolName, SecondRound, TaskKey, TaskResult, WorkerPresence,
+};
+use qa_shared::queue::{PoolDepth, Tasks};
+
+use crate::core::{Choice, Document, Durations, Event, InWork, ServerLoad, TaskRef, choose};
+use crate::done::Done;
+use crate::driver::Driver;
+use crate::happening::Happening;
+
+/// What is known for the end of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    /// Since when nothing waits in the pool.
+    since: Option<Instant>,
+    is_asking: bool,
+    durations: Durations,
+    in_work: BTreeMap<TaskRef, Place>,
+    told: BTreeMap<InstanceId, Told>,
+}
+
+/// Who works on a task.
+#[derive(Debug, Clone)]
+struct Place {
+    worker: InstanceId,
+    /// The server's address.
+    server: String,
+    since: Instant,
+}
+
+/// A worker's last heartbeat.
+#[derive(Debug)]
+struct Told {
+    presence: WorkerPresence,
+    at: Instant,
+}
+
+impl Tail {
+    /// A result came.
+    pub(crate) fn finished(&mut self, task: TaskRef, result: &TaskResult) {
+        self.in_work.remove(&task);
+        if let (Outcome::Completed { .. }, Some(server)) = (&result.outcome, &result.server) {
+            let took = Duration::from_millis(result.duration_ms);
+            self.durations.add(result.worker.as_str(), server, took);
+        }
+    }
+
+    /// Takes the heartbeats of this moment. Each says how long its tasks had run when it was sent; `task_of`
+    /// tells this job's tasks.
+    pub(crate) fn hear(
+        &mut self,
+        now: Instant,
+        workers: &BTreeMap<InstanceId, WorkerPresence>,
+        task_of: impl Fn(&TaskKey) -> Option<TaskRef>,
+    ) {
+        for (instance, presence) in workers {
+            if self.told.get(instance).is_some_and(|told| told.presence == *presence) {
+                continue;
+            }
+            let before: Vec<_> = self
+                .in_work
+                .iter()
+                .filter(|(_, place)| place.worker == *instance)
+                .map(|(task, _)| *task)
+                .collect();
+            let mut places: BTreeMap<TaskRef, Place> =
+                before.into_iter().filter_map(|task| self.in_work.remove_entry(&task)).collect();
+            for server in &presence.servers {
+                for running in &server.running {
+                    let Some(task) = task_of(&running.key) else { continue };
+                    let since = now.checked_sub(Duration::from_millis(running.for_ms)).unwrap_or(now);
+                    // What was told before is older and so nearer to the truth.
+                    let earlier = places.remove(&task).filter(|place| place.server == server.url);
+                    let since = earlier.map_or(since, |place| place.since.min(since));
+                    let place = Place { worker: instance.clone(), server: server.url.clone(), since };
+                    self.in_work.insert(task, place);
+                }
+            }
+            self.told.insert(instance.clone(), Told { presence: presence.clone(), at: now });
+        }
+        let in_work = &mut self.in_work;
+        self.told.retain(|instance, told| {
+            let is_there = workers.contains_key(instance);
+            // Who leaves in good order hands its tasks back.
+            if !is_there && told.presence.draining {
+                in_work.retain(|_, place| place.worker != *instance);
+            }
+            is_there
+        });
+    }
+
+    /// The tasks that get a second round, with whom it is meant for. `grace` is how long a worker may be silent.
+    fn choose(
+        &self,
+        now: Instant,
+        out: impl Iterator<Item = TaskRef>,
+        pool: &PoolName,
+        free_slots: u64,
+        grace: Duration,
+    ) -> Vec<(Choice, Option<&Place>)> {
+        let serving = self.told.iter().filter(|(_, told)| {
+            !told.presence.draining
+                && told.presence.pools.contains(pool)
+                && now.duration_since(told.at) < grace
+        });
+        let mut servers = Vec::new();
+        for (instance, told) in serving {
+            for server in told.presence.servers.iter().filter(|server| server.reachable) {
+                servers.push((instance, server));
+            }
+        }
+        let loads: Vec<_> = servers
+            .iter()
+            .map(|(instance, server)| ServerLoad {
+                idle: server.slots.saturating_sub(server.busy),
+                typical: self.durations.typical(instance.as_str(), &server.url),
+            })
+            .collect();
+        let since = self.since.unwrap_or(now);
+        let in_work: Vec<_> = out
+            .map(|task| match self.in_work.get(&task) {
+                Some(place) => InWork {
+                    task,
+                    runs_for: now.duration_since(place.since),
+                    server: servers.iter().position(|(instance, server)| {
+                        **instance == place.worker && server.url == place.server
+                    }),
+                    is_silent: self
+                        .told
+                        .get(&place.worker)
+                        .is_none_or(|told| now.duration_since(told.at) >= grace),
+                },
+                // Whoever has it has had it since nothing waits any more, at least.
+                None => InWork { task, runs_for: now.duration_since(since), server: None, is_silent: false },
+            })
+            .collect();
+        let chosen = choose(&in_work, &loads, free_slots, self.durations.usual());
+        chosen.into_iter().map(|choice| (choice, self.in_work.get(&choice.task))).collect()
+    }
+}
+
+impl Driver {
+    /// Hears the workers; at the end of the run, asks how much waits.
+    pub(crate) fn look_at_tail(&mut self) {
+        let (tokens, job, workers) = (&self.tokens, &self.job, self.workers.current());
+        self.tail.hear(Instant::now(), &workers, |key| {
+            let document = if key.job == *job { tokens.get(&key.document).copied() } else { None };
+            document.map(|document| TaskRef { document, chunk: key.chunk, round: key.round })
+        });
+        let is_tail = self.core.speculation_room() > 0
+            && !self.detaching
+            && self.core.totals().published > 0
+            && !self.core.has_more_to_publish()
+            && self.performer.lines.unconfirmed.is_empty();
+        if !is_tail {
+            self.tail.since = None;
+        } else if !std::mem::replace(&mut self.tail.is_asking, true) {
+            let (tasks, pool) = (Tasks::new(&self.queue), self.pool.clone());
+            let done = self.performer.lines.done.clone();
+            tokio::spawn(async move {
+                let depth = tasks.pool_depth(&pool).await.ok().flatten();
+                drop(done.send(Done::Depth(depth)).await);
+            });
+        }
+    }
+
+    /// So much waits in the pool: perhaps slots are free for what seems stuck.
+    pub(crate) fn speculate(&mut self, depth: Option<PoolDepth>) -> Option<Event> {
+        self.tail.is_asking = false;
+        let now = Instant::now();
+        let Some(depth) = depth.filter(|depth| depth.pending == 0) else {
+            self.tail.since = None;
+            return None;
+        };
+        self.tail.since.get_or_insert(now);
+        // Two heartbeats and a little more.
+        let grace = self.queue.timing().renewal() * 9 / 4;
+        let out = self.core.published_tasks().filter(|task| self.core.may_speculate_on(*task));
+        let chosen = self.tail.choose(now, out, &self.pool, depth.waiting_slots, grace);
+        let mut tasks = Vec::new();
+        for (choice, place) in chosen.into_iter().take(self.core.speculation_room()) {
+            let task = choice.task;
+            let second = SecondRound {
+                not_worker: place.map(|place| place.worker.clone()),
+                not_server: place.map(|place| place.server.clone()),
+                within_ms: u64::try_from(choice.within.as_millis()).unwrap_or(u64::MAX),
+            };
+            tracing::info!(
+                task = %self.key_of(task),
+                server = second.not_server.as_deref().unwrap_or("unknown"),
+                seconds = place.map(|place| now.duration_since(place.since).as_secs()),
+                "a chunk seems stuck, a free slot tries it too"
+            );
+            self.performer
+                .lines
+                .second_rounds
+                .insert(TaskRef { round: task.round.saturating_add(1), ..task }, second);
+            tasks.push(task);
+        }
+        (!tasks.is_empty()).then_some(Event::Speculate(tasks))
+    }
+
+    /// A second round begins: the event log has it before anybody can work on it.
+    pub(crate) fn note_second_round(&self, task: TaskRef) {
+        let document = self.core.documents().get(task.document as usize).map(Document::name);
+        let second = self.performer.lines.second_rounds.get(&task);
+        self.performer.log_event(Happening::SecondRound {
+            document: document.map(DocumentName::to_string).unwrap_or_default(),
+            chunk: task.chunk,
+            round: task.round,
+            server: second.and_then(|second| second.not_server.clone()),
+        });
+    }
+
+    /// Nobody waits for a task any more: it is taken back, and whoever works on it drops it.
+    pub(crate) fn withdraw(&mut self, task: TaskRef) {
+        let key = self.key_of(task);
+        self.performer.lines.unconfirmed.settle(task);
+        self.announcement.add_dropped(key.clone());
+        self.announcement.renew(&self.queue);
+        let (tasks, pool) = (Tasks::new(&self.queue), self.pool.clone());
+        tokio::spawn(async move {
+            if let Err(error) = tasks.take_back(&pool, &[key]).await {
+                tracing::debug!(%error, "a task that is not needed any more was not taken back");
+            }
+        });
+    }
+}
