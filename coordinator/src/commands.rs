@@ -41,8 +41,10 @@ pub async fn generate(config: GenerateConfig, search_path: Option<OsString>) -> 
             Ok(telemetry) => telemetry,
             Err(error) => return complain(&RunError::new(ExitCode::Configuration, error)),
         };
+    // Before the first word: whoever has seen it may want to stop in good order.
+    let shutdown = Shutdown::on_signals()?;
     show_header(common, &screen);
-    let outcome = run_to_the_end(&config, &screen, search_path).await;
+    let outcome = run_to_the_end(&config, &screen, search_path, shutdown).await;
     let is_in_haste = matches!(&outcome, Err(error) if error.code == ExitCode::SecondSignal);
     telemetry.flush(is_in_haste).await;
     finish(outcome)
@@ -53,13 +55,13 @@ async fn run_to_the_end(
     config: &GenerateConfig,
     screen: &Screen,
     search_path: Option<OsString>,
+    shutdown: Shutdown,
 ) -> Result<ExitCode, RunError> {
     if let Place::Local(place) = &config.place
         && place.serving.servers.iter().any(|server| server.key.is_some())
     {
         secret::keep_out_of_core_dumps();
     }
-    let shutdown = Shutdown::on_signals().map_err(|error| RunError::new(ExitCode::Internal, error))?;
     let left = shutdown.clone();
     let running = Box::pin(run::generate(config, screen, search_path, shutdown));
     let left_at_once = async {

@@ -31,11 +31,12 @@ pub async fn work(config: WorkerConfig) -> io::Result<ExitCode> {
 }
 
 async fn serve(config: WorkerConfig) -> io::Result<ExitCode> {
+    // Before the first word: whoever has seen it may want to stop in good order.
+    let shutdown = Shutdown::on_signals()?;
     if !config.logs.quiet {
         show_header(&config)?;
     }
     guard_keys(&config);
-    let shutdown = Shutdown::on_signals()?;
     let setup = match setup::worker_setup(&config.serving, &config.models, &config.pools) {
         Ok(setup) => setup,
         Err(error) => return complain(&error.to_string(), ExitCode::Configuration),
