@@ -3,7 +3,7 @@
 //! PURE: time is an argument, as the duration since any fixed moment. No API tells how many requests a server
 //! works on at once. Where answers tell how long they waited before anybody worked on them, one waiting request
 //! is the aim: with fewer the server may run dry between two requests, with more they only wait. Elsewhere
-//! [`climb`] compares tokens per second. Both judge full windows of answers, and only where the slots were in
+//! `climb` compares tokens per second. Both judge full windows of answers, and only where the slots were in
 //! use: that there is nothing to do is no lack of slots. It must not know what is asked, nor how it is sent.
 
 use std::time::Duration;
