@@ -27,6 +27,8 @@ impl Line {
             let value: Option<OsString> = std::env::var_os(variable);
             command.envs(value.map(|value| (variable, value)));
         }
+        // Two slots a server: what a kill may cost is known, and no run is over before the test gets to it.
+        command.env("QA_CONCURRENCY", "2");
         Self { name: name.to_owned(), command }
     }
 
@@ -84,6 +86,12 @@ impl Line {
 
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// With the number of slots as it is where nobody sets it.
+    pub(crate) fn measuring(mut self) -> Self {
+        self.command.env_remove("QA_CONCURRENCY");
         self
     }
 

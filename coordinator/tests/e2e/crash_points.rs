@@ -77,10 +77,9 @@ async fn in_a_run(place: &str) {
 /// In a coordinator with a private queue and an in-process worker: what was running is repeated.
 async fn on_one_machine(place: &str) {
     let (site, server) = (Site::new(&documents()), server());
-    let line = || site.generate().args(["--concurrency", "2"]).servers(&[&server]);
-    line().dying_at(place).start().dies(place).await;
+    site.generate().servers(&[&server]).dying_at(place).start().dies(place).await;
     no_process_is_left_in(site.root()).await;
-    line().arg("--resume").run(0).await;
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
     site.check();
     let paid = server.stats().chat_calls;
     assert!((CHUNKS..=CHUNKS + 2).contains(&paid), "{paid} calls for two slots");

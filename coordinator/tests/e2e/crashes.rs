@@ -65,7 +65,7 @@ async fn the_task_of_a_worker_killed_in_a_model_call_goes_to_another_one() {
 async fn a_queue_server_killed_and_started_again_loses_nothing() {
     let mut nats = TestNats::start().await;
     let (site, server) = (Site::new(&documents()), server(60));
-    let worker = Line::worker(&nats, &[&server]).args(["--concurrency", "2"]).impatient().start();
+    let worker = Line::worker(&nats, &[&server]).impatient().start();
     let run = site.generate().fleet(&nats).impatient().start();
     for calls in [8, 30] {
         server.wait_for(|stats| stats.chat_calls >= calls).await;
@@ -83,7 +83,7 @@ async fn a_queue_server_killed_and_started_again_loses_nothing() {
 async fn a_queue_server_that_stays_away_for_a_while_is_waited_for() {
     let mut nats = TestNats::start().await;
     let (site, server) = (Site::new(&documents()), server(40));
-    let mut worker = Line::worker(&nats, &[&server]).args(["--concurrency", "2"]).impatient().start();
+    let mut worker = Line::worker(&nats, &[&server]).impatient().start();
     let mut run = site.generate().fleet(&nats).impatient().start();
     server.wait_for(|stats| stats.chat_calls >= 10).await;
     nats.kill();

@@ -121,7 +121,7 @@ async fn it_asks_the_fleet_for_its_rate_and_leaves_the_queue_as_it_is() {
     let workers = Presence::new(&queue).workers().await;
     assert!(matches!(workers, Err(QueueError::Missing { .. })), "a dry run has made a bucket: {workers:?}");
 
-    let mut worker = Line::worker(&nats, &[&server]).args(["--concurrency", "2"]).start();
+    let mut worker = Line::worker(&nats, &[&server]).start();
     site.generate().fleet(&nats).run(0).await;
     site.write(&Document::new("appendix", 4));
     let forecast = dry_run(&site, site.generate().arg("--resume").fleet(&nats)).await;

@@ -37,13 +37,13 @@ async fn killed_after(calls: &[u64]) {
     let server = FakeOllama::start(FakeConfig { slots: 2, ..FakeConfig::default() });
     server.respond_with(|_| Behaviour::Slow(Duration::from_millis(60)));
     for calls in calls {
-        let run = site.generate().args(["--resume", "--concurrency", "2"]).servers(&[&server]).start();
+        let run = site.generate().arg("--resume").servers(&[&server]).start();
         server.wait_for(|stats| stats.chat_calls >= *calls).await;
         run.kill().await;
         no_process_is_left_in(site.root()).await;
     }
     let begun = Instant::now();
-    site.generate().args(["--resume", "--concurrency", "2"]).servers(&[&server]).run(0).await;
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
     // The ack wait is 60 s: whoever waited for it would take longer.
     assert!(begun.elapsed() < Duration::from_secs(45), "the resume took {:?}", begun.elapsed());
     site.check();

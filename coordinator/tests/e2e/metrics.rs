@@ -72,10 +72,8 @@ async fn prometheus_gets_every_metric_of_a_fleet_and_health_says_what_is_wrong()
     });
     let (run_at, worker_at) = (free_address(), free_address());
     server.disappear();
-    let mut worker = Line::worker(&nats, &[&server])
-        .args(["--concurrency", "2", "--metrics-listen", &worker_at])
-        .impatient()
-        .start();
+    let mut worker =
+        Line::worker(&nats, &[&server]).args(["--metrics-listen", &worker_at]).impatient().start();
     get_when(&worker_at, "/healthz", |status, _| status == 200).await;
     get_when(&worker_at, "/readyz", |status, body| status == 503 && body.contains("no LLM server answers"))
         .await;
@@ -87,10 +85,7 @@ async fn prometheus_gets_every_metric_of_a_fleet_and_health_says_what_is_wrong()
     // A task of a worker that is gone comes again.
     worker.signal("KILL");
     worker.ends_within(Duration::from_secs(10)).await.ok().unwrap();
-    worker = Line::worker(&nats, &[&server])
-        .args(["--concurrency", "2", "--metrics-listen", &worker_at])
-        .impatient()
-        .start();
+    worker = Line::worker(&nats, &[&server]).args(["--metrics-listen", &worker_at]).impatient().start();
     get_when(&run_at, "/readyz", |status, _| status == 200).await;
     // What costs nothing has no cost.
     let text =

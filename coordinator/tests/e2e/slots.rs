@@ -55,7 +55,7 @@ async fn one_machine_measures_without_being_told_and_each_chunk_is_asked_once() 
     let site = Site::new(std::slice::from_ref(&document));
     let server = FakeOllama::start(FakeConfig { slots: 6, ..FakeConfig::default() });
     server.respond_with(|_| Behaviour::Slow(Duration::from_millis(300)));
-    let run = site.generate().servers(&[&server]).start();
+    let run = site.generate().servers(&[&server]).measuring().start();
     server.wait_for(|stats| stats.generating == 6).await;
     let ended = run.ends_with(0).await;
     site.check();

@@ -40,8 +40,8 @@ fn events(site: &Site) -> String {
 async fn a_night_in_which_the_queue_and_a_worker_died_is_told_from_files_alone() {
     let mut nats = TestNats::start().await;
     let (site, server) = (Site::new(&documents()), server(150));
-    let steady = Line::worker(&nats, &[&server]).args(["--concurrency", "2"]).impatient().start();
-    let doomed = Line::worker(&nats, &[&server]).args(["--concurrency", "2"]).impatient().start();
+    let steady = Line::worker(&nats, &[&server]).impatient().start();
+    let doomed = Line::worker(&nats, &[&server]).impatient().start();
     let run = site.generate().fleet(&nats).impatient().start();
     server.wait_for(|stats| stats.chat_calls >= 8).await;
     eventually("both workers are seen", || {
