@@ -89,13 +89,11 @@ impl RunMetrics {
             (now.won - then.won, "won"),
             (now.lost - then.lost, "lost"),
         ] {
-            if count > 0 {
-                SPECULATION.add(count, || {
-                    let mut labels = of_job(job);
-                    labels.push(Label::new("qa.outcome", outcome));
-                    labels
-                });
-            }
+            SPECULATION.add(count, || {
+                let mut labels = of_job(job);
+                labels.push(Label::new("qa.outcome", outcome));
+                labels
+            });
         }
         TASKS_REPUBLISHED.add(tally.republished - before.republished, || of_job(job));
     }

@@ -1,8 +1,8 @@
-//! Notes about tasks that were delivered again: who had them, so that those who vanished can be counted.
+//! Notes about chunks that were delivered before: who had them, so that those who vanished can be counted.
 //!
-//! A worker notes itself before it works on such a task and takes the note back when it is done or hands the
-//! task back. What stays are the notes of those who vanished with the task. How many are too many is decided
-//! elsewhere.
+//! A worker notes itself before it works on a task of such a chunk and takes the note back when it is done or
+//! hands the task back. What stays are the notes of those who vanished with it, in whatever round. How many are
+//! too many is decided elsewhere.
 
 use std::collections::BTreeSet;
 
@@ -34,14 +34,15 @@ impl PoisonNotes {
         Ok(())
     }
 
-    /// How many instances left a note under a task and are not among those who live.
+    /// How many instances left a note under any round of a task's chunk and are not among those who live.
     pub async fn vanished(&self, task: &TaskKey, live: &BTreeSet<InstanceId>) -> Result<usize, QueueError> {
-        let keys = self.bucket.keys(&format!("{task}.*")).await?;
+        let TaskKey { job, document, chunk, round: _ } = task;
+        let keys = self.bucket.keys(&format!("{job}.{document}.{chunk}.*.*")).await?;
         // Those that were taken back are still listed.
         let notes = self.bucket.read_many(keys).await?;
-        let instances =
-            notes.iter().filter_map(|note| note.key.rsplit('.').next()?.parse::<InstanceId>().ok());
-        Ok(instances.filter(|instance| !live.contains(instance)).count())
+        let instances: BTreeSet<InstanceId> =
+            notes.iter().filter_map(|note| note.key.rsplit('.').next()?.parse().ok()).collect();
+        Ok(instances.difference(live).count())
     }
 
     /// Drops all notes of a job.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use qa_shared::model::{JobEntry, JobId, JobState, PoolName, Provider, WorkerPresence};
+use qa_shared::model::{JobEntry, JobId, JobState, PoolName, Provider, TaskKey, WorkerPresence};
 use qa_shared::queue::{Jobs, JobsError, PoisonNotes, Presence, ensure};
 use qa_shared::testing::TestNats;
 
@@ -154,6 +154,13 @@ async fn notes_of_vanished_instances_are_counted_and_others_are_not() {
     let live = BTreeSet::from([instance(2)]);
     assert_eq!(notes.vanished(&task, &live).await.unwrap(), 2);
     assert_eq!(notes.vanished(&other, &live).await.unwrap(), 1);
+    // Rounds of a chunk are judged together; who vanished with two of them vanished once.
+    let second = TaskKey { round: 2, ..task.clone() };
+    for random in [3, 5] {
+        notes.note(&second, &instance(random)).await.unwrap();
+    }
+    assert_eq!(notes.vanished(&task, &live).await.unwrap(), 3);
+    assert_eq!(notes.vanished(&second, &live).await.unwrap(), 3);
     notes.forget_job(&job(1)).await.unwrap();
     assert_eq!(notes.vanished(&task, &BTreeSet::new()).await.unwrap(), 0);
 }
