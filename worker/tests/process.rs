@@ -5,11 +5,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use qa_shared::model::{
-    DocumentName, FailureReason, GenerationSettings, JobId, OllamaOptions, Outcome, Pair, PromptSettings,
-    Provider, Task, TaskKey, TextHash,
-};
+use qa_shared::model::{FailureReason, JobId, Outcome, Pair, Provider, Task};
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeModel, FakeOllama, expected_pairs};
+use qa_shared::testing::samples;
 use qa_worker::disposition::{HandBackCause, Limits};
 use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::ollama::OllamaServer;
@@ -21,27 +19,9 @@ const TEXT: &str = "A stream stores messages until limits or acks remove them.";
 const MODEL: &str = "qwen3:8b";
 
 fn task(text: &str) -> Task {
-    let document = DocumentName::new("guide");
-    Task {
-        key: TaskKey { job: JobId::from_random(1), document: document.token(), chunk: 0, round: 1 },
-        document,
-        pool: Provider::Local.pool(MODEL),
-        text: text.to_owned(),
-        text_hash: TextHash::of(text),
-        settings: GenerationSettings {
-            provider: Provider::Local,
-            model: MODEL.to_owned(),
-            questions_per_chunk: 3,
-            temperature: 0.3,
-            max_tokens: 2000,
-            reasoning: None,
-            prompt: PromptSettings::default(),
-            ollama: OllamaOptions::default(),
-        },
-        max_calls: None,
-        second: None,
-        published_at_ms: 0,
-    }
+    let key = samples::key(&JobId::from_random(1), 0);
+    let settings = samples::settings(Provider::Local, MODEL);
+    Task { settings, ..samples::task(&Provider::Local.pool(MODEL), key, text) }
 }
 
 fn processing() -> Processing {

@@ -24,7 +24,7 @@ mod presence;
 mod refusals;
 mod results;
 mod results_consumer;
-mod subjects;
+pub(crate) mod subjects;
 mod tasks;
 mod timing;
 pub mod topology;

@@ -97,6 +97,11 @@ impl ResultsConsumer {
         }
     }
 
+    /// Its name at the server.
+    pub fn name(&self) -> &str {
+        &self.consumer.cached_info().name
+    }
+
     /// Waits up to `wait` for a first result and takes at most `max` of those that are there.
     ///
     /// Not to be cancelled without need: what is delivered in that moment waits for its ack wait. Run it in a

@@ -21,7 +21,7 @@ pub(super) const ALL_TASKS: &str = "qa.task.v1.>";
 pub(super) const ALL_RESULTS: &str = "qa.result.v1.>";
 
 /// The subject of a task.
-pub(super) fn task(pool: &PoolName, key: &TaskKey) -> String {
+pub(crate) fn task(pool: &PoolName, key: &TaskKey) -> String {
     format!("{TASK_PREFIX}{}.{key}", pool.token())
 }
 
@@ -48,7 +48,7 @@ pub(super) fn parse_task(subject: &str) -> Result<(String, TaskKey), InvalidSubj
 }
 
 /// The subject of a result.
-pub(super) fn result(key: &TaskKey) -> String {
+pub(crate) fn result(key: &TaskKey) -> String {
     format!("{RESULT_PREFIX}{key}")
 }
 

@@ -101,7 +101,7 @@ pub(super) fn pool_consumer(pool: &PoolName, timing: &Timing) -> pull::Config {
 }
 
 /// The name of a pool's consumer.
-pub(super) fn pool_consumer_name(pool: &PoolName) -> String {
+pub(crate) fn pool_consumer_name(pool: &PoolName) -> String {
     format!("pool-{}", pool.token())
 }
 

@@ -9,10 +9,13 @@ mod fake_server;
 pub mod fuzz;
 mod nats_cluster;
 pub mod nats_jwt;
+mod nats_monitor;
 mod nats_server;
 pub mod otlp_receiver;
+pub mod samples;
 mod tls_proxy;
 
 pub use nats_cluster::TestCluster;
+pub use nats_monitor::Monitor;
 pub use nats_server::{Shipped, TestNats, TestNatsOptions};
 pub use tls_proxy::TlsProxy;

@@ -146,6 +146,11 @@ impl TestNats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// The directory in which it tells its ports.
+    pub(super) fn ports(&self) -> &Path {
+        &self.config.ports
+    }
+
     /// The lines of its configuration that are its own.
     pub(super) fn configuration(&self) -> &str {
         match &self.file {

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use qa_shared::model::{
-    DocumentName, GenerationSettings, InstanceId, JobId, OllamaOptions, Outcome, Pair, PoolName,
-    PromptSettings, Provider, Task, TaskKey, TaskResult, TextHash, Usage,
-};
+use qa_shared::model::{InstanceId, JobId, Pair, TaskKey, TaskResult};
 use qa_shared::queue::Timing;
-use qa_shared::testing::TestNats;
+use qa_shared::testing::{TestNats, samples};
+
+pub(crate) use qa_shared::testing::samples::{key, task};
 
 /// How long an event may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,52 +28,9 @@ pub(crate) fn job(bits: u64) -> JobId {
     JobId::from_random(bits)
 }
 
-pub(crate) fn key(job: &JobId, chunk: u32) -> TaskKey {
-    TaskKey { job: job.clone(), document: DocumentName::new("guide").token(), chunk, round: 1 }
-}
-
-pub(crate) fn task(pool: &PoolName, key: TaskKey, text: &str) -> Task {
-    Task {
-        key,
-        document: DocumentName::new("guide"),
-        pool: pool.clone(),
-        text: text.to_owned(),
-        text_hash: TextHash::of(text),
-        settings: GenerationSettings {
-            provider: Provider::Local,
-            model: "m".to_owned(),
-            questions_per_chunk: 3,
-            temperature: 0.7,
-            max_tokens: 2000,
-            reasoning: None,
-            prompt: PromptSettings::default(),
-            ollama: OllamaOptions::default(),
-        },
-        max_calls: None,
-        second: None,
-        published_at_ms: 1,
-    }
-}
-
 pub(crate) fn result(key: TaskKey, question: &str) -> TaskResult {
     let pair = Pair { question: question.to_owned(), answer: "because".to_owned() };
-    TaskResult {
-        key,
-        text_hash: None,
-        outcome: Outcome::Completed { pairs: vec![pair] },
-        asked: 1,
-        worker: instance(1),
-        host: "gpu1".to_owned(),
-        server: None,
-        provider: None,
-        model: None,
-        attempts: 1,
-        usage: Usage::default(),
-        started_at_ms: 0,
-        duration_ms: 1,
-        deliveries: 0,
-        unusable: Vec::new(),
-    }
+    samples::result(key, vec![pair])
 }
 
 pub(crate) fn instance(random: u32) -> InstanceId {

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use qa_shared::model::{
-    DocumentName, FailureReason, GenerationSettings, JobId, OllamaOptions, Outcome, Pair, PromptSettings,
-    Provider, Reasoning, Task, TaskKey, TextHash,
-};
+use qa_shared::model::{FailureReason, GenerationSettings, JobId, Outcome, Pair, Provider, Reasoning, Task};
 use qa_shared::model_table::{ModelTable, Service};
 use qa_shared::secret::Secret;
 use qa_shared::testing::fake_provider::{FAKE_KEY, FakeLlm, FakeProvider, FakeProviderConfig, FakeService};
+use qa_shared::testing::samples;
 use qa_worker::disposition::Limits;
 use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::rate_limit::PerMinute;
@@ -58,27 +56,10 @@ pub(crate) fn client_with(
 }
 
 pub(crate) fn task(model: &str, reasoning: Option<Reasoning>) -> Task {
-    let document = DocumentName::new("guide");
-    Task {
-        key: TaskKey { job: JobId::from_random(1), document: document.token(), chunk: 0, round: 1 },
-        document,
-        pool: Provider::OpenAi.pool(model),
-        text: TEXT.to_owned(),
-        text_hash: TextHash::of(TEXT),
-        settings: GenerationSettings {
-            provider: Provider::OpenAi,
-            model: model.to_owned(),
-            questions_per_chunk: 3,
-            temperature: 0.3,
-            max_tokens: 4000,
-            reasoning,
-            prompt: PromptSettings::default(),
-            ollama: OllamaOptions::default(),
-        },
-        max_calls: None,
-        second: None,
-        published_at_ms: 0,
-    }
+    let key = samples::key(&JobId::from_random(1), 0);
+    let settings = samples::settings(Provider::OpenAi, model);
+    let settings = GenerationSettings { temperature: 0.3, max_tokens: 4000, reasoning, ..settings };
+    Task { settings, ..samples::task(&Provider::OpenAi.pool(model), key, TEXT) }
 }
 
 /// Works on a task with waits that tests can wait for.

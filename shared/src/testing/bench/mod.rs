@@ -4,8 +4,10 @@
 //! same program with small sizes, in the test profile: then what counts is that it works, and what it counts.
 //! It must not know what is measured.
 
+mod bare_queue;
 mod baseline;
 mod format;
+mod instant_ollama;
 mod measure;
 mod options;
 mod processes;
@@ -14,6 +16,8 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+pub use bare_queue::{BareQueue, BareSpeed};
+pub use instant_ollama::InstantOllama;
 pub use measure::{Goal, Kind, Limit, Measure};
 pub use options::Mode;
 pub use processes::{ProcessUsage, ProcessWatch};

@@ -1,0 +1,61 @@
+//! Tasks and results with everything in them that a test does not care about.
+
+use crate::model::{
+    DocumentName, GenerationSettings, InstanceId, JobId, OllamaOptions, Outcome, Pair, PoolName,
+    PromptSettings, Provider, Task, TaskKey, TaskResult, TextHash, Usage,
+};
+
+/// The key of a chunk of the document `guide`, first round.
+pub fn key(job: &JobId, chunk: u32) -> TaskKey {
+    TaskKey { job: job.clone(), document: DocumentName::new("guide").token(), chunk, round: 1 }
+}
+
+/// Settings with the defaults of the programs.
+pub fn settings(provider: Provider, model: &str) -> GenerationSettings {
+    GenerationSettings {
+        provider,
+        model: model.to_owned(),
+        questions_per_chunk: 3,
+        temperature: 0.7,
+        max_tokens: 2000,
+        reasoning: None,
+        prompt: PromptSettings::default(),
+        ollama: OllamaOptions::default(),
+    }
+}
+
+/// A task of the document `guide` for model `m` at Ollama.
+pub fn task(pool: &PoolName, key: TaskKey, text: &str) -> Task {
+    Task {
+        key,
+        document: DocumentName::new("guide"),
+        pool: pool.clone(),
+        text: text.to_owned(),
+        text_hash: TextHash::of(text),
+        settings: settings(Provider::Local, "m"),
+        max_calls: None,
+        second: None,
+        published_at_ms: 1,
+    }
+}
+
+/// A result with these pairs.
+pub fn result(key: TaskKey, pairs: Vec<Pair>) -> TaskResult {
+    TaskResult {
+        key,
+        text_hash: None,
+        outcome: Outcome::Completed { pairs },
+        asked: 3,
+        worker: InstanceId::new("gpu1", 4711, 1),
+        host: "gpu1".to_owned(),
+        server: None,
+        provider: None,
+        model: None,
+        attempts: 1,
+        usage: Usage::default(),
+        started_at_ms: 0,
+        duration_ms: 1,
+        deliveries: 0,
+        unusable: Vec::new(),
+    }
+}
