@@ -19,7 +19,7 @@ use crate::done::Done;
 use crate::files::{ChunkFile, EventLog, FailureLog, JobFolder, Journal};
 use crate::guard::{self, LeaseClock};
 use crate::intake::{self, Intake, IntakeOrder};
-use crate::publisher::{Order, Publisher};
+use crate::publisher::{Order, Publisher, TaskForm};
 use crate::recorder::{Recorder, RecorderCommand};
 use crate::run_error::RunError;
 use crate::snapshots::{Desk, SnapshotCommand, Snapshots};
@@ -114,10 +114,12 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
     let publisher = Publisher {
         lease: lease_clock,
         stop: stop_publishing.clone(),
-        job: parts.job.clone(),
-        pool: parts.pool.clone(),
-        settings: parts.settings,
-        max_calls: parts.max_calls,
+        form: TaskForm {
+            job: parts.job.clone(),
+            pool: parts.pool.clone(),
+            settings: parts.settings,
+            max_calls: parts.max_calls,
+        },
         chunk_files: parts.chunk_files,
         queue: parts.queue.clone(),
         done: done.clone(),

@@ -53,6 +53,8 @@ mod progress;
 mod publisher;
 mod reconcile;
 mod recorder;
+#[cfg(feature = "rehearsal")]
+pub mod rehearsal;
 mod replay;
 mod report;
 mod report_chunk;

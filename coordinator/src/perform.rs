@@ -147,16 +147,8 @@ impl Performer {
         let TaskRef { document, chunk, .. } = held.task;
         let file = self.chunk_files.get(document as usize).and_then(Option::as_ref);
         let Some(file) = file else { return };
-        let text_hash = file.chunks.get(chunk as usize).map_or_else(|| TextHash::of(""), |entry| entry.text);
-        let record = ChunkRecord::from_result(&result, text_hash, &self.settings, now()).priced(self.price);
-        let record = Box::new(record);
         let unusable = std::mem::take(&mut result.unusable);
-        let pairs = match result.outcome {
-            Outcome::Completed { pairs } if is_made(Mistake::PairsTwice) => [pairs.clone(), pairs].concat(),
-            Outcome::Completed { pairs } => pairs,
-            Outcome::Failed { .. } => Vec::new(),
-        };
-        let entry = Entry::Result { document: file.name.clone(), record, pairs };
+        let entry = entry_of(*result, file, chunk, &self.settings, self.price);
         let recording = Recording { receipt: id, document, chunk, entry, unusable };
         drop(self.lines.recorder.send(RecorderCommand::Record(Box::new(recording))));
     }
@@ -219,6 +211,24 @@ impl Performer {
             drop(done.send(Done::Drained(taken_back)).await);
         });
     }
+}
+
+/// A result as the journal keeps it.
+pub(crate) fn entry_of(
+    result: TaskResult,
+    file: &ChunkFile,
+    chunk: u32,
+    settings: &GenerationSettings,
+    price: Option<Price>,
+) -> Entry {
+    let text_hash = file.chunks.get(chunk as usize).map_or_else(|| TextHash::of(""), |entry| entry.text);
+    let record = Box::new(ChunkRecord::from_result(&result, text_hash, settings, now()).priced(price));
+    let pairs = match result.outcome {
+        Outcome::Completed { pairs } if is_made(Mistake::PairsTwice) => [pairs.clone(), pairs].concat(),
+        Outcome::Completed { pairs } => pairs,
+        Outcome::Failed { .. } => Vec::new(),
+    };
+    Entry::Result { document: file.name.clone(), record, pairs }
 }
 
 fn refs(published: &[(TaskRef, TaskKey)]) -> Vec<TaskRef> {

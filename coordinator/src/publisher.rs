@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::TaskRef;
 use crate::done::Done;
-use crate::files::{ChunkFile, ChunkReader};
+use crate::files::{ChunkFile, ChunkFileError, ChunkReader};
 use crate::guard::LeaseClock;
 use crate::trace::{self, RunTrace};
 use crate::unconfirmed::Unconfirmed;
@@ -34,13 +34,41 @@ pub(crate) struct Order {
     pub(crate) second: Option<SecondRound>,
 }
 
-/// What the publisher publishes from.
-pub(crate) struct Publisher {
+/// What all tasks of a run have in common.
+pub(crate) struct TaskForm {
     pub(crate) job: JobId,
     pub(crate) pool: PoolName,
     pub(crate) settings: GenerationSettings,
     /// Model calls per task at most, where a budget counts on it.
     pub(crate) max_calls: Option<u32>,
+}
+
+impl TaskForm {
+    /// The task with the chunk's text.
+    pub(crate) fn fill(&self, order: TaskRef, file: &ChunkFile) -> Result<Task, ChunkFileError> {
+        let chunk = ChunkReader::open(file)?.read(order.chunk as usize)?;
+        Ok(Task {
+            key: TaskKey {
+                job: self.job.clone(),
+                document: file.name.token(),
+                chunk: order.chunk,
+                round: order.round,
+            },
+            document: file.name.clone(),
+            pool: self.pool.clone(),
+            text: chunk.text,
+            text_hash: file.chunks[order.chunk as usize].text,
+            settings: self.settings.clone(),
+            max_calls: self.max_calls,
+            second: None,
+            published_at_ms: clock::unix_millis(),
+        })
+    }
+}
+
+/// What the publisher publishes from.
+pub(crate) struct Publisher {
+    pub(crate) form: TaskForm,
     /// By the documents' positions.
     pub(crate) chunk_files: Vec<Option<Arc<ChunkFile>>>,
     pub(crate) queue: Queue,
@@ -121,7 +149,7 @@ impl Publisher {
             match tasks.publish(task, context.as_ref()).await {
                 Ok(_) => {
                     crash(CrashPoint::TaskPublished);
-                    TASKS_PUBLISHED.add(1, || vec![Label::new("qa.job", self.job.to_string())]);
+                    TASKS_PUBLISHED.add(1, || vec![Label::new("qa.job", self.form.job.to_string())]);
                     return Ok(());
                 }
                 Err(PublishError::Unavailable(error)) => {
@@ -151,7 +179,7 @@ impl Publisher {
     async fn restore_streams(&self) {
         let restored = async {
             ensure(&self.queue, self.queue.replicas()).await?;
-            Tasks::new(&self.queue).ensure_pool(&self.pool).await
+            Tasks::new(&self.queue).ensure_pool(&self.form.pool).await
         };
         if let Err(error) = restored.await {
             tracing::debug!(%error, "streams could not be restored yet");
@@ -161,24 +189,7 @@ impl Publisher {
     fn read(&self, order: TaskRef, second: Option<SecondRound>) -> Result<Task, String> {
         let file = self.chunk_files.get(order.document as usize).and_then(Option::as_ref);
         let file = file.ok_or("the document has no chunk file")?;
-        let mut reader = ChunkReader::open(file).map_err(|error| error.to_string())?;
-        let chunk = reader.read(order.chunk as usize).map_err(|error| error.to_string())?;
-        let text_hash = file.chunks[order.chunk as usize].text;
-        Ok(Task {
-            key: TaskKey {
-                job: self.job.clone(),
-                document: file.name.token(),
-                chunk: order.chunk,
-                round: order.round,
-            },
-            document: file.name.clone(),
-            pool: self.pool.clone(),
-            text: chunk.text,
-            text_hash,
-            settings: self.settings.clone(),
-            max_calls: self.max_calls,
-            second,
-            published_at_ms: clock::unix_millis(),
-        })
+        let task = self.form.fill(order, file).map_err(|error| error.to_string())?;
+        Ok(Task { second, ..task })
     }
 }

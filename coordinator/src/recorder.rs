@@ -65,7 +65,7 @@ pub(crate) struct Recorder {
 
 /// What is not on disk yet.
 #[derive(Default)]
-struct Unsynced {
+pub(crate) struct Unsynced {
     results: Vec<Appended>,
     begun: Vec<TaskRef>,
     spent: Option<Box<Spent>>,
@@ -119,40 +119,6 @@ impl Recorder {
                 self.commands.recv_timeout(due)
             };
             match command {
-                Ok(RecorderCommand::Record(recording)) => {
-                    if unsynced.is_empty() {
-                        waiting_since = Instant::now();
-                    }
-                    unsynced.results.push(self.append(*recording)?);
-                }
-                Ok(RecorderCommand::Begin { task, document }) => {
-                    if unsynced.is_empty() {
-                        waiting_since = Instant::now();
-                    }
-                    self.begin(task, document)?;
-                    unsynced.begun.push(task);
-                }
-                Ok(RecorderCommand::Spent(spent)) => {
-                    if unsynced.is_empty() {
-                        waiting_since = Instant::now();
-                    }
-                    unsynced.spent = Some(spent);
-                }
-                Ok(RecorderCommand::Account(receipt)) => {
-                    if unsynced.is_empty() {
-                        waiting_since = Instant::now();
-                    }
-                    unsynced.accounted.push(receipt);
-                }
-                Ok(RecorderCommand::Release(covered)) => {
-                    self.journal.release(&covered)?;
-                }
-                Ok(RecorderCommand::Event(happening)) => self.note(&happening),
-                Ok(RecorderCommand::Progress(view)) => {
-                    if let Err(error) = self.folder.save_progress(&*view) {
-                        tracing::debug!(%error, "progress was not saved");
-                    }
-                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.sync(&mut unsynced)?;
                     last_sync = Some(Instant::now());
@@ -162,8 +128,40 @@ impl Recorder {
                     self.journal.tidy()?;
                     return Ok(());
                 }
+                Ok(command) => {
+                    if unsynced.is_empty() {
+                        waiting_since = Instant::now();
+                    }
+                    self.handle(command, &mut unsynced)?;
+                }
             }
         }
+    }
+
+    /// Does what needs no clock.
+    pub(crate) fn handle(
+        &mut self,
+        command: RecorderCommand,
+        unsynced: &mut Unsynced,
+    ) -> Result<(), JournalError> {
+        match command {
+            RecorderCommand::Record(recording) => unsynced.results.push(self.append(*recording)?),
+            RecorderCommand::Begin { task, document } => {
+                self.begin(task, document)?;
+                unsynced.begun.push(task);
+            }
+            RecorderCommand::Spent(spent) => unsynced.spent = Some(spent),
+            RecorderCommand::Account(receipt) => unsynced.accounted.push(receipt),
+            RecorderCommand::Release(covered) => drop(self.journal.release(&covered)?),
+            RecorderCommand::Event(happening) => self.note(&happening),
+            RecorderCommand::Progress(view) => {
+                if let Err(error) = self.folder.save_progress(&*view) {
+                    tracing::debug!(%error, "progress was not saved");
+                }
+            }
+            RecorderCommand::Close => {}
+        }
+        Ok(())
     }
 
     /// A log that cannot be written must not stop the run.
@@ -211,7 +209,8 @@ impl Recorder {
         Ok(())
     }
 
-    fn sync(&mut self, unsynced: &mut Unsynced) -> Result<(), JournalError> {
+    /// Makes everything durable and tells.
+    pub(crate) fn sync(&mut self, unsynced: &mut Unsynced) -> Result<(), JournalError> {
         if let Some(spent) = unsynced.spent.take() {
             self.folder.save_spent(&self.job, &spent)?;
             crash(CrashPoint::SpentSaved);

@@ -62,22 +62,26 @@ impl Snapshots {
     /// Works until it is closed.
     pub(crate) fn run(mut self) {
         while let Ok(command) = self.commands.recv() {
-            match command {
-                SnapshotCommand::Place { document, chunk, location } => self.place(document, chunk, location),
-                SnapshotCommand::Round { document, location } => {
-                    match self.desks.get_mut(document as usize) {
-                        Some(Some(desk)) => desk.rounds.push(location),
-                        Some(None) | None => {
-                            drop(self.recorder.send(RecorderCommand::Release(vec![location])));
-                        }
-                    }
-                }
-                SnapshotCommand::Write { document, status } => {
-                    let done = self.write(document, status);
-                    drop(self.done.blocking_send(done));
-                }
-                SnapshotCommand::Close => return,
+            if matches!(command, SnapshotCommand::Close) {
+                return;
             }
+            self.handle(&command);
+        }
+    }
+
+    /// Does one command.
+    pub(crate) fn handle(&mut self, command: &SnapshotCommand) {
+        match *command {
+            SnapshotCommand::Place { document, chunk, location } => self.place(document, chunk, location),
+            SnapshotCommand::Round { document, location } => match self.desks.get_mut(document as usize) {
+                Some(Some(desk)) => desk.rounds.push(location),
+                Some(None) | None => drop(self.recorder.send(RecorderCommand::Release(vec![location]))),
+            },
+            SnapshotCommand::Write { document, status } => {
+                let done = self.write(document, status);
+                drop(self.done.blocking_send(done));
+            }
+            SnapshotCommand::Close => {}
         }
     }
 

@@ -243,8 +243,9 @@ impl Document {
         }
     }
 
-    /// Whether the file should be replaced now: at the end, or when it has grown by half since the last
-    /// time. So the bytes written over a document's life stay within a small multiple of its final size.
+    /// Whether the file should be replaced now: at the end, or when it has grown by half since the last time
+    /// and is to grow by half again. Each file but the last is then at most two thirds of the next one, so all
+    /// together they are at most three times the last one, however many results come at a time.
     pub(super) fn is_snapshot_due(&self, stopping: bool) -> bool {
         let end = self.is_settled() || stopping;
         if self.error.is_some() || self.writing.is_some() || (end && self.unflushed > 0) {
@@ -252,8 +253,13 @@ impl Document {
         }
         let status_is_off = self.file_status.is_some_and(|status| status != self.deserved_status(stopping))
             || self.file_status.is_none() && self.is_settled();
-        self.needs_rewrite
-            || (end && (self.unsaved > 0 || status_is_off))
-            || (self.unsaved > 0 && self.unsaved.saturating_mul(2) >= self.saved)
+        let covered = self.saved.saturating_add(self.unsaved);
+        let grows = has_grown_by_half(self.saved, covered) && has_grown_by_half(covered, self.total());
+        self.needs_rewrite || (end && (self.unsaved > 0 || status_is_off)) || (self.unsaved > 0 && grows)
     }
+}
+
+/// From so many results to so many.
+fn has_grown_by_half(from: u32, to: u32) -> bool {
+    u64::from(to) * 2 >= u64::from(from) * 3
 }
