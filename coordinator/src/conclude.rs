@@ -10,7 +10,7 @@ use qa_shared::queue::{Jobs, PoisonNotes, Queue, QueueError, Results, ResultsCon
 
 use crate::aftermath::Trail;
 use crate::config::{GenerateConfig, Place};
-use crate::core::{Core, Finish, StopCause};
+use crate::core::{Core, Finish, StopCause, TaskRef};
 use crate::driver::key_of;
 use crate::exit::ExitCode;
 use crate::files::{
@@ -36,6 +36,8 @@ pub(crate) struct Conclusion<'a> {
     pub(crate) screen: &'a Screen,
     pub(crate) job: &'a JobId,
     pub(crate) core: &'a Core,
+    /// Tasks that living workers are about to drop.
+    pub(crate) dropping: Vec<TaskRef>,
     pub(crate) finish: &'a Finish,
     pub(crate) plan: &'a PlanReport,
     pub(crate) logs: Vec<PathBuf>,
@@ -98,7 +100,7 @@ pub(crate) async fn forget(queue: &Queue, job: &JobId) -> Result<(), String> {
 async fn tidy_queue(conclusion: &Conclusion<'_>, consumer: ResultsConsumer) {
     let Conclusion { queue, job, .. } = conclusion;
     let jobs = Jobs::new(queue);
-    await_losers(conclusion).await;
+    await_drops(conclusion).await;
     let text = |error: QueueError| error.to_string();
     let tidied = async {
         match conclusion.finish {
@@ -120,14 +122,14 @@ async fn tidy_queue(conclusion: &Conclusion<'_>, consumer: ResultsConsumer) {
     }
 }
 
-/// Workers have been told to drop what lost against another round. Those that do so at once leave nothing in the
-/// queue; nobody waits for the others.
-async fn await_losers(conclusion: &Conclusion<'_>) {
-    let Conclusion { queue, job, core, config, .. } = conclusion;
+/// Workers have been told to drop what lost against another round, and need the job's entry for that: what they
+/// drop at once leaves no late result in the queue.
+async fn await_drops(conclusion: &Conclusion<'_>) {
+    let Conclusion { queue, job, core, config, dropping, .. } = conclusion;
     let tasks = Tasks::new(queue);
     let all_dropped = async {
-        for loser in core.losers() {
-            let key = key_of(core, job, loser);
+        for task in dropping {
+            let key = key_of(core, job, *task);
             while matches!(tasks.is_stored(&config.pool, &key).await, Ok(true)) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

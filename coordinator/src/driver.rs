@@ -156,7 +156,7 @@ impl Driver {
     }
 
     fn apply(&mut self, event: Event) -> Option<End> {
-        let spent_before = self.core.spent();
+        let (spent_before, was_out) = (self.core.spent(), self.core.totals().published);
         let effects = self.core.apply(event);
         if self.core.spent() != spent_before {
             self.performer.save_spent(self.core.spent());
@@ -177,8 +177,15 @@ impl Driver {
                     self.performer.perform(&effect);
                 }
                 Effect::Withdraw(task) => self.withdraw(task),
+                Effect::Publish(task) => {
+                    self.tail.published(task);
+                    self.performer.perform(&effect);
+                }
                 effect => self.performer.perform(&effect),
             }
+        }
+        if was_out > 0 && self.core.totals().published == 0 {
+            self.performer.flush();
         }
         if let Some(End::Finished(finish)) = &end {
             let mut view = self.view();
@@ -221,7 +228,7 @@ impl Driver {
         match (result, key) {
             (Ok(mut result), Ok(key)) => {
                 self.speed.finished(result.usage);
-                self.tail.finished(task, &result);
+                self.tail.finished(Instant::now(), task, &result);
                 self.redelivered += u64::from(result.deliveries > 1);
                 // The subject decides what the message is about.
                 result.key = key;

@@ -153,6 +153,11 @@ impl Performer {
         drop(self.lines.recorder.send(RecorderCommand::Record(Box::new(recording))));
     }
 
+    /// Has what is recorded made durable at once.
+    pub(crate) fn flush(&self) {
+        drop(self.lines.recorder.send(RecorderCommand::Flush));
+    }
+
     /// Has the job's account written, before what is recorded from now on.
     pub(crate) fn save_spent(&self, spent: Spent) {
         drop(self.lines.recorder.send(RecorderCommand::Spent(Box::new(spent))));

@@ -39,6 +39,8 @@ pub(crate) enum RecorderCommand {
         task: TaskRef,
         document: DocumentName,
     },
+    /// Nothing more is awaited: make durable what there is, without waiting for a group to fill.
+    Flush,
     Release(Vec<EntryLocation>),
     /// The job's account: on disk before any result that is recorded after it.
     Spent(Box<Spent>),
@@ -103,14 +105,16 @@ impl Recorder {
         let mut unsynced = Unsynced::default();
         let mut last_sync: Option<Instant> = None;
         let mut waiting_since = Instant::now();
+        let mut is_urgent = false;
         loop {
             // Also while results keep coming.
             if !unsynced.is_empty() && waiting_since.elapsed() >= GROUP {
                 self.sync(&mut unsynced)?;
                 last_sync = Some(Instant::now());
+                is_urgent = false;
             }
             let due = match last_sync {
-                Some(last) if unsynced.begun.is_empty() => GROUP.saturating_sub(last.elapsed()),
+                Some(last) if !is_urgent => GROUP.saturating_sub(last.elapsed()),
                 Some(_) | None => Duration::ZERO,
             };
             let command = if unsynced.is_empty() {
@@ -122,6 +126,7 @@ impl Recorder {
                 Err(RecvTimeoutError::Timeout) => {
                     self.sync(&mut unsynced)?;
                     last_sync = Some(Instant::now());
+                    is_urgent = false;
                 }
                 Ok(RecorderCommand::Close) | Err(RecvTimeoutError::Disconnected) => {
                     self.sync(&mut unsynced)?;
@@ -132,6 +137,7 @@ impl Recorder {
                     if unsynced.is_empty() {
                         waiting_since = Instant::now();
                     }
+                    is_urgent |= matches!(command, RecorderCommand::Begin { .. } | RecorderCommand::Flush);
                     self.handle(command, &mut unsynced)?;
                 }
             }
@@ -159,7 +165,7 @@ impl Recorder {
                     tracing::debug!(%error, "progress was not saved");
                 }
             }
-            RecorderCommand::Close => {}
+            RecorderCommand::Flush | RecorderCommand::Close => {}
         }
         Ok(())
     }

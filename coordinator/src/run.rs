@@ -264,19 +264,19 @@ impl JobRun<'_> {
         };
         let end = self.trace.step("work", work(&mut driver, private)).await?;
         trail.figures = driver.view().figures;
-        let (core, examples) = end_run(driver, crew, worker_stop, &end).await;
-        let finish = finish_of(end)?;
+        let ended = end_run(driver, crew, worker_stop, &end).await;
         let conclusion = Conclusion {
             config: self.config,
             ground: self.ground,
             queue: self.queue,
             screen: self.screen,
             job: &job.job,
-            core: &core,
-            finish: &finish,
+            core: &ended.core,
+            dropping: ended.dropping,
+            finish: &finish_of(end)?,
             plan: &plan_report,
             logs,
-            examples,
+            examples: ended.examples,
             elapsed: self.me.started.elapsed(),
             trace: self.trace,
         };

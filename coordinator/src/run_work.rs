@@ -2,7 +2,7 @@
 
 use qa_shared::shutdown::Shutdown;
 
-use crate::core::{Core, Finish};
+use crate::core::{Core, Finish, TaskRef};
 use crate::crew::Crew;
 use crate::driver::{Driver, End};
 use crate::exit::ExitCode;
@@ -20,15 +20,23 @@ pub(crate) async fn work(driver: &mut Driver, private: Option<&mut PrivateQueue>
     })
 }
 
+/// What is left of a run that has ended.
+pub(crate) struct Ended {
+    pub(crate) core: Core,
+    pub(crate) examples: Vec<String>,
+    /// Tasks that living workers are about to drop.
+    pub(crate) dropping: Vec<TaskRef>,
+}
+
 /// Ends what works for the run; gives back the core for the figures, and what a sample shows.
 pub(crate) async fn end_run(
     mut driver: Driver,
     crew: Crew,
     worker_stop: Option<Shutdown>,
     end: &End,
-) -> (Core, Vec<String>) {
+) -> Ended {
     driver.measure_the_last();
-    let Driver { core, performer, done, reporter, announcement, .. } = driver;
+    let Driver { core, performer, done, reporter, announcement, tail, .. } = driver;
     let examples = reporter.finish();
     drop((performer, done));
     announcement.end().await;
@@ -37,7 +45,7 @@ pub(crate) async fn end_run(
         stop.leave_now();
     }
     crew.end(!matches!(end, End::LeftAtOnce | End::LeaseLost(_))).await;
-    (core, examples)
+    Ended { core, examples, dropping: tail.into_dropping() }
 }
 
 pub(crate) fn finish_of(end: End) -> Result<Finish, RunError> {

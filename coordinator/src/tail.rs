@@ -25,7 +25,50 @@ pub(crate) struct Tail {
     is_asking: bool,
     durations: Durations,
     in_work: BTreeMap<TaskRef, Place>,
+    order: Order,
+    /// Tasks that a living worker is to drop.
+    dropping: Vec<TaskRef>,
     told: BTreeMap<InstanceId, Told>,
+}
+
+/// The queue gives tasks out in the order in which it got them: one that was published before another one that
+/// was worked on is worked on for at least as long.
+#[derive(Debug, Default)]
+struct Order {
+    last: u64,
+    numbers: BTreeMap<TaskRef, u64>,
+    out: BTreeMap<u64, (TaskRef, Option<Instant>)>,
+}
+
+impl Order {
+    fn published(&mut self, task: TaskRef) {
+        self.forget(task);
+        self.last += 1;
+        self.numbers.insert(task, self.last);
+        self.out.insert(self.last, (task, None));
+    }
+
+    /// Somebody began to work on it at this time, and so did others on what was published before.
+    fn begun(&mut self, task: TaskRef, at: Instant) {
+        let Some(number) = self.forget(task) else { return };
+        for (_, begun) in self.out.range_mut(..number).map(|(_, entry)| entry).rev() {
+            if begun.is_some() {
+                break;
+            }
+            *begun = Some(at);
+        }
+    }
+
+    fn forget(&mut self, task: TaskRef) -> Option<u64> {
+        let number = self.numbers.remove(&task)?;
+        self.out.remove(&number);
+        Some(number)
+    }
+
+    /// When somebody had it at the latest, as far as that is known.
+    fn begun_by(&self, task: TaskRef) -> Option<Instant> {
+        self.numbers.get(&task).and_then(|number| self.out.get(number)?.1)
+    }
 }
 
 /// Who works on a task.
@@ -45,11 +88,22 @@ struct Told {
 }
 
 impl Tail {
+    /// A task is published.
+    pub(crate) fn published(&mut self, task: TaskRef) {
+        self.order.published(task);
+    }
+
+    /// Tasks that living workers are about to drop.
+    pub(crate) fn into_dropping(self) -> Vec<TaskRef> {
+        self.dropping
+    }
+
     /// A result came.
-    pub(crate) fn finished(&mut self, task: TaskRef, result: &TaskResult) {
+    pub(crate) fn finished(&mut self, now: Instant, task: TaskRef, result: &TaskResult) {
         self.in_work.remove(&task);
+        let took = Duration::from_millis(result.duration_ms);
+        self.order.begun(task, now.checked_sub(took).unwrap_or(now));
         if let (Outcome::Completed { .. }, Some(server)) = (&result.outcome, &result.server) {
-            let took = Duration::from_millis(result.duration_ms);
             self.durations.add(result.worker.as_str(), server, took);
         }
     }
@@ -98,6 +152,12 @@ impl Tail {
         });
     }
 
+    /// Whether the task is known to be with a worker that gives signs of life.
+    fn is_alive(&self, task: TaskRef, grace: Duration) -> bool {
+        let told = self.in_work.get(&task).and_then(|place| self.told.get(&place.worker));
+        told.is_some_and(|told| told.at.elapsed() < grace)
+    }
+
     /// The tasks that get a second round, with whom it is meant for. `grace` is how long a worker may be silent.
     fn choose(
         &self,
@@ -127,20 +187,22 @@ impl Tail {
             .collect();
         let since = self.since.unwrap_or(now);
         let in_work: Vec<_> = out
-            .map(|task| match self.in_work.get(&task) {
-                Some(place) => InWork {
-                    task,
-                    runs_for: now.duration_since(place.since),
-                    server: servers.iter().position(|(instance, server)| {
-                        **instance == place.worker && server.url == place.server
-                    }),
-                    is_silent: self
-                        .told
-                        .get(&place.worker)
-                        .is_none_or(|told| now.duration_since(told.at) >= grace),
-                },
-                // Whoever has it has had it since nothing waits any more, at least.
-                None => InWork { task, runs_for: now.duration_since(since), server: None, is_silent: false },
+            .map(|task| {
+                if let Some(place) = self.in_work.get(&task) {
+                    let is_at =
+                        |instance: &InstanceId, url: &str| *instance == place.worker && *url == place.server;
+                    let told = self.told.get(&place.worker);
+                    InWork {
+                        task,
+                        runs_for: now.duration_since(place.since),
+                        server: servers.iter().position(|(instance, server)| is_at(instance, &server.url)),
+                        is_silent: told.is_none_or(|told| now.duration_since(told.at) >= grace),
+                    }
+                } else {
+                    // Whoever has it has had it since nothing waits any more, at least.
+                    let begun = self.order.begun_by(task).map_or(since, |begun| begun.min(since));
+                    InWork { task, runs_for: now.duration_since(begun), server: None, is_silent: false }
+                }
             })
             .collect();
         let chosen = choose(&in_work, &loads, free_slots, self.durations.usual());
@@ -182,8 +244,7 @@ impl Driver {
             return None;
         };
         self.tail.since.get_or_insert(now);
-        // Two heartbeats and a little more.
-        let grace = self.queue.timing().renewal() * 9 / 4;
+        let grace = self.grace();
         let out = self.core.published_tasks().filter(|task| self.core.may_speculate_on(*task));
         let chosen = self.tail.choose(now, out, &self.pool, depth.waiting_slots, grace);
         let mut tasks = Vec::new();
@@ -209,6 +270,11 @@ impl Driver {
         (!tasks.is_empty()).then_some(Event::Speculate(tasks))
     }
 
+    /// How long a worker may be silent: two heartbeats and a little more.
+    fn grace(&self) -> Duration {
+        self.queue.timing().renewal() * 9 / 4
+    }
+
     /// A second round begins: the event log has it before anybody can work on it.
     pub(crate) fn note_second_round(&self, task: TaskRef) {
         let document = self.core.documents().get(task.document as usize).map(Document::name);
@@ -225,6 +291,11 @@ impl Driver {
     pub(crate) fn withdraw(&mut self, task: TaskRef) {
         let key = self.key_of(task);
         self.performer.lines.unconfirmed.settle(task);
+        // A second round is young: its worker lives. Of an older one that must be known.
+        let is_young = self.performer.lines.second_rounds.contains_key(&task);
+        if is_young || self.tail.is_alive(task, self.grace()) {
+            self.tail.dropping.push(task);
+        }
         self.announcement.add_dropped(key.clone());
         self.announcement.renew(&self.queue);
         let (tasks, pool) = (Tasks::new(&self.queue), self.pool.clone());
@@ -233,5 +304,35 @@ impl Driver {
                 tracing::debug!(%error, "a task that is not needed any more was not taken back");
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(chunk: u32) -> TaskRef {
+        TaskRef { document: 0, chunk, round: 1 }
+    }
+
+    #[test]
+    fn what_was_published_before_a_task_that_was_begun_is_begun_by_then() {
+        let (start, mut order) = (Instant::now(), Order::default());
+        (0..4).for_each(|chunk| order.published(task(chunk)));
+        assert_eq!(order.begun_by(task(0)), None);
+        order.begun(task(1), start);
+        assert_eq!((order.begun_by(task(0)), order.begun_by(task(2))), (Some(start), None));
+        let later = start + Duration::from_secs(1);
+        order.begun(task(3), later);
+        assert_eq!((order.begun_by(task(0)), order.begun_by(task(2))), (Some(start), Some(later)));
+    }
+
+    #[test]
+    fn a_task_that_is_published_again_begins_anew() {
+        let (start, mut order) = (Instant::now(), Order::default());
+        (0..2).for_each(|chunk| order.published(task(chunk)));
+        order.begun(task(1), start);
+        order.published(task(0));
+        assert_eq!(order.begun_by(task(0)), None);
     }
 }

@@ -21,7 +21,7 @@ impl Core {
             }
             return;
         }
-        self.no_longer_out(fact.task);
+        self.budget.forget_orphan(fact.task);
         self.budget.pay(fact);
         self.record(fact, receipt, effects);
         if let Some(before) = before {
@@ -43,7 +43,7 @@ impl Core {
     /// A result that changes no chunk was paid for all the same. Perhaps it is a copy of one that was counted,
     /// perhaps work done twice: rather too much than too little.
     fn dispose(&mut self, fact: &ResultFact, receipt: ReceiptId) -> Effect {
-        self.no_longer_out(fact.task);
+        self.budget.forget_orphan(fact.task);
         self.budget.pay(fact);
         self.account(fact, receipt)
     }
@@ -55,12 +55,6 @@ impl Core {
         }
         self.undurable.insert(receipt, NO_CHUNK);
         Effect::Account(receipt)
-    }
-
-    /// The result of a task is here that nobody waited for.
-    fn no_longer_out(&mut self, task: TaskRef) {
-        self.budget.forget_orphan(task);
-        self.twins.forget_loser(task);
     }
 
     fn count_result(&mut self, fact: &ResultFact, effects: &mut Vec<Effect>) {

@@ -24,8 +24,6 @@ pub(super) struct Twins {
     /// Newer rounds whose beginning is on its way to the disk.
     beginning: BTreeSet<TaskRef>,
     alive: BTreeMap<(u32, u32), Twin>,
-    /// Tasks that lost and may still be worked on.
-    losers: BTreeSet<TaskRef>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,11 +54,6 @@ impl Twins {
     pub(super) fn costing(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.alive.iter().filter(|(_, twin)| twin.failure.is_none()).map(|(place, _)| *place)
     }
-
-    /// The result of a task is here: nobody works on it any more.
-    pub(super) fn forget_loser(&mut self, task: TaskRef) {
-        self.losers.remove(&task);
-    }
 }
 
 impl Core {
@@ -74,11 +67,6 @@ impl Core {
         self.speculation_room() > 0
             && self.chunk(task.document, task.chunk) == Some((ChunkState::Published, task.round))
             && !self.twins.had.contains(&(task.document, task.chunk))
-    }
-
-    /// Tasks that lost against the other round of their chunk and may still be worked on.
-    pub fn losers(&self) -> impl Iterator<Item = TaskRef> + '_ {
-        self.twins.losers.iter().copied()
     }
 
     pub(super) fn on_speculate(&mut self, tasks: &[TaskRef], effects: &mut Vec<Effect>) {
@@ -198,7 +186,6 @@ impl Core {
     /// A task is out for nothing. It counts in the budget until its result comes: somebody may pay for it.
     fn lose(&mut self, task: TaskRef, tokens: u32, effects: &mut Vec<Effect>) {
         self.budget.orphan(task, tokens);
-        self.twins.losers.insert(task);
         effects.push(Effect::Withdraw(task));
     }
 

@@ -38,6 +38,8 @@ impl Listener for BreakableListener {
 
     async fn accept(&mut self) -> (BreakableStream, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.0).await;
+        // As real servers do: or the second line of an answer waits for the client's delayed acknowledgement.
+        drop(stream.set_nodelay(true));
         let token = CancellationToken::new();
         let broken = Box::pin(token.clone().cancelled_owned());
         (BreakableStream { stream, connection: Connection(token), broken }, address)
