@@ -27,6 +27,7 @@ use crate::llm::LlmError;
 use crate::metrics;
 use crate::process::{self, Processed, Processing};
 use crate::progress::{TaskProgress, UnfinishedTasks};
+use crate::second_round;
 use crate::server::Server;
 use crate::trace;
 
@@ -46,11 +47,6 @@ enum Settlement {
 const FAULTY_TRIES: u32 = 4;
 /// The same where a try takes all the time that a task may take.
 const SLOW_TRIES: u32 = 2;
-
-/// A second round that is of no use here comes again after this time, to whoever asks then.
-const DECLINED_FOR: Duration = Duration::from_millis(200);
-/// So many deliveries of it may be declined.
-const MOST_DECLINED: u64 = 10;
 
 /// How many tries a failure takes that the server may be the cause of; none where it is not.
 fn tries_for(outcome: &Outcome) -> Option<u32> {
@@ -238,8 +234,14 @@ impl Attendant {
             limits: self.setup.limits,
             deadline: Some(deadline),
         };
-        if self.should_decline(&task, server, delivery.deliveries) {
-            return End::HandBack(Some(DECLINED_FOR));
+        let typical = server.running.typical();
+        let here = (&self.setup.instance, server.url.as_str());
+        if task
+            .second
+            .as_ref()
+            .is_some_and(|second| second_round::is_declined(second, here, typical, delivery.deliveries))
+        {
+            return End::HandBack(Some(second_round::DECLINED_FOR));
         }
         let mut progress = self.unfinished.take(key);
         let _running = server.running.begin(key);
@@ -356,16 +358,6 @@ impl Attendant {
         let failed =
             TaskResult::failed_without_call(key.clone(), failure, worker, host, clock::unix_millis());
         TaskResult { server: Some(server.url.clone()), ..failed }
-    }
-
-    /// Whether a task had better be done elsewhere: the server at hand has the other round of its chunk, or is
-    /// slow. Not for ever: there may be no other server any more.
-    fn should_decline(&self, task: &Task, server: &Server, deliveries: u64) -> bool {
-        let Some(second) = task.second.as_ref().filter(|_| deliveries <= MOST_DECLINED) else { return false };
-        let has_other = second.not_worker.as_ref() == Some(&self.setup.instance)
-            && second.not_server.as_deref() == Some(&server.url);
-        has_other
-            || server.running.typical().is_some_and(|typical| typical.as_millis() > second.within_ms.into())
     }
 
     /// Completes when the task's job is cancelled, or when another round of its chunk was faster.

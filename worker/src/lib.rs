@@ -27,6 +27,7 @@ pub mod process;
 pub mod progress;
 pub mod prompt;
 mod running;
+mod second_round;
 pub mod server;
 pub mod setup;
 pub mod slots;

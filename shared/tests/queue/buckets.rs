@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use qa_shared::model::{JobEntry, JobId, JobState, PoolName, Provider, TaskKey, WorkerPresence};
-use qa_shared::queue::{Jobs, JobsError, PoisonNotes, Presence, ensure};
+use qa_shared::queue::{Jobs, JobsError, PoisonNotes, Presence, Renewal, ensure};
 use qa_shared::testing::TestNats;
 
 use crate::fixtures::{instance, job, key, raw, short, soon, until};
@@ -55,6 +55,20 @@ async fn a_job_is_written_changed_and_removed() {
     assert!(matches!(error, JobsError::Unknown(_)), "{error}");
     jobs.put(&entry(job(1), JobState::Active)).await.unwrap();
     assert!(jobs.get(&job(1)).await.unwrap().is_some(), "a deleted job can be made again");
+}
+
+#[tokio::test]
+async fn a_renewal_brings_back_what_was_forgotten_and_leaves_alone_what_was_ended() {
+    let nats = TestNats::start().await;
+    let queue = nats.queue(short()).await;
+    let jobs = Jobs::new(&queue);
+    let renewed = JobEntry { dropped: vec![key(&job(1), 1)], ..entry(job(1), JobState::Active) };
+    assert_eq!(jobs.renew(&renewed).await.unwrap(), Renewal::WasGone);
+    assert_eq!(jobs.renew(&renewed).await.unwrap(), Renewal::Renewed);
+    assert_eq!(jobs.get(&job(1)).await.unwrap(), Some(renewed.clone()));
+    jobs.set_state(&job(1), JobState::Cancelled).await.unwrap();
+    assert_eq!(jobs.renew(&renewed).await.unwrap(), Renewal::Ended);
+    assert_eq!(jobs.get(&job(1)).await.unwrap().unwrap().state, JobState::Cancelled);
 }
 
 #[tokio::test]
