@@ -11,7 +11,7 @@ use qa_shared::model::{
     Usage, WorkerPresence,
 };
 use qa_shared::nats_server::ServerFailure;
-use qa_shared::queue::{Queue, Receipt, ReceivedResult, Tasks, Traceparent, Watched};
+use qa_shared::queue::{Queue, Receipt, ReceivedResult, Traceparent, Watched};
 use qa_shared::shutdown::Shutdown;
 use qa_shared::telemetry;
 use tokio::sync::mpsc;
@@ -208,7 +208,8 @@ impl Driver {
                 if let Some(document) = self.core.documents().get(document as usize) {
                     tracing::error!(document = %document.name(), "{error}");
                 }
-                self.take_back_document(document);
+                let out = self.published().into_iter().filter(|(task, _)| task.document == document);
+                self.performer.take_back_quietly(out.map(|(_, key)| key).collect());
                 vec![Event::DocumentBroken { document, error }]
             }
             Done::Unpublishable { task, error } => vec![self.unpublishable(task, error)],
@@ -326,19 +327,6 @@ impl Driver {
 
     fn published(&self) -> Vec<(TaskRef, TaskKey)> {
         self.core.published_tasks().map(|task| (task, self.key_of(task))).collect()
-    }
-
-    /// Nobody needs to ask about a text that is no longer the document's.
-    fn take_back_document(&self, document: u32) {
-        let keys: Vec<_> =
-            self.published().into_iter().filter(|(task, _)| task.document == document).collect();
-        let (tasks, pool) = (Tasks::new(&self.queue), self.pool.clone());
-        tokio::spawn(async move {
-            let keys: Vec<_> = keys.into_iter().map(|(_, key)| key).collect();
-            if let Err(error) = tasks.take_back(&pool, &keys).await {
-                tracing::debug!(%error, "a broken document's tasks were not taken back");
-            }
-        });
     }
 
     fn is_cancelled(&self) -> bool {

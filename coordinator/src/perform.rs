@@ -173,6 +173,16 @@ impl Performer {
         drop(self.lines.recorder.send(RecorderCommand::Event(Box::new(happening))));
     }
 
+    /// Takes back what nobody waits for any more, in the background, where nobody works on it.
+    pub(crate) fn take_back_quietly(&self, keys: Vec<TaskKey>) {
+        let (tasks, pool) = (Tasks::new(&self.queue), self.pool.clone());
+        tokio::spawn(async move {
+            if let Err(error) = tasks.take_back(&pool, &keys).await {
+                tracing::debug!(%error, "tasks that are not needed any more were not taken back");
+            }
+        });
+    }
+
     /// Ends publishing in the background and reports what was taken back.
     pub(crate) fn take_back(&mut self, cause: StopCause, published: Vec<(TaskRef, TaskKey)>) {
         let worker = self.local_worker.take();

@@ -298,12 +298,7 @@ impl Driver {
         }
         self.announcement.add_dropped(key.clone());
         self.announcement.renew(&self.queue);
-        let (tasks, pool) = (Tasks::new(&self.queue), self.pool.clone());
-        tokio::spawn(async move {
-            if let Err(error) = tasks.take_back(&pool, &[key]).await {
-                tracing::debug!(%error, "a task that is not needed any more was not taken back");
-            }
-        });
+        self.performer.take_back_quietly(vec![key]);
     }
 }
 
