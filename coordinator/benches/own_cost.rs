@@ -43,16 +43,27 @@ async fn main() -> ExitCode {
         Ok(bench) => bench,
         Err(code) => return code,
     };
-    let chunks = if bench.is_short() { 500 } else { 10_000 };
     for sync_always in [false, true] {
+        // Enough that starting and ending, a second together, do not matter.
+        let chunks = match (bench.is_short(), sync_always) {
+            (true, _) => 500,
+            (false, false) => 50_000,
+            (false, true) => 10_000,
+        };
         let sync = if sync_always { "always" } else { "the server's default (2 minutes)" };
         bench.section(&format!("{chunks} chunks of 0.9 kB in {DOCUMENTS} documents, sync_interval: {sync}"));
         let pipeline = pipeline(chunks, sync_always).await;
-        let bare = bare_queue(chunks, sync_always).measure().await;
-        let name = "bare queue: publish, fetch, ack twice";
+        let queue = bare_queue(chunks, sync_always);
+        let (bare, guarded) = (queue.measure().await, queue.measure_guarded(SLOTS as usize).await);
         let rate = Measure::timed("whole pipeline", pipeline.chunks_per_second, "chunks/s");
-        bench.add(rate.of(name, bare.chunks_per_second).at_least(0.7));
-        for (name, usage) in pipeline.used.iter().chain([&("nats-server of the bare queue", bare.server)]) {
+        bench.add(rate.of("bare queue, as pipelined as possible", bare.chunks_per_second).at_least(0.7));
+        let rate = Measure::timed("the same", pipeline.chunks_per_second, "chunks/s");
+        let name = "bare queue, one task a slot, confirmed acks";
+        bench.add(rate.of(name, guarded.chunks_per_second));
+        for (name, usage) in pipeline.used.iter().chain([
+            &("nats-server of the bare queue", bare.server),
+            &("the same with the guarantees", guarded.server),
+        ]) {
             show(&mut bench, name, usage, chunks);
         }
         let messages = pipeline.messages as f64 / f64::from(chunks);

@@ -23,6 +23,9 @@ use crate::unconfirmed::Unconfirmed;
 /// Publications in flight at most.
 const IN_FLIGHT: usize = 64;
 
+/// Texts that are read in one go.
+const READ_AT_ONCE: usize = 32;
+
 /// How long publishing may fail before it is told.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -45,8 +48,9 @@ pub(crate) struct TaskForm {
 
 impl TaskForm {
     /// The task with the chunk's text.
-    pub(crate) fn fill(&self, order: TaskRef, file: &ChunkFile) -> Result<Task, ChunkFileError> {
-        let chunk = ChunkReader::open(file)?.read(order.chunk as usize)?;
+    pub(crate) fn fill(&self, order: TaskRef, reader: &mut ChunkReader<'_>) -> Result<Task, ChunkFileError> {
+        let chunk = reader.read(order.chunk as usize)?;
+        let file = reader.file();
         Ok(Task {
             key: TaskKey {
                 job: self.job.clone(),
@@ -89,36 +93,65 @@ impl Publisher {
         let room = Arc::new(Semaphore::new(IN_FLIGHT));
         let mut publications = tokio::task::JoinSet::new();
         loop {
-            let order = async {
-                let permit = Arc::clone(&room).acquire_owned().await.ok()?;
-                Some((permit, orders.recv().await?))
-            };
-            let Some((permit, order)) = publisher.stop.run_until_cancelled(order).await.flatten() else {
+            let mut some = Vec::new();
+            let receiving = orders.recv_many(&mut some, READ_AT_ONCE);
+            if matches!(publisher.stop.run_until_cancelled(receiving).await, None | Some(0)) {
                 break;
-            };
-            while publications.try_join_next().is_some() {}
-            let publisher = Arc::clone(&publisher);
-            publications.spawn(async move {
-                let task = order.task;
-                Arc::clone(&publisher).publish(order).await;
-                publisher.unconfirmed.settle(task);
-                drop(permit);
-            });
+            }
+            for (order, task) in publisher.read(some).await {
+                let permit = publisher.stop.run_until_cancelled(Arc::clone(&room).acquire_owned()).await;
+                let Some(Ok(permit)) = permit else { break };
+                while publications.try_join_next().is_some() {}
+                let publisher = Arc::clone(&publisher);
+                publications.spawn(async move {
+                    publisher.publish(order, task).await;
+                    publisher.unconfirmed.settle(order);
+                    drop(permit);
+                });
+            }
         }
         while publications.join_next().await.is_some() {}
     }
 
-    async fn publish(self: Arc<Self>, Order { task: order, second }: Order) {
-        let reader = Arc::clone(&self);
-        let read = tokio::task::spawn_blocking(move || reader.read(order, second)).await;
-        let task = match read {
-            Ok(Ok(task)) => task,
-            Ok(Err(error)) => {
-                drop(self.done.send(Done::DocumentBroken { document: order.document, error }).await);
-                return;
+    /// Reads the texts of some tasks, which costs a thread's time: each document is opened once for them.
+    async fn read(self: &Arc<Self>, orders: Vec<Order>) -> Vec<(TaskRef, Result<Task, String>)> {
+        let (reader, all) = (Arc::clone(self), orders.clone());
+        let read = tokio::task::spawn_blocking(move || reader.read_all(&orders)).await;
+        read.unwrap_or_else(|error| {
+            tracing::error!(%error, "reading chunks ended unexpectedly");
+            // They are found to be lost, and ordered again.
+            for order in all {
+                self.unconfirmed.settle(order.task);
             }
+            Vec::new()
+        })
+    }
+
+    fn read_all(&self, orders: &[Order]) -> Vec<(TaskRef, Result<Task, String>)> {
+        let mut tasks = Vec::with_capacity(orders.len());
+        for of_document in orders.chunk_by(|one, other| one.task.document == other.task.document) {
+            let file =
+                of_document.first().and_then(|order| self.chunk_files.get(order.task.document as usize));
+            let mut reader = match file.and_then(Option::as_ref) {
+                Some(file) => ChunkReader::open(file).map_err(|error| error.to_string()),
+                None => Err("the document has no chunk file".to_owned()),
+            };
+            tasks.extend(of_document.iter().map(|Order { task: order, second }| {
+                let reader = reader.as_mut().map_err(|error| error.clone());
+                let task = reader
+                    .and_then(|reader| self.form.fill(*order, reader).map_err(|error| error.to_string()))
+                    .map(|task| Task { second: second.clone(), ..task });
+                (*order, task)
+            }));
+        }
+        tasks
+    }
+
+    async fn publish(&self, order: TaskRef, task: Result<Task, String>) {
+        let task = match task {
+            Ok(task) => task,
             Err(error) => {
-                tracing::error!(%error, "reading a chunk ended unexpectedly");
+                drop(self.done.send(Done::DocumentBroken { document: order.document, error }).await);
                 return;
             }
         };
@@ -184,12 +217,5 @@ impl Publisher {
         if let Err(error) = restored.await {
             tracing::debug!(%error, "streams could not be restored yet");
         }
-    }
-
-    fn read(&self, order: TaskRef, second: Option<SecondRound>) -> Result<Task, String> {
-        let file = self.chunk_files.get(order.document as usize).and_then(Option::as_ref);
-        let file = file.ok_or("the document has no chunk file")?;
-        let task = self.form.fill(order, file).map_err(|error| error.to_string())?;
-        Ok(Task { second, ..task })
     }
 }

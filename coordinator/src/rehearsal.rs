@@ -22,7 +22,9 @@ use tokio::sync::mpsc;
 use crate::config::{BudgetConfig, RunSettings, Start};
 use crate::core::{Core, Effect, Event, ReceiptId, ResultFact, TaskRef, Verdict, window};
 use crate::done::Done;
-use crate::files::{ChunkFile, EventLog, FAILURE_LOG_BYTES, FailureLog, JobFolder, SEGMENT_BYTES};
+use crate::files::{
+    ChunkFile, ChunkReader, EventLog, FAILURE_LOG_BYTES, FailureLog, JobFolder, SEGMENT_BYTES,
+};
 use crate::perform::entry_of;
 use crate::plan::{Plan, PlanInput, plan};
 use crate::publisher::TaskForm;
@@ -33,8 +35,8 @@ use crate::view::{self, Sight};
 
 /// Slots of the fleet that is not there.
 const SLOTS: u32 = 16;
-/// Reports that may wait.
-const REPORTS: usize = 1024;
+/// Reports that may wait: those of a whole second, since nobody takes them meanwhile.
+const REPORTS: usize = 10_000_000;
 
 /// What is rehearsed.
 #[derive(Debug, Clone, Copy)]
@@ -203,7 +205,8 @@ impl Stage {
     fn finish(&mut self, task: TaskRef, answer: impl Fn(&Task) -> TaskResult) -> Result<(), String> {
         let chunk_file = self.chunk_files.get(task.document as usize).and_then(Option::as_ref);
         let chunk_file = chunk_file.ok_or("a document without a chunk file has no tasks")?;
-        let sent = self.form.fill(task, chunk_file).map_err(text)?;
+        let mut reader = ChunkReader::open(chunk_file).map_err(text)?;
+        let sent = self.form.fill(task, &mut reader).map_err(text)?;
         let received: Task = wire::decode(&wire::encode(&sent).map_err(text)?).map_err(text)?;
         let sent = wire::encode(&answer(&received)).map_err(text)?;
         let mut result: TaskResult = wire::decode(&sent).map_err(text)?;

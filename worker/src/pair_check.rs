@@ -83,7 +83,13 @@ pub(crate) fn normalised(text: &str) -> String {
             if !normal.is_empty() {
                 normal.push(' ');
             }
-            normal.extend(word.chars().flat_map(char::to_lowercase));
+            if word.is_ascii() {
+                let begin = normal.len();
+                normal.push_str(word);
+                normal[begin..].make_ascii_lowercase();
+            } else {
+                normal.extend(word.chars().flat_map(char::to_lowercase));
+            }
         }
     }
     normal

@@ -252,6 +252,11 @@ impl<'f> ChunkReader<'f> {
         Ok(reader)
     }
 
+    /// The scanned file.
+    pub fn file(&self) -> &'f ChunkFile {
+        self.file
+    }
+
     /// The chunk at a position. Its text is the one that was hashed.
     pub fn read(&mut self, position: usize) -> Result<Chunk, ChunkFileError> {
         let edited = || ChunkFileError::Edited { path: self.file.path.clone() };

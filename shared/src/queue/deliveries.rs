@@ -8,15 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::Subject;
 use async_nats::jetstream::AckKind;
-use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::message::Message;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ack::settle;
+use super::pull::Puller;
 use super::topology::{TASKS, pool_consumer_name};
 use super::{AckError, InvalidSubject, Queue, QueueError, Timing, Traceparent, subjects};
 use crate::model::{PoolName, TaskKey};
@@ -44,7 +43,7 @@ pub enum SourceError {
 #[derive(Debug, Clone)]
 pub struct TaskSource {
     queue: Queue,
-    consumer: Consumer<pull::Config>,
+    puller: Puller,
 }
 
 impl TaskSource {
@@ -52,7 +51,7 @@ impl TaskSource {
     pub async fn for_pool(queue: &Queue, pool: &PoolName) -> Result<Option<Self>, QueueError> {
         let info = queue.consumer_info(DOING, TASKS, &pool_consumer_name(pool)).await?;
         let Some(info) = info else { return Ok(None) };
-        Ok(Some(Self { queue: queue.clone(), consumer: queue.pull_consumer(DOING, info)? }))
+        Ok(Some(Self { queue: queue.clone(), puller: Puller::new(queue, info, DOING)? }))
     }
 
     /// Waits up to `expires` for one task. After a reconnect it returns early with nothing.
@@ -60,14 +59,13 @@ impl TaskSource {
     /// Not to be cancelled without need: a task that is delivered in that moment waits for its ack wait.
     pub async fn next(&self, expires: Duration) -> Result<Option<Delivery>, SourceError> {
         let mut reconnects = self.queue.reconnects();
-        let pull = self.consumer.batch().max_messages(1).expires(expires);
-        let mut batch = pull.messages().await.map_err(|error| unavailable(&error))?;
+        let mut pull = self.puller.wait(1, expires).await?;
         let message = tokio::select! {
             biased;
-            message = batch.next() => message,
-            // The server has probably forgotten the pull; the client would wait for its end and 5 s more.
+            message = pull.next() => message,
+            // The server has probably forgotten the pull, whose end would be waited for, and 5 s more.
             () = reconnected(&mut reconnects) => {
-                tokio::time::timeout(GRACE, batch.next()).await.unwrap_or(None)
+                tokio::time::timeout(GRACE, pull.next()).await.unwrap_or(None)
             }
         };
         self.delivery(message)
@@ -75,10 +73,9 @@ impl TaskSource {
 
     /// A task if one is there now.
     pub async fn try_next(&self) -> Result<Option<Delivery>, SourceError> {
-        let pull = self.consumer.fetch().max_messages(1);
-        let mut batch = pull.messages().await.map_err(|error| unavailable(&error))?;
         let limit = self.queue.timing().request;
-        let message = tokio::time::timeout(limit, batch.next())
+        let mut pull = self.puller.look(1, limit).await?;
+        let message = tokio::time::timeout(limit, pull.next())
             .await
             .map_err(|_| QueueError::unavailable(DOING, "no answer in time"))?;
         self.delivery(message)
@@ -86,11 +83,11 @@ impl TaskSource {
 
     fn delivery(
         &self,
-        message: Option<Result<Message, async_nats::Error>>,
+        message: Option<Result<Message, SourceError>>,
     ) -> Result<Option<Delivery>, SourceError> {
         let message = match message {
             None => return Ok(None),
-            Some(Err(error)) => return Err(pull_error(DOING, error.as_ref())),
+            Some(Err(error)) => return Err(error),
             Some(Ok(message)) => message,
         };
         let deliveries = message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
@@ -105,26 +102,11 @@ impl TaskSource {
             deliveries,
             context: Traceparent::from_headers(message.headers.as_ref()),
             stored_at,
-            consumer: self.consumer.cached_info().name.clone(),
-            ack_wait: self.consumer.cached_info().config.ack_wait,
+            consumer: self.puller.consumer().name.clone(),
+            ack_wait: self.puller.consumer().config.ack_wait,
             queue: self.queue.clone(),
             reply,
         }))
-    }
-}
-
-fn unavailable(error: &pull::BatchError) -> QueueError {
-    QueueError::unavailable(DOING, error.to_string())
-}
-
-/// Sorts what the server says instead of a message; the client hands it on as text only.
-pub(super) fn pull_error(doing: &'static str, error: &(dyn std::error::Error + 'static)) -> SourceError {
-    let reason = error.to_string();
-    // 503: nobody listens on the consumer's subject.
-    if reason.contains("503") || reason.contains("Consumer Deleted") {
-        SourceError::Gone { reason }
-    } else {
-        QueueError::unavailable(doing, reason).into()
     }
 }
 

@@ -21,6 +21,7 @@ mod lease;
 mod migrate;
 mod poison;
 mod presence;
+mod pull;
 mod refusals;
 mod results;
 mod results_consumer;

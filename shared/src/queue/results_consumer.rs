@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use async_nats::jetstream::AckKind;
-use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::message::Message;
 use futures_util::{StreamExt, stream};
 
 use super::ack::settle;
 use super::api::CONCURRENT_REQUESTS;
 use super::border;
-use super::deliveries::{pull_error, reconnected};
+use super::deliveries::reconnected;
+use super::pull::Puller;
 use super::topology::{self, RESULTS, results_consumer_prefix};
 use super::{AckError, InvalidSubject, Queue, QueueError, SourceError, Traceparent, subjects};
 use crate::model::{JobId, TaskKey, TaskResult};
@@ -68,7 +68,7 @@ pub struct ResultsConsumer {
     queue: Queue,
     job: JobId,
     epoch: u64,
-    consumer: Consumer<pull::Config>,
+    puller: Puller,
 }
 
 impl ResultsConsumer {
@@ -86,8 +86,8 @@ impl ResultsConsumer {
             }
             match queue.put_consumer(DOING, RESULTS, config.clone()).await {
                 Ok(info) => {
-                    let consumer = queue.pull_consumer(DOING, info)?;
-                    return Ok(Self { queue: queue.clone(), job: job.clone(), epoch, consumer });
+                    let puller = Puller::new(queue, info, DOING)?;
+                    return Ok(Self { queue: queue.clone(), job: job.clone(), epoch, puller });
                 }
                 Err(QueueError::Refused { code: FILTER_NOT_UNIQUE, .. }) if attempt < CREATE_ATTEMPTS => {
                     attempt += 1;
@@ -99,7 +99,7 @@ impl ResultsConsumer {
 
     /// Its name at the server.
     pub fn name(&self) -> &str {
-        &self.consumer.cached_info().name
+        &self.puller.consumer().name
     }
 
     /// Waits up to `wait` for a first result and takes at most `max` of those that are there.
@@ -108,13 +108,12 @@ impl ResultsConsumer {
     /// task of its own. A consumer that vanished with its stream is made again.
     pub async fn next_batch(&self, max: usize, wait: Duration) -> Result<Vec<ReceivedResult>, ResultsError> {
         let mut reconnects = self.queue.reconnects();
-        let pull = self.consumer.batch().max_messages(1).expires(wait);
-        let mut batch = pull.messages().await.map_err(|error| unavailable(&error))?;
+        let mut pull = self.puller.wait(1, wait).await?;
         let first = tokio::select! {
             biased;
-            message = batch.next() => message,
+            message = pull.next() => message,
             () = reconnected(&mut reconnects) => {
-                tokio::time::timeout(GRACE, batch.next()).await.unwrap_or(None)
+                tokio::time::timeout(GRACE, pull.next()).await.unwrap_or(None)
             }
         };
         let mut received = Vec::new();
@@ -122,14 +121,13 @@ impl ResultsConsumer {
             None => return Ok(received),
             Some(Ok(message)) => received.extend(receive(message)),
             Some(Err(error)) => {
-                self.after(pull_error(DOING, error.as_ref())).await?;
+                self.after(error).await?;
                 return Ok(received);
             }
         }
         if max > 1 {
-            let pull = self.consumer.fetch().max_messages(max - 1);
-            let mut more = pull.messages().await.map_err(|error| unavailable(&error))?;
             let limit = self.queue.timing().request;
+            let mut more = self.puller.look(max - 1, limit).await?;
             // What has been received is not given up for an error; the next call meets it again.
             while let Ok(Some(message)) = tokio::time::timeout(limit, more.next()).await {
                 match message {
@@ -164,8 +162,7 @@ impl ResultsConsumer {
 
     /// Deletes this consumer, when its coordinator ends. Results that are stored stay.
     pub async fn close(self) -> Result<(), QueueError> {
-        let name = &self.consumer.cached_info().name;
-        self.queue.delete_consumer("closing a results consumer", RESULTS, name).await
+        self.queue.delete_consumer("closing a results consumer", RESULTS, self.name()).await
     }
 
     /// After an error: nothing to do, or the consumer is made again, or it belongs to another holder.
@@ -176,13 +173,13 @@ impl ResultsConsumer {
         };
         // A later holder deletes this consumer first and makes its own then: let it.
         tokio::time::sleep(GRACE).await;
-        let name = &self.consumer.cached_info().name;
+        let name = self.name();
         let prefix = results_consumer_prefix(&self.job);
         let names = self.queue.consumer_names(DOING, RESULTS).await?;
         if let Some(other) = names.iter().find(|other| other.starts_with(&prefix) && *other != name) {
             return Err(ResultsError::LeaseLost { job: self.job.clone(), other: other.clone() });
         }
-        if names.contains(name) {
+        if names.iter().any(|other| other == name) {
             return Err(QueueError::unavailable(DOING, reason).into());
         }
         tracing::warn!(job = %self.job, "results consumer vanished, making it again");
@@ -196,10 +193,6 @@ impl ResultsConsumer {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-fn unavailable(error: &pull::BatchError) -> QueueError {
-    QueueError::unavailable(DOING, error.to_string())
 }
 
 fn receive(message: Message) -> Option<ReceivedResult> {

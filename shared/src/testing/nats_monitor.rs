@@ -41,6 +41,15 @@ impl Monitor {
         self.get("/varz").await["in_msgs"].as_u64().expect("the server counts messages")
     }
 
+    /// Subscriptions that exist, the server's own included.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not answer.
+    pub async fn subscriptions(&self) -> u64 {
+        self.get("/varz").await["subscriptions"].as_u64().expect("the server counts subscriptions")
+    }
+
     async fn get(&self, path: &str) -> Value {
         let mut connection = TcpStream::connect(&self.address).await.expect("the monitoring port is open");
         let request = format!("GET {path} HTTP/1.0\r\n\r\n");

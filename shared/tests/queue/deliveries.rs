@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use qa_shared::model::{PoolName, Task};
 use qa_shared::queue::{AckError, Queue, SourceError, TaskSource, Tasks, Traceparent};
-use qa_shared::testing::TestNats;
+use qa_shared::testing::{Monitor, TestNats, TestNatsOptions};
 use qa_shared::wire;
 use tokio::time::Instant;
 
@@ -161,4 +161,39 @@ async fn a_foreign_message_is_told_apart_and_can_be_discarded() {
     assert!(delivery.key.is_err());
     delivery.discard().await.unwrap();
     assert!(source.next(2 * short().ack_wait).await.unwrap().is_none(), "it came again");
+}
+
+#[tokio::test]
+async fn one_subscription_serves_one_task_after_the_other() {
+    let more = Monitor::CONFIGURATION.to_owned();
+    let nats = TestNats::start_with(TestNatsOptions { more, ..Default::default() }).await;
+    let (queue, pool, source) = pool_with_task(&nats).await;
+    for chunk in 1..20 {
+        Tasks::new(&queue).publish(&task(&pool, key(&job(1), chunk), "text"), None).await.unwrap();
+    }
+    source.next(PATIENCE).await.unwrap().unwrap().ack().await.unwrap();
+    let before = Monitor::of(&nats).subscriptions().await;
+    let mut chunks = Vec::new();
+    for _ in 1..20 {
+        let delivery = source.next(PATIENCE).await.unwrap().unwrap();
+        delivery.ack().await.unwrap();
+        chunks.push(delivery.key.unwrap().chunk);
+    }
+    // An empty queue ends a pull too, and so does its time.
+    assert!(source.try_next().await.unwrap().is_none());
+    assert!(source.next(Duration::from_millis(100)).await.unwrap().is_none());
+    assert_eq!(chunks, (1..20).collect::<Vec<_>>());
+    assert_eq!(Monitor::of(&nats).subscriptions().await, before);
+}
+
+#[tokio::test]
+async fn what_comes_for_a_pull_that_was_given_up_comes_to_no_other_one() {
+    let nats = TestNats::start().await;
+    let (queue, pool, source) = pool_with_task(&nats).await;
+    source.next(PATIENCE).await.unwrap().unwrap().ack().await.unwrap();
+    let given_up = tokio::time::timeout(Duration::from_millis(50), source.next(PATIENCE)).await;
+    assert!(given_up.is_err());
+    Tasks::new(&queue).publish(&task(&pool, key(&job(1), 7), "text"), None).await.unwrap();
+    let delivery = soon("the task", source.next(PATIENCE)).await.unwrap().unwrap();
+    assert_eq!(delivery.key.unwrap().chunk, 7);
 }

@@ -99,16 +99,11 @@ impl OllamaServer {
         !refused && known.version.is_none_or(Version::knows_schemas)
     }
 
-    fn format(&self, request: &ChatRequest) -> Option<Value> {
-        let schema = request.schema.as_ref()?;
-        Some(if self.takes_schemas(&request.model) { schema.clone() } else { json!("json") })
-    }
-
     async fn call(
         &self,
         request: &ChatRequest,
         think: Option<Value>,
-        format: Option<Value>,
+        format: Option<&Value>,
         version: Version,
         deadline: Instant,
     ) -> Result<ChatReply, LlmError> {
@@ -244,15 +239,17 @@ impl LlmServer for OllamaServer {
         let version = self.known_version().await?;
         let think = self.think(&request.model, request.reasoning).await?;
         let deadline = Instant::now() + self.timeouts.request;
-        let format = self.format(request);
-        let schema_sent = format.as_ref().is_some_and(Value::is_object);
+        let plain = json!("json");
+        let takes_schemas = self.takes_schemas(&request.model);
+        let format = request.schema.as_ref().map(|schema| if takes_schemas { schema } else { &plain });
+        let schema_sent = format.is_some_and(Value::is_object);
         let answer = match self.call(request, think.clone(), format, version, deadline).await {
             Err(error) if schema_sent && is_about_schema(&error) => {
                 tracing::warn!(server = %self.shown, model = %request.model, error = %error,
                     "the server refuses the answer's schema, asking for plain JSON from now on");
                 let name = normalised_model(Provider::Local, &request.model);
                 self.known().models.entry(name).or_default().schema_refused = true;
-                self.call(request, think, Some(json!("json")), version, deadline).await
+                self.call(request, think, Some(&plain), version, deadline).await
             }
             answer => answer,
         }?;

@@ -25,7 +25,7 @@ pub(super) struct ChatBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) think: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) format: Option<Value>,
+    pub(super) format: Option<&'a Value>,
     pub(super) keep_alive: &'static str,
     pub(super) truncate: bool,
     pub(super) shift: bool,
@@ -138,7 +138,11 @@ impl ModelLine {
 }
 
 /// The body of a model call.
-pub(super) fn chat_body(request: &ChatRequest, think: Option<Value>, format: Option<Value>) -> ChatBody<'_> {
+pub(super) fn chat_body<'a>(
+    request: &'a ChatRequest,
+    think: Option<Value>,
+    format: Option<&'a Value>,
+) -> ChatBody<'a> {
     let messages = request.messages.iter().map(|message| MessageBody {
         role: match message.role {
             Role::System => "system",

@@ -1,8 +1,9 @@
 //! What a nats-server of this machine can do at best: for each chunk a task is published, fetched and
 //! acknowledged, and so is a result, with the streams and consumers of the fleet and nothing else.
 //!
-//! Everything is pipelined as hard as JetStream allows: publications without waiting for the last one, consumers
-//! that deliver ahead, acknowledgements that nobody confirms. A fleet may do none of that as far.
+//! The limit is pipelined as hard as JetStream allows: publications without waiting for the last one, consumers
+//! that deliver ahead, acknowledgements that nobody confirms. A fleet may not do all of that: a free slot asks for
+//! one task, and every acknowledgement is confirmed. So the same is measured with these guarantees, too.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +16,15 @@ use tokio::task::JoinSet;
 
 use super::ProcessUsage;
 use crate::model::{JobId, PoolName};
-use crate::queue::{ResultsConsumer, Tasks, Timing, subjects, topology};
+use crate::queue::{ResultsConsumer, TaskSource, Tasks, Timing, subjects, topology};
 use crate::testing::{TestNats, TestNatsOptions, samples};
 
 /// Publications whose confirmations are outstanding.
 const IN_FLIGHT: usize = 1000;
 /// Messages that a consumer delivers ahead.
 const AHEAD: usize = 1000;
+/// How long a message may take to come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How fast it was.
 #[derive(Debug, Clone, Copy)]
@@ -46,12 +49,26 @@ pub struct BareQueue {
 }
 
 impl BareQueue {
-    /// Measures with a server of its own.
+    /// Measures with a server of its own, as pipelined as possible.
     ///
     /// # Panics
     ///
     /// When the server fails.
-    pub async fn measure(self) -> BareSpeed {
+    pub async fn measure(&self) -> BareSpeed {
+        self.measure_with(None).await
+    }
+
+    /// The same with the guarantees of a fleet: so many slots ask for one task each, every acknowledgement is
+    /// confirmed.
+    ///
+    /// # Panics
+    ///
+    /// When the server fails.
+    pub async fn measure_guarded(&self, slots: usize) -> BareSpeed {
+        self.measure_with(Some(slots)).await
+    }
+
+    async fn measure_with(&self, slots: Option<usize>) -> BareSpeed {
         let options = TestNatsOptions { sync_always: self.sync_always, ..Default::default() };
         let nats = TestNats::start_with(options).await;
         let queue = nats.queue(Timing::default()).await;
@@ -62,12 +79,20 @@ impl BareQueue {
         let before = ProcessUsage::of(nats.pid()).unwrap_or_default();
         let begun = Instant::now();
         let [first, second, third] = [self.clone(), self.clone(), self.clone()];
-        let (tasks, results) = (topology::pool_consumer_name(&pool), results.name().to_owned());
+        let tasks = topology::pool_consumer_name(&pool);
         let (context, of) = (coordinator.clone(), job.clone());
         let mut parts = JoinSet::new();
+        let source = TaskSource::for_pool(&nats.connect(Timing::default()).await, &pool).await;
+        let source = source.expect("the server tells of its consumers").expect("the pool has a consumer");
         parts.spawn(async move { first.publish_tasks(context, &pool, &of).await });
-        parts.spawn(async move { second.work(worker, &tasks, &job).await });
-        parts.spawn(async move { third.collect(coordinator, &results).await });
+        if let Some(slots) = slots {
+            parts.spawn(async move { second.work_guarded(worker, source, &job, slots).await });
+            parts.spawn(async move { third.collect_guarded(&results).await });
+        } else {
+            let consumer = results.name().to_owned();
+            parts.spawn(async move { second.work(worker, &tasks, &job).await });
+            parts.spawn(async move { third.collect(coordinator, &consumer).await });
+        }
         parts.join_all().await;
         let took = begun.elapsed();
         let after = ProcessUsage::of(nats.pid()).unwrap_or_default();
@@ -106,6 +131,29 @@ impl BareQueue {
         });
         acked.await.expect("every result is delivered");
     }
+
+    async fn work_guarded(&self, context: Context, source: TaskSource, job: &JobId, slots: usize) {
+        let worked = (0..self.chunks).map(async |chunk| {
+            let task = source.next(PATIENCE).await.expect("the server answers").expect("a task is delivered");
+            store(&context, subjects::result(&samples::key(job, chunk)), self.result.clone()).await;
+            task
+        });
+        // A slot that has stored its result goes on while its acknowledgement is on its way.
+        let acked = stream::iter(worked).buffer_unordered(slots).map(async |task| {
+            task.ack().await.expect("the task is acknowledged");
+        });
+        acked.buffer_unordered(IN_FLIGHT).for_each(async |()| {}).await;
+    }
+
+    async fn collect_guarded(&self, results: &ResultsConsumer) {
+        let mut acked = 0;
+        while acked < self.chunks as usize {
+            let batch = results.next_batch(AHEAD, PATIENCE).await.expect("the server answers");
+            acked += batch.len();
+            let left = results.ack_all(batch.into_iter().map(|result| result.receipt).collect()).await;
+            assert!(left.is_empty(), "results are not acknowledged");
+        }
+    }
 }
 
 async fn connect(nats: &TestNats) -> Context {
@@ -116,7 +164,7 @@ async fn connect(nats: &TestNats) -> Context {
 async fn messages(context: &Context, stream: &str, consumer: &str) -> pull::Stream {
     let stream = context.get_stream_no_info(stream).await.expect("the stream has a name");
     let consumer = stream.get_consumer::<pull::Config>(consumer).await.expect("the consumer is there");
-    let ahead = consumer.stream().max_messages_per_batch(AHEAD).expires(Duration::from_secs(30));
+    let ahead = consumer.stream().max_messages_per_batch(AHEAD).expires(PATIENCE);
     ahead.messages().await.expect("the consumer delivers")
 }
 
