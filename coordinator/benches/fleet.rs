@@ -229,7 +229,7 @@ async fn run(scene: &Scene, speculates: bool) -> Shown {
     for running in workers.iter_mut().flatten() {
         running.says("LLM server is reachable").await;
     }
-    let mut line = site.generate().fleet(&nats);
+    let mut line = site.generate().speculating().fleet(&nats);
     if !speculates {
         line = line.arg("--no-speculation");
     }

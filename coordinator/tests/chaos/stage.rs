@@ -264,7 +264,7 @@ impl Stage {
     /// With limits so short that a schedule sees them pass.
     fn hasty(&self, line: Line) -> Line {
         let slots = if self.measures { "auto".to_owned() } else { PER_SERVER.to_string() };
-        let line = line.impatient().env("QA_CONCURRENCY", slots);
+        let line = line.impatient().speculating().env("QA_CONCURRENCY", slots);
         line.env("QA_REQUEST_TIMEOUT", "6s").env("QA_IDLE_TIMEOUT", "3s").env("QA_DRAIN_TIMEOUT", "3s")
     }
 }

@@ -29,6 +29,8 @@ impl Line {
         }
         // Two slots a server: what a kill may cost is known, and no run is over before the test gets to it.
         command.env("QA_CONCURRENCY", "2");
+        // And no call is made twice because this machine was busy for a moment.
+        command.env("QA_SPECULATION", "false");
         Self { name: name.to_owned(), command }
     }
 
@@ -92,6 +94,12 @@ impl Line {
     /// With the number of slots as it is where nobody sets it.
     pub(crate) fn measuring(mut self) -> Self {
         self.command.env_remove("QA_CONCURRENCY");
+        self
+    }
+
+    /// With second rounds for what seems stuck, as it is where nobody says anything.
+    pub(crate) fn speculating(mut self) -> Self {
+        self.command.env_remove("QA_SPECULATION");
         self
     }
 

@@ -23,8 +23,7 @@ async fn a_chunk_that_kills_its_worker_again_and_again_is_given_up_and_the_rest_
         let line = Line::worker(&nats, &[&server]).args(["--concurrency", "1"]);
         line.env("QA_ACK_WAIT", "2s").env("QA_PRESENCE_AGE", "2s").start()
     };
-    // A second round would come to the next worker before the last one is known to be gone, and not be counted.
-    let line = site.generate().arg("--no-speculation").fleet(&nats);
+    let line = site.generate().fleet(&nats);
     let run = line.env("QA_ACK_WAIT", "2s").env("QA_PRESENCE_AGE", "2s").start();
     // The first delivery leaves no note, so that it takes six workers to leave five.
     for victim in 1..=6 {

@@ -50,7 +50,7 @@ impl Fleet {
     }
 
     fn generate(&self) -> Line {
-        self.site.generate().fleet(&self.nats)
+        self.site.generate().speculating().fleet(&self.nats)
     }
 
     fn paid(&self) -> u64 {
