@@ -97,9 +97,11 @@ async fn leaves_no_key(provider: &str, config: FakeProviderConfig, model: &str) 
     // The account that refused its key is left alone for minutes: a new worker tries at once.
     worker.signal("TERM");
     says_no_key(&worker.ends_with(0).await);
-    let worker = Line::worker_of(&nats, &service, provider).args(["-v", "-v"]).start();
+    let mut worker = Line::worker_of(&nats, &service, provider).args(["-v", "-v"]).start();
     let ended = run.ends_with(1).await;
     says_no_key(&ended);
+    // The first one may have done all of it, and before this one listens to signals they kill it.
+    worker.says("connected").await;
     worker.signal("TERM");
     says_no_key(&worker.ends_with(0).await);
     assert_eq!(files_with(site.root(), FAKE_KEY), [""; 0], "{provider}");

@@ -39,7 +39,7 @@ fn events(site: &Site) -> String {
 #[tokio::test]
 async fn a_night_in_which_the_queue_and_a_worker_died_is_told_from_files_alone() {
     let mut nats = TestNats::start().await;
-    let (site, server) = (Site::new(&documents()), server(150));
+    let (site, server) = (Site::new(&documents()), server(400));
     let steady = Line::worker(&nats, &[&server]).impatient().start();
     let doomed = Line::worker(&nats, &[&server]).impatient().start();
     let run = site.generate().fleet(&nats).impatient().start();
