@@ -354,7 +354,8 @@ def run(options, work, otlp, outage=False):
         coordinator = processes.start("coordinator", [
             binaries / "qa-coordinator", "generate", "--env-file", work / "empty.env", "--nats-url", nats, "--provider", "local",
             "--model", MODEL, "--chunks-dir", work / "chunks", "--qa-dir", work / "qa", "--questions-per-chunk", str(QUESTIONS),
-            "--metrics-listen", f"127.0.0.1:{ports[0]}", "--json"], env)
+            # The chunk of the killed worker is to come again, not to get a second round.
+            "--metrics-listen", f"127.0.0.1:{ports[0]}", "--no-speculation", "--json"], env)
         if outage:
             time.sleep(1)
             say(f"  the way to the backend is cut after {relay.bytes} bytes")
