@@ -50,7 +50,7 @@ pub(crate) struct CrewParts {
     pub(crate) journal: Journal,
     pub(crate) failure_log: FailureLog,
     pub(crate) trace: RunTrace,
-    pub(crate) desks: Vec<Option<Desk>>,
+    pub(crate) desks: Vec<Option<Box<Desk>>>,
     pub(crate) chunk_files: Vec<Option<Arc<ChunkFile>>>,
 }
 

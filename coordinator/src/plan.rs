@@ -17,7 +17,7 @@ use crate::files::{
     find_qa_files, generation_info, keep_aside, now,
 };
 use crate::format::counted;
-use crate::plan_documents::{Open, open_documents};
+use crate::plan_documents::{Open, is_done, open_documents};
 pub use crate::plan_error::PlanError;
 use crate::reconcile::Tokens;
 use crate::replay::{Light, apply_rounds, replay};
@@ -45,7 +45,7 @@ pub(crate) struct Plan {
     /// The job that `--restart` put an end to: nothing of it is wanted any more.
     pub(crate) abandoned: Option<JobId>,
     pub(crate) core: Core,
-    pub(crate) desks: Vec<Option<Desk>>,
+    pub(crate) desks: Vec<Option<Box<Desk>>>,
     pub(crate) chunk_files: Vec<Option<Arc<ChunkFile>>>,
     pub(crate) tokens: Tokens,
     pub(crate) journal: Journal,
@@ -169,7 +169,7 @@ fn new_job(input: &PlanInput<'_>) -> JobFile {
 }
 
 fn open(input: &PlanInput<'_>, listing: &Listing, report: &mut PlanReport) -> Result<Vec<Open>, PlanError> {
-    let info = generation_info(input.settings, &now());
+    let info = Arc::new(generation_info(input.settings, &now()));
     let opened = open_documents(input, listing, &info, report)?;
     if let (true, Some((name, status))) = (opened.is_empty(), report.skipped.first_key_value()) {
         return Err(PlanError::NothingFinished {
@@ -190,7 +190,7 @@ fn calls_per_task(input: &PlanInput<'_>) -> Option<u32> {
 /// What is planned and not yet written down.
 struct Draft {
     core: Core,
-    desks: Vec<Option<Desk>>,
+    desks: Vec<Option<Box<Desk>>>,
     chunk_files: Vec<Option<Arc<ChunkFile>>>,
     released: Vec<EntryLocation>,
     rounds: Vec<TaskRef>,
@@ -206,10 +206,16 @@ fn draft(
     report: &mut PlanReport,
 ) -> Result<Draft, PlanError> {
     let longest = opened.iter().filter_map(|open| open.file.as_ref().map(|file| file.longest_tokens)).max();
-    let (mut plans, mut desks, mut chunk_files) = (Vec::new(), Vec::new(), Vec::new());
+    let documents = opened.len();
+    let mut plans = Vec::with_capacity(documents);
+    let (mut desks, mut chunk_files) = (Vec::with_capacity(documents), Vec::with_capacity(documents));
+    let mut done = Vec::new();
     let mut in_records = Spent::default();
     for open in opened {
         in_records.include(&open.spent);
+        if is_done(&open.plan) {
+            done.push(plans.len());
+        }
         plans.push(open.plan);
         desks.push(open.desk);
         chunk_files.push(open.file);
@@ -218,6 +224,10 @@ fn draft(
     let mut core = Core::new(plans, &core_settings(input));
     let replayed = replay(&mut core, &mut desks, &chunk_files, journalled, input.budget.price);
     report.replayed = replayed.accepted;
+    for document in done {
+        // The replay has settled what the journal still says about them.
+        (desks[document], chunk_files[document]) = (None, None);
+    }
     in_records.include(&replayed.spent);
     // What was spent stays as it was priced then. A job of an earlier version of this program kept no account:
     // its records are one.
@@ -341,7 +351,7 @@ fn begin(input: &PlanInput<'_>, report: &mut PlanReport) -> Result<Begun, PlanEr
 fn journal_rounds(
     journal: &mut Journal,
     core: &Core,
-    desks: &mut [Option<Desk>],
+    desks: &mut [Option<Box<Desk>>],
     begun: &[TaskRef],
 ) -> Result<(), PlanError> {
     let mut groups: BTreeMap<(u32, u32), Vec<u32>> = BTreeMap::new();

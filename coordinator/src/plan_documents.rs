@@ -18,7 +18,7 @@ use crate::snapshots::Desk;
 /// A document, ready to be worked on.
 pub(crate) struct Open {
     pub(crate) plan: DocumentPlan,
-    pub(crate) desk: Option<Desk>,
+    pub(crate) desk: Option<Box<Desk>>,
     pub(crate) file: Option<Arc<ChunkFile>>,
     /// What the results in its Q&A file have cost.
     pub(crate) spent: Spent,
@@ -28,13 +28,13 @@ pub(crate) struct Open {
 pub(crate) fn open_documents(
     input: &PlanInput<'_>,
     listing: &Listing,
-    info: &Value,
+    info: &Arc<Value>,
     report: &mut PlanReport,
 ) -> Result<Vec<Open>, PlanError> {
     for leftover in &listing.leftovers {
         report.notes.push(format!("left over by another program, not touched: `{}`", leftover.display()));
     }
-    let mut opened = Vec::new();
+    let mut opened = Vec::with_capacity(listing.unusable.len() + listing.files.len());
     for unusable in &listing.unusable {
         report.broken.insert(unusable.name.clone(), unusable.reason.to_owned());
         opened.push(broken(&unusable.name, unusable.reason.to_owned()));
@@ -89,7 +89,7 @@ fn open(
     target: PathBuf,
     chunk_file: ChunkFile,
     old: Option<QaFile>,
-    info: &Value,
+    info: &Arc<Value>,
     report: &mut PlanReport,
 ) -> Open {
     let mut desk = Desk {
@@ -97,7 +97,7 @@ fn open(
         chunk_file: Arc::new(chunk_file),
         sources: Vec::new(),
         previous: None,
-        generation_info: info.clone(),
+        generation_info: Arc::clone(info),
         keep_previous_in: None,
         rounds: Vec::new(),
     };
@@ -117,8 +117,8 @@ fn open(
         needs_rewrite = adopted.needs_rewrite;
         desk.sources = adopted.chunks;
         desk.keep_previous_in = adopted.keep_previous.then(|| input.folder.previous_path());
-        desk.generation_info = carried_over(&old.source.generation_info, info);
-        desk.previous = Some(old.source);
+        desk.generation_info = Arc::new(carried_over(&old.source.generation_info, info));
+        desk.previous = Some(Box::new(old.source));
     } else {
         report.new_documents += 1;
         report.chunks.new += desk.chunk_file.chunks.len();
@@ -134,7 +134,20 @@ fn open(
         error: None,
     };
     let file = Some(Arc::clone(&desk.chunk_file));
-    Open { plan, desk: Some(desk), file, spent }
+    if is_done(&plan) {
+        // Its file stays as it is: nobody will look for places in it.
+        (desk.sources, desk.previous) = (Vec::new(), None);
+    }
+    Open { plan, desk: Some(Box::new(desk)), file, spent }
+}
+
+/// Whether there is nothing to do for a document in this run, whatever the journal holds: every chunk has its
+/// pairs, and its file says so.
+pub(crate) fn is_done(plan: &DocumentPlan) -> bool {
+    plan.file_status == Some(FileStatus::Completed)
+        && !plan.needs_rewrite
+        && plan.error.is_none()
+        && plan.chunks.iter().all(|chunk| matches!(chunk.state, ChunkState::Completed { .. }))
 }
 
 fn chunk_plan((source, entry): (&ChunkSource, &ChunkEntry)) -> ChunkPlan {

@@ -95,7 +95,7 @@ fn snapshot(plan: &mut Plan, document: usize, status: FileStatus) {
         target: &desk.target,
         chunk_file: &desk.chunk_file,
         chunks: &desk.sources,
-        previous: desk.previous.as_ref(),
+        previous: desk.previous.as_deref(),
         journal: &mut reader,
         status,
         generation_info: &desk.generation_info,

@@ -9,16 +9,26 @@ use crate::core::{Applied, ChunkState, Core, DocumentPlan, ResultFact, Spent, Ta
 use crate::files::{ChunkFile, ChunkRecord, ChunkSource, Entry, EntryLocation, RecordStatus};
 use crate::snapshots::Desk;
 
-/// A journal entry without its pairs.
+/// What a replay needs of a journal entry: there may be a great many.
 pub(crate) enum Light {
-    Result { document: String, record: Box<ChunkRecord> },
-    Rounds { document: String, chunks: Vec<u32>, round: u32 },
+    /// The document's position in the job is not known yet: the fact has 0.
+    Result {
+        document: String,
+        fact: ResultFact,
+    },
+    Rounds {
+        document: String,
+        chunks: Vec<u32>,
+        round: u32,
+    },
 }
 
 impl Light {
     pub(crate) fn of(entry: Entry) -> Self {
         match entry {
-            Entry::Result { document, record, .. } => Self::Result { document: document.to_string(), record },
+            Entry::Result { document, record, .. } => {
+                Self::Result { document: document.to_string(), fact: fact_of(&record) }
+            }
             Entry::Rounds { document, chunks, round } => {
                 Self::Rounds { document: document.to_string(), chunks, round }
             }
@@ -57,7 +67,7 @@ pub(crate) struct Replayed {
 /// Replays the journal.
 pub(crate) fn replay(
     core: &mut Core,
-    desks: &mut [Option<Desk>],
+    desks: &mut [Option<Box<Desk>>],
     files: &[Option<Arc<ChunkFile>>],
     journalled: Vec<(EntryLocation, Light)>,
     price: Option<Price>,
@@ -66,7 +76,7 @@ pub(crate) fn replay(
         (0..).zip(core.documents()).map(|(index, document)| (document.name().to_string(), index)).collect();
     let mut replayed = Replayed::default();
     for (location, entry) in journalled {
-        let (document, record) = match entry {
+        let (document, mut fact) = match entry {
             Light::Rounds { document, .. } => {
                 match index.get(&document).and_then(|index| desks.get_mut(*index as usize)) {
                     Some(Some(desk)) => desk.rounds.push(location),
@@ -74,16 +84,18 @@ pub(crate) fn replay(
                 }
                 continue;
             }
-            Light::Result { document, record } => (document, record),
+            Light::Result { document, fact } => (document, fact),
         };
         // A document that is gone or unreadable today may be back tomorrow: its results stay.
         let Some(&document) = index.get(&document) else { continue };
         let Some(Some(desk)) = desks.get_mut(document as usize) else { continue };
-        let mut fact = fact_of(document, &record);
+        fact.task.document = document;
         let mut applied = core.replay(&fact);
         if applied == Applied::OtherText || applied == Applied::Unknown {
             let file = files.get(document as usize).and_then(Option::as_ref);
-            if let Some(chunk) = file.and_then(|file| moved_to(core, document, file, record.text_hash)) {
+            let text = fact.text_hash;
+            if let Some(chunk) = file.zip(text).and_then(|(file, text)| moved_to(core, document, file, text))
+            {
                 fact.task.chunk = chunk;
                 applied = core.replay(&fact);
             }
@@ -123,7 +135,7 @@ fn moved_to(core: &Core, document: u32, file: &ChunkFile, text: TextHash) -> Opt
     )
 }
 
-fn fact_of(document: u32, record: &ChunkRecord) -> ResultFact {
+fn fact_of(record: &ChunkRecord) -> ResultFact {
     let verdict = match record.status {
         RecordStatus::Completed => Verdict::Completed { got: record.got },
         RecordStatus::Failed => Verdict::Failed {
@@ -131,7 +143,7 @@ fn fact_of(document: u32, record: &ChunkRecord) -> ResultFact {
         },
     };
     ResultFact {
-        task: TaskRef { document, chunk: record.chunk, round: record.round },
+        task: TaskRef { document: 0, chunk: record.chunk, round: record.round },
         text_hash: Some(record.text_hash),
         verdict,
         asked: record.asked,

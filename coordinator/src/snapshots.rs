@@ -26,8 +26,8 @@ pub(crate) struct Desk {
     pub(crate) target: PathBuf,
     pub(crate) chunk_file: Arc<ChunkFile>,
     pub(crate) sources: Vec<ChunkSource>,
-    pub(crate) previous: Option<QaSource>,
-    pub(crate) generation_info: Value,
+    pub(crate) previous: Option<Box<QaSource>>,
+    pub(crate) generation_info: Arc<Value>,
     /// Where the file that stands there is kept before it is replaced for the first time, if it must be.
     pub(crate) keep_previous_in: Option<PathBuf>,
     /// Journalled beginnings of rounds; needed until every chunk is accounted for.
@@ -49,7 +49,7 @@ pub(crate) enum SnapshotCommand {
 
 pub(crate) struct Snapshots {
     /// By the documents' positions; none for a document that cannot be processed.
-    pub(crate) desks: Vec<Option<Desk>>,
+    pub(crate) desks: Vec<Option<Box<Desk>>>,
     /// What results cost.
     pub(crate) models: Arc<ModelTable>,
     pub(crate) journal: JournalReader,
@@ -107,7 +107,7 @@ impl Snapshots {
             target: &desk.target,
             chunk_file: &desk.chunk_file,
             chunks: &desk.sources,
-            previous: desk.previous.as_ref(),
+            previous: desk.previous.as_deref(),
             journal: &mut self.journal,
             status,
             generation_info: &desk.generation_info,
@@ -133,7 +133,7 @@ impl Snapshots {
                     self.desks[document as usize] = None;
                 } else {
                     desk.sources = written.chunks;
-                    desk.previous = Some(written.source);
+                    desk.previous = Some(Box::new(written.source));
                     desk.keep_previous_in = None;
                 }
                 Done::SnapshotWritten { document, status }

@@ -248,7 +248,8 @@ impl Adoption<'_> {
         let in_order = spans.is_sorted_by_key(|span| span.offset);
         let lists_agree =
             completed == old.completed && failed == old.failed && old.defects == super::Defects::default();
-        let header_agrees = old.metadata == file.metadata && old.processing_info == file.processing_info;
+        let header_agrees =
+            old.metadata == file.metadata.value() && old.processing_info == file.processing_info.value();
         let done = completed.len() + failed.len() == self.sources.len();
         let status = done.then(|| FileStatus::finished(completed.len(), failed.len()).as_str());
         let status_agrees = status.is_none_or(|status| old.status.as_deref() == Some(status));

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::json_scan::{Event, Piece, ScanError, Scanner};
 use super::span::SpanReader;
-use super::{Fingerprint, Span};
+use super::{Fingerprint, JsonText, Span};
 
 /// Why a chunk file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -91,9 +91,9 @@ pub struct ChunkFile {
     /// Its state when it was scanned.
     pub fingerprint: Fingerprint,
     /// `metadata` as it stands there; an empty object where it is missing.
-    pub metadata: Value,
+    pub metadata: JsonText,
     /// `processing_info` as it stands there; an empty object where it is missing.
-    pub processing_info: Value,
+    pub processing_info: JsonText,
     /// One entry per chunk, by position.
     pub chunks: Vec<ChunkEntry>,
     /// What the longest text takes, in estimated tokens.
@@ -163,8 +163,8 @@ impl ChunkFile {
             path: path.to_owned(),
             name,
             fingerprint,
-            metadata: Value::Object(Map::new()),
-            processing_info: Value::Object(Map::new()),
+            metadata: JsonText::of(&Value::Object(Map::new())),
+            processing_info: JsonText::of(&Value::Object(Map::new())),
             chunks: Vec::new(),
             longest_tokens: 0,
         };
@@ -174,8 +174,8 @@ impl ChunkFile {
                     let value: Value = value.parse().map_err(damaged)?;
                     match key.as_str() {
                         "status" => status = value.as_str().map(str::to_owned),
-                        "metadata" => found.metadata = value,
-                        "processing_info" => found.processing_info = value,
+                        "metadata" => found.metadata = JsonText::of(&value),
+                        "processing_info" => found.processing_info = JsonText::of(&value),
                         "chunks" => has_chunks = false,
                         _ => {}
                     }
@@ -207,6 +207,7 @@ impl ChunkFile {
         if u32::try_from(found.chunks.len()).is_err() {
             return Err(ChunkFileError::TooManyChunks { path: path() });
         }
+        found.chunks.shrink_to_fit();
         Ok(Scanned::Ready(Box::new(found)))
     }
 

@@ -22,6 +22,7 @@ mod interrupt;
 pub mod job_folder;
 pub mod journal;
 mod json_scan;
+mod json_text;
 pub mod listing;
 mod log_file;
 mod pretty;
@@ -56,6 +57,7 @@ pub use interrupt::interrupt_documents;
 pub use job_folder::{DirectoryLock, Holder, JobFile, JobFolder, JobFolderError};
 pub use journal::{Entry, EntryLocation, Journal, JournalError, JournalReader, SEGMENT_BYTES, TornEnd};
 pub use json_scan::{Event, Piece, ScanError, Scanner};
+pub use json_text::JsonText;
 pub use listing::{DocumentPath, Listing, Unusable, find_chunk_files, find_qa_files, qa_path};
 pub use qa_file::{Defects, PairEntry, QaFile, QaFileError, QaSource, RecordEntry};
 pub use qa_writer::{

@@ -7,8 +7,8 @@ use qa_shared::model::Pair;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::Chunk;
 use super::pretty::pretty;
-use super::{Chunk, ChunkFile};
 
 /// Where the pairs of one chunk come from: the fields that follow question and answer.
 #[derive(Serialize)]
@@ -34,12 +34,12 @@ pub(super) struct Provenance {
 const PAIR_START: &[u8] = b"{\n      \"question\": ";
 
 impl Provenance {
-    /// Of a chunk.
-    pub(super) fn new(file: &ChunkFile, chunk: &Chunk) -> Self {
+    /// Of a chunk in a document with this `metadata`.
+    pub(super) fn new(metadata: &Value, chunk: &Chunk) -> Self {
         let fields = Fields {
-            source_file: file.metadata.get("source_file"),
-            file_name: file.metadata.get("file_name"),
-            file_type: file.metadata.get("file_type"),
+            source_file: metadata.get("source_file"),
+            file_name: metadata.get("file_name"),
+            file_type: metadata.get("file_type"),
             chunk_id: &chunk.chunk_id,
             chunk_index: &chunk.chunk_index,
             chunk_start: &chunk.start_char,

@@ -116,7 +116,8 @@ impl Adoption<'_> {
     /// `failed_chunks` without a record are positions only: they mean something as long as nothing moved.
     pub(super) fn take_python_failures(&mut self, file: &ChunkFile) {
         let unmoved = !self.shifted
-            && (self.old.processing_info.is_null() || self.old.processing_info == file.processing_info);
+            && (self.old.processing_info.is_null()
+                || self.old.processing_info == file.processing_info.value());
         for position in self.old.failed.iter().filter(|_| unmoved).map(|position| *position as usize) {
             if position < self.chunks.len() && self.is_open(position) {
                 self.counts.failed += 1;

@@ -7,7 +7,7 @@ use qa_shared::model::{DocumentName, FailureReason, Usage};
 use serde_json::{Value, json};
 
 use super::super::qa_file::{PairEntry, QaSource, RecordEntry};
-use super::super::{Fingerprint, IdHash};
+use super::super::{Fingerprint, IdHash, JsonText};
 use super::*;
 
 const FINGERPRINT: Fingerprint = Fingerprint { len: 0, modified_ns: 0, inode: 0 };
@@ -24,8 +24,8 @@ fn chunk_file(texts: &[(char, u32)]) -> ChunkFile {
         path: PathBuf::new(),
         name: DocumentName::new("a"),
         fingerprint: FINGERPRINT,
-        metadata: json!({}),
-        processing_info: json!({"total_chunks": texts.len()}),
+        metadata: JsonText::of(&json!({})),
+        processing_info: JsonText::of(&json!({"total_chunks": texts.len()})),
         chunks: texts.iter().map(entry).collect(),
         longest_tokens: 1,
     }
@@ -279,7 +279,7 @@ fn a_failure_of_ours_that_python_completed_later_is_completed() {
 #[test]
 fn a_changed_chunker_setting_alone_asks_for_a_new_header() {
     let mut file = chunk_file(&plain("ab"));
-    file.metadata = json!({"file_size": 1});
+    file.metadata = JsonText::of(&json!({"file_size": 1}));
     let adopted = adopt(&file, &ours("ab", "++"));
     assert_eq!((shown(&adopted).as_str(), adopted.needs_rewrite), ("22", true));
 }

@@ -21,8 +21,8 @@ fn a_document_is_scanned_and_its_chunks_are_read_back_in_any_order() {
     let path = Document::plain("a", &["one", "zwei – 二", "one"]).write_chunks(folder.path());
     let file = ready(&path);
     assert_eq!((file.chunks.len(), file.longest_tokens), (3, estimate_tokens("zwei – 二")));
-    assert_eq!(file.metadata["file_name"], "a.txt");
-    assert_eq!(file.processing_info["total_chunks"], 3);
+    assert_eq!(file.metadata.value()["file_name"], "a.txt");
+    assert_eq!(file.processing_info.value()["total_chunks"], 3);
     assert_eq!(file.chunks[0].text, file.chunks[2].text);
     assert_ne!(file.chunks[0].id, file.chunks[2].id);
     let mut reader = ChunkReader::open(&file).unwrap();
@@ -37,7 +37,7 @@ fn a_document_without_chunks_is_ready() {
     let Scanned::Ready(file) = scan_text(r#"{"status": "completed", "chunks": []}"#).unwrap() else {
         panic!()
     };
-    assert_eq!((file.chunks.len(), file.metadata), (0, json!({})));
+    assert_eq!((file.chunks.len(), file.metadata.value()), (0, json!({})));
 }
 
 #[test]

@@ -59,13 +59,14 @@ impl<'a> Writer<'a> {
     /// Writes all of it and puts it in its place.
     pub(super) fn write(mut self) -> Result<Written, SnapshotError> {
         self.put(b"{\n  \"metadata\": ")?;
-        self.put_value(&self.input.chunk_file.metadata.clone(), 1)?;
-        self.field("processing_info", &self.input.chunk_file.processing_info.clone())?;
+        let metadata = self.input.chunk_file.metadata.value();
+        self.put_value(&metadata, 1)?;
+        self.field("processing_info", &self.input.chunk_file.processing_info.value())?;
         self.field("qa_generation_info", self.input.generation_info)?;
         self.put(b",\n  \"chunks\": ")?;
         self.records()?;
         self.put(b",\n  \"training_pairs\": ")?;
-        self.pairs()?;
+        self.pairs(&metadata)?;
         self.rest()?;
         self.finish()
     }
@@ -202,14 +203,14 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn pairs(&mut self) -> Result<(), SnapshotError> {
+    fn pairs(&mut self, metadata: &Value) -> Result<(), SnapshotError> {
         let mut first = true;
         for position in 0..self.done.len() {
             let source = match self.input.chunks.get(position) {
                 Some(source) if self.is_completed(position) => source.clone(),
                 _ => continue,
             };
-            let provenance = Provenance::new(self.input.chunk_file, &self.texts.read(position)?);
+            let provenance = Provenance::new(metadata, &self.texts.read(position)?);
             let mut spans = Vec::new();
             match source {
                 ChunkSource::Outstanding => {}
