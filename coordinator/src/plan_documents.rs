@@ -122,12 +122,12 @@ fn open(
     } else {
         report.new_documents += 1;
         report.chunks.new += desk.chunk_file.chunks.len();
-        desk.sources = vec![ChunkSource::Outstanding; desk.chunk_file.chunks.len()];
     }
-    let chunks: Vec<ChunkPlan> = desk.sources.iter().zip(&desk.chunk_file.chunks).map(chunk_plan).collect();
+    let sources = desk.sources.iter().chain(std::iter::repeat(&ChunkSource::Outstanding));
+    let chunks: Vec<_> = sources.zip(&desk.chunk_file.chunks).map(chunk_plan).collect();
     let plan = DocumentPlan {
         name: desk.chunk_file.name.clone(),
-        is_complete: !desk.sources.contains(&ChunkSource::Outstanding),
+        is_complete: chunks.iter().all(|chunk| chunk.state != ChunkState::Waiting),
         chunks,
         file_status,
         needs_rewrite,

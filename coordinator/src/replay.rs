@@ -103,11 +103,9 @@ pub(crate) fn replay(
         if applied == Applied::Accepted {
             replayed.accepted += 1;
             replayed.spent.add(u64::from(fact.attempts), fact.usage, price);
-            if let Some(source) = desk.sources.get_mut(fact.task.chunk as usize) {
-                let earlier = std::mem::replace(source, ChunkSource::Journal(location));
-                if let ChunkSource::Journal(earlier) = earlier {
-                    replayed.released.push(earlier);
-                }
+            if let ChunkSource::Journal(earlier) = desk.place(fact.task.chunk, ChunkSource::Journal(location))
+            {
+                replayed.released.push(earlier);
             }
         } else {
             replayed.released.push(location);

@@ -25,6 +25,7 @@ use crate::recorder::RecorderCommand;
 pub(crate) struct Desk {
     pub(crate) target: PathBuf,
     pub(crate) chunk_file: Arc<ChunkFile>,
+    /// By the chunks' positions; empty as long as nothing has come.
     pub(crate) sources: Vec<ChunkSource>,
     pub(crate) previous: Option<Box<QaSource>>,
     pub(crate) generation_info: Arc<Value>,
@@ -32,6 +33,17 @@ pub(crate) struct Desk {
     pub(crate) keep_previous_in: Option<PathBuf>,
     /// Journalled beginnings of rounds; needed until every chunk is accounted for.
     pub(crate) rounds: Vec<EntryLocation>,
+}
+
+impl Desk {
+    /// Notes where a chunk's outcome is, and gives the place that it takes the place of.
+    pub(crate) fn place(&mut self, chunk: u32, source: ChunkSource) -> ChunkSource {
+        if self.sources.is_empty() {
+            self.sources = vec![ChunkSource::Outstanding; self.chunk_file.chunks.len()];
+        }
+        let place = self.sources.get_mut(chunk as usize);
+        place.map_or(ChunkSource::Outstanding, |place| std::mem::replace(place, source))
+    }
 }
 
 /// What the snapshot thread is asked to do.
@@ -87,12 +99,9 @@ impl Snapshots {
 
     fn place(&mut self, document: u32, chunk: u32, location: EntryLocation) {
         let Some(Some(desk)) = self.desks.get_mut(document as usize) else { return };
-        if let Some(source) = desk.sources.get_mut(chunk as usize) {
-            // A success after a failure: the failure's entry is not needed any more.
-            if let ChunkSource::Journal(replaced) = std::mem::replace(source, ChunkSource::Journal(location))
-            {
-                drop(self.recorder.send(RecorderCommand::Release(vec![replaced])));
-            }
+        // A success after a failure: the failure's entry is not needed any more.
+        if let ChunkSource::Journal(replaced) = desk.place(chunk, ChunkSource::Journal(location)) {
+            drop(self.recorder.send(RecorderCommand::Release(vec![replaced])));
         }
     }
 

@@ -53,6 +53,10 @@ impl Core {
         if unflushed != undurable {
             return Err(format!("unflushed is off: {unflushed} against {undurable}"));
         }
+        let writing = self.documents.iter().filter(|document| document.writing.is_some()).count();
+        if writing != self.writing {
+            return Err(format!("writing is off: {writing} against {}", self.writing));
+        }
         let (spent, counted) = (self.spent(), self.tally());
         if spent.calls < counted.calls || spent.usage.tokens() < counted.usage.tokens() {
             return Err(format!("the account lacks what this run has counted: {spent:?}, {counted:?}"));

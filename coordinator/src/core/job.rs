@@ -54,6 +54,8 @@ pub struct Core {
     pub(super) undurable: BTreeMap<ReceiptId, (u32, u32)>,
     /// Documents whose snapshot may have become due by the event at hand.
     touched: Vec<u32>,
+    /// Documents whose files are being replaced.
+    pub(super) writing: usize,
 }
 
 impl Core {
@@ -74,6 +76,7 @@ impl Core {
             speculation_percent: settings.speculation_percent,
             undurable: BTreeMap::new(),
             touched: Vec::new(),
+            writing: 0,
         };
         core.totals = core.count_totals();
         core
@@ -194,6 +197,7 @@ impl Core {
         if let Some(document) = self.documents.get_mut(index as usize)
             && let Some(results) = document.writing.take()
         {
+            self.writing -= 1;
             document.needs_rewrite = false;
             document.file_status = Some(status);
             document.unsaved -= results;
@@ -204,7 +208,7 @@ impl Core {
 
     fn on_document_broken(&mut self, index: u32, error: String) {
         let Some(document) = self.documents.get_mut(index as usize) else { return };
-        document.writing = None;
+        self.writing -= usize::from(document.writing.take().is_some());
         if document.error.is_some() {
             return;
         }
@@ -308,6 +312,7 @@ impl Core {
             let Some(document) = self.documents.get_mut(index as usize) else { continue };
             if document.is_snapshot_due(stopping) {
                 document.writing = Some(document.unsaved);
+                self.writing += 1;
                 let status = document.deserved_status(stopping);
                 effects.push(Effect::Snapshot { document: index, status });
             }
@@ -350,11 +355,10 @@ impl Core {
             Phase::Loading | Phase::Running | Phase::Stopping(_) | Phase::Finished => return,
         };
         let stopping = matches!(self.phase, Phase::Settling(_));
+        // At the end very many files may be under way, and each that is done would ask every document.
         let busy = !self.undurable.is_empty()
-            || self
-                .documents
-                .iter()
-                .any(|document| document.writing.is_some() || document.is_snapshot_due(stopping));
+            || self.writing > 0
+            || self.documents.iter().any(|document| document.is_snapshot_due(stopping));
         if !busy {
             self.phase = Phase::Finished;
             effects.push(Effect::Finish(finish));
