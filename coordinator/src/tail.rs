@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use qa_shared::model::{
-    DocumentName, InstanceId, Outcome, PoolName, SecondRound, TaskKey, TaskResult, WorkerPresence,
+    DocumentName, InstanceId, Outcome, PoolName, SecondRound, ServerPresence, TaskKey, TaskResult,
+    WorkerPresence,
 };
 use qa_shared::queue::{PoolDepth, Tasks};
 
@@ -16,6 +17,9 @@ use crate::core::{Choice, Document, Durations, Event, InWork, ServerLoad, TaskRe
 use crate::done::Done;
 use crate::driver::Driver;
 use crate::happening::Happening;
+
+/// A heartbeat that is heard so long after a task was begun was sent after that.
+const TRAVEL: Duration = Duration::from_secs(1);
 
 /// What is known for the end of a run.
 #[derive(Debug, Default)]
@@ -152,6 +156,16 @@ impl Tail {
         });
     }
 
+    /// Whether no worker that lives has said that it works on a task though it had to, had it begun the task by
+    /// then: whoever did is gone.
+    fn is_nowhere_since(&self, begun: Instant) -> bool {
+        !self.told.is_empty()
+            && self.told.values().all(|told| {
+                let tells = |server: &ServerPresence| server.busy == 0 || !server.running.is_empty();
+                told.at.saturating_duration_since(begun) >= TRAVEL && told.presence.servers.iter().all(tells)
+            })
+    }
+
     /// Whether the task is known to be with a worker that gives signs of life.
     fn is_alive(&self, task: TaskRef, grace: Duration) -> bool {
         let told = self.in_work.get(&task).and_then(|place| self.told.get(&place.worker));
@@ -201,7 +215,8 @@ impl Tail {
                 } else {
                     // Whoever has it has had it since nothing waits any more, at least.
                     let begun = self.order.begun_by(task).map_or(since, |begun| begun.min(since));
-                    InWork { task, runs_for: now.duration_since(begun), server: None, is_silent: false }
+                    let is_silent = self.is_nowhere_since(begun);
+                    InWork { task, runs_for: now.duration_since(begun), server: None, is_silent }
                 }
             })
             .collect();

@@ -21,7 +21,7 @@ pub struct InWork {
     pub runs_for: Duration,
     /// The position of its server, where that is known.
     pub server: Option<usize>,
-    /// Its worker gives no sign of life.
+    /// Its worker gives no sign of life, or no living one has it.
     pub is_silent: bool,
 }
 
@@ -87,9 +87,11 @@ fn remaining(work: &InWork, typical: Duration) -> Duration {
     const NEVER: Duration = Duration::from_secs(24 * 3600);
     if work.is_silent {
         NEVER
+    } else if work.server.is_none() {
+        // The free slot may be one of the very server that has it.
+        Duration::ZERO
     } else if work.runs_for <= typical * 3 / 2 {
-        // Where it is unknown, so is when it was begun.
-        if work.server.is_some() { typical.saturating_sub(work.runs_for) } else { Duration::ZERO }
+        typical.saturating_sub(work.runs_for)
     } else {
         // What has taken so long may well take as long again.
         work.runs_for
@@ -145,6 +147,12 @@ mod tests {
     fn a_silent_workers_task_is_given_to_any_server_at_once() {
         let silent = InWork { server: None, is_silent: true, ..in_work(0, 1.0, 0) };
         assert_eq!(chunks(&choose(&[silent], &[server(1, 60.0)], 1, USUAL)), [0]);
+    }
+
+    #[test]
+    fn a_task_that_may_be_anywhere_is_left_alone() {
+        let unknown = InWork { server: None, ..in_work(0, 900.0, 0) };
+        assert_eq!(choose(&[unknown], &[server(1, 1.0), server(1, 1.0)], 2, USUAL), []);
     }
 
     #[test]
