@@ -18,3 +18,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Passes the time. `tokio::time::sleep` of no time takes a millisecond all the same, for each line of an answer.
+pub(crate) async fn pause(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}

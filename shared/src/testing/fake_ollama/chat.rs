@@ -6,7 +6,6 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use super::Shared;
 use super::answer::prompt_tokens;
@@ -16,8 +15,8 @@ use super::plan::Plan;
 use super::routes::{Server, error, ndjson, not_found};
 use super::scheduler::{Busy, Runner};
 use super::script::Behaviour;
-use crate::testing::fake_server::lock;
 use crate::testing::fake_server::socket::Connection;
+use crate::testing::fake_server::{lock, pause};
 
 const BUSY: &str = "server busy, please try again.  maximum pending requests exceeded";
 
@@ -118,20 +117,20 @@ async fn answer(
     let plan = Plan::new(&call.seen, &behaviour, model, prompt, context);
     match behaviour {
         Behaviour::Hang => std::future::pending().await,
-        Behaviour::Slow(before_first_token) => sleep(before_first_token).await,
+        Behaviour::Slow(before_first_token) => pause(before_first_token).await,
         _ => {}
     }
     let single = call.seen.body["stream"] == json!(false)
         || matches!(behaviour, Behaviour::Single | Behaviour::NotDone);
     if single {
         call.answers();
-        sleep(config.token_delay * plan.tokens()).await;
+        pause(config.token_delay * plan.tokens()).await;
         let durations = call.durations();
         call.finish();
         return axum::Json(plan.whole(durations)).into_response();
     }
     // The status line goes out with the first token.
-    sleep(config.token_delay).await;
+    pause(config.token_delay).await;
     call.answers();
     ndjson(plan.stream(call, config.token_delay))
 }

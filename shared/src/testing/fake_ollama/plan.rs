@@ -6,13 +6,13 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use super::answer::pairs_for;
 use super::call::{Call, Durations};
 use super::config::FakeModel;
 use super::script::{Behaviour, ChatCall};
 use crate::testing::fake_server::answer::{as_json, fenced, tokens};
+use crate::testing::fake_server::pause;
 
 /// Tokens that come before a fault in the middle of an answer.
 const TOKENS_BEFORE_FAULT: usize = 3;
@@ -100,13 +100,13 @@ impl Plan {
         Body::from_stream(stream::unfold(
             state,
             move |(mut lines, mut last, mut call, ending, first)| async move {
-                let pause = if first { Duration::ZERO } else { token_delay };
+                let delay = if first { Duration::ZERO } else { token_delay };
                 if let Some(line) = lines.next() {
-                    sleep(pause).await;
+                    pause(delay).await;
                     return Some((Ok(Bytes::from(line + "\n")), (lines, last, call, ending, false)));
                 }
                 if let Some(mut line) = last.take() {
-                    sleep(pause).await;
+                    pause(delay).await;
                     tell(&mut line, call.as_ref().map(Call::durations).unwrap_or_default());
                     let line = Bytes::from(format!("{line}\n"));
                     return Some((Ok(line), (lines, None, call, ending, false)));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 
 use super::Shared;
-use crate::testing::fake_server::lock;
+use crate::testing::fake_server::{lock, pause};
 
 /// What belongs to the loaded runner: another value makes a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Scheduler {
         *lock(&self.loaded) = None;
         shared.record.change(|stats| stats.loads_begun += 1);
         let mut load = Load { shared, complete: false };
-        tokio::time::sleep(load_time).await;
+        pause(load_time).await;
         load.complete = true;
         *lock(&self.loaded) = Some(Loaded {
             runner: wanted.clone(),

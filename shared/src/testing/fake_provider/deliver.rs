@@ -10,7 +10,6 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
-use tokio::time::sleep;
 
 use super::behaviour::Behaviour;
 use super::call::Call;
@@ -20,7 +19,7 @@ use super::reply::compose;
 use super::request::Asked;
 use super::server::{Context, Server, json};
 use super::wire::Trouble;
-use crate::testing::fake_server::lock;
+use crate::testing::fake_server::{lock, pause};
 
 /// Bytes of a huge body that are sent at once.
 const PORTION: usize = 64 * 1024;
@@ -37,7 +36,7 @@ pub(super) async fn answer(
     let behaviour = scripted.unwrap_or(Behaviour::Answer);
     match &behaviour {
         Behaviour::Hang => std::future::pending().await,
-        Behaviour::Slow(pause) => sleep(*pause).await,
+        Behaviour::Slow(time) => pause(*time).await,
         Behaviour::Drop => {
             call.finish();
             match context.connection.break_off().await {}
@@ -50,7 +49,7 @@ pub(super) async fn answer(
     }
     let reply = compose(asked, &call.seen, &behaviour, cached);
     let generated = u32::try_from(reply.output_tokens()).unwrap_or(u32::MAX);
-    sleep(context.config.token_delay * generated).await;
+    pause(context.config.token_delay * generated).await;
     // Others can read what this call wrote as soon as its answer begins.
     lock(&server.prefixes).remember(asked);
     lock(&server.limits).spend_tokens(&context.config, reply.output_tokens(), Instant::now());
@@ -148,7 +147,7 @@ fn huge(bytes: usize) -> Response<Body> {
 }
 
 /// Byte by byte; the call lives as long as the body does.
-fn drip(text: String, pause: Duration, call: Call) -> Response<Body> {
+fn drip(text: String, between: Duration, call: Call) -> Response<Body> {
     let state = (text.into_bytes().into_iter(), Some(call));
     of_json(Body::from_stream(stream::unfold(state, move |(mut bytes, mut call)| async move {
         let Some(byte) = bytes.next() else {
@@ -157,10 +156,7 @@ fn drip(text: String, pause: Duration, call: Call) -> Response<Body> {
             }
             return None;
         };
-        // A sleep of no time takes a millisecond all the same.
-        if !pause.is_zero() {
-            sleep(pause).await;
-        }
+        pause(between).await;
         Some((Ok::<_, Infallible>(Bytes::from(vec![byte])), (bytes, call)))
     })))
 }
