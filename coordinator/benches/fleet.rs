@@ -1,4 +1,4 @@
-//! How busy a fleet is kept: `cargo bench -p qa-coordinator --bench fleet`, two minutes for each of two runs.
+//! How busy a fleet is kept: `cargo bench -p qa-coordinator --bench fleet`, about two minutes for each of three runs.
 //!
 //! Real coordinator, workers and nats-server; fake Ollama servers with slots, and a time for each call that
 //! depends on the chunk (30 % up or down) and on the server's speed. One server stalls, one vanishes with its
@@ -58,6 +58,19 @@ enum Fate {
     Vanishes(f64),
     Joins(f64),
 }
+
+/// How a fleet is run.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    name: &'static str,
+    /// The workers find the number of slots; else they are told.
+    measures: bool,
+    speculates: bool,
+}
+
+const AS_IT_IS: Manner = Manner { name: "as it is", measures: true, speculates: true };
+const TOLD: Manner = Manner { name: "with --concurrency as there are slots", measures: false, ..AS_IT_IS };
+const NO_SECOND_ROUNDS: Manner = Manner { name: "... and with --no-speculation", speculates: false, ..TOLD };
 
 #[derive(Debug, Clone, Copy)]
 struct Machine {
@@ -180,13 +193,13 @@ async fn main() -> ExitCode {
     }
     bench.note(&format!("{} chunks, {:.0} s of work at speed 1", scene.chunks, scene.total_work()));
     bench.add(Measure::timed("ideal over chunks divided beforehand", ideal / divided * 100.0, "%"));
-    let runs: &[bool] = if bench.is_short() { &[true] } else { &[true, false] };
-    for &speculates in runs {
-        let shown = run(&scene, speculates).await;
-        bench.section(if speculates { "as it is" } else { "with --no-speculation" });
+    let manners: &[Manner] = if bench.is_short() { &[AS_IT_IS] } else { &[AS_IT_IS, TOLD, NO_SECOND_ROUNDS] };
+    for manner in manners {
+        let shown = run(&scene, manner).await;
+        bench.section(manner.name);
         bench.add(Measure::timed("makespan", shown.makespan, "s"));
         let ratio = Measure::timed("ideal makespan over makespan", ideal / shown.makespan * 100.0, "%");
-        let goal = speculates && !bench.is_short();
+        let goal = manner.speculates && !bench.is_short();
         bench.add(if goal { ratio.at_least(97.0) } else { ratio });
         bench.add(Measure::timed("last chunk begun", shown.all_begun, "s"));
         bench.add(Measure::timed("slots busy until then", shown.busy * 100.0, "%"));
@@ -198,14 +211,14 @@ async fn main() -> ExitCode {
         bench.add(Measure::timed("second rounds", shown.speculation.started as f64, ""));
         bench.add(Measure::timed("answered first by them", shown.speculation.won as f64, ""));
         bench.add(Measure::counted("chunks with all their pairs", shown.answered as f64, ""));
-        let most = if speculates { (scene.chunks as u64 * 3 / 100).max(1) } else { 0 };
+        let most = if manner.speculates { (scene.chunks as u64 * 3 / 100).max(1) } else { 0 };
         let beyond = shown.speculation.started.saturating_sub(most);
         bench.add(Measure::counted("second rounds beyond 3 % of the chunks", beyond as f64, "").at_most(0.0));
     }
     bench.finish()
 }
 
-async fn run(scene: &Scene, speculates: bool) -> Shown {
+async fn run(scene: &Scene, manner: &Manner) -> Shown {
     let nats = TestNats::start().await;
     let site = Site::new(&scene.documents());
     let works: BTreeMap<String, f64> = scene
@@ -220,8 +233,9 @@ async fn run(scene: &Scene, speculates: bool) -> Shown {
         .map(|(index, machine)| server((index, *machine), works.clone(), &begun, &calls))
         .collect();
     let worker = |index: usize| {
+        let line = Line::worker(&nats, &[&servers[index]]);
         let slots = scene.machines[index].slots.to_string();
-        Line::worker(&nats, &[&servers[index]]).arg("--concurrency").arg(slots).start()
+        if manner.measures { line.measuring() } else { line.arg("--concurrency").arg(slots) }.start()
     };
     let joins = |machine: &Machine| matches!(machine.fate, Fate::Joins(_));
     let mut workers: Vec<Option<Running>> =
@@ -230,7 +244,7 @@ async fn run(scene: &Scene, speculates: bool) -> Shown {
         running.says("LLM server is reachable").await;
     }
     let mut line = site.generate().speculating().fleet(&nats);
-    if !speculates {
+    if !manner.speculates {
         line = line.arg("--no-speculation");
     }
     let coordinator = line.start();
@@ -269,13 +283,15 @@ async fn run(scene: &Scene, speculates: bool) -> Shown {
     let calls = calls.lock().unwrap();
     let second_rounds = usize::try_from(figure("started")).unwrap();
     let all_begun = calls[calls.len() - 1 - second_rounds].1;
-    let lasting = || scene.machines.iter().zip(0..).filter(|(machine, _)| machine.fate == Fate::Lasts);
-    let slots: u32 = lasting().map(|(machine, _)| machine.slots).sum();
-    let at_work: f64 = calls
-        .iter()
-        .filter(|(server, _, _)| lasting().any(|(_, index)| index == *server))
-        .map(|(_, at, takes)| takes.min((all_begun - at).max(0.0)))
-        .sum();
+    let mut at_work = 0.0;
+    let mut slots = 0;
+    for (index, machine) in
+        scene.machines.iter().enumerate().filter(|(_, machine)| machine.fate == Fate::Lasts)
+    {
+        let its_calls = calls.iter().filter(|(server, _, _)| *server == index);
+        at_work += time_at_work(its_calls.map(|(_, at, takes)| (*at, *takes)), machine.slots, all_begun);
+        slots += machine.slots;
+    }
     Shown {
         makespan,
         all_begun,
@@ -284,6 +300,20 @@ async fn run(scene: &Scene, speculates: bool) -> Shown {
         speculation: Speculation { started: figure("started"), won: figure("won") },
         answered: usize::try_from(summary["chunks"]["completed"].as_u64().unwrap()).unwrap(),
     }
+}
+
+/// How long the slots of a server were at a call until then, all together: calls are begun in the order in which
+/// they come (when, for how long), each in the slot that is free first.
+fn time_at_work(calls: impl Iterator<Item = (f64, f64)>, slots: u32, until: f64) -> f64 {
+    let mut free = vec![0.0; slots as usize];
+    let mut at_work = 0.0;
+    for (at, takes) in calls {
+        let slot = free.iter_mut().min_by(|one, other| f64::total_cmp(one, other)).unwrap();
+        let begun = slot.max(at);
+        *slot = begun + takes;
+        at_work += (slot.min(until) - begun).max(0.0);
+    }
+    at_work
 }
 
 fn server(
