@@ -230,6 +230,7 @@ impl Driver {
             (Ok(mut result), Ok(key)) => {
                 self.speed.finished(result.usage);
                 self.tail.finished(Instant::now(), task, &result);
+                self.look_at_tail_again();
                 self.redelivered += u64::from(result.deliveries > 1);
                 // The subject decides what the message is about.
                 result.key = key;

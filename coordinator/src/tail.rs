@@ -21,9 +21,13 @@ use crate::happening::Happening;
 /// A heartbeat that is heard so long after a task was begun was sent after that.
 const TRAVEL: Duration = Duration::from_secs(1);
 
+/// With the last results coming in, what waits is asked for no more often than this.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// What is known for the end of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
+    looked: Option<Instant>,
     /// Since when nothing waits in the pool.
     since: Option<Instant>,
     is_asking: bool,
@@ -157,11 +161,11 @@ impl Tail {
     }
 
     /// Whether no worker that lives has said that it works on a task though it had to, had it begun the task by
-    /// then: whoever did is gone.
+    /// then: whoever did is gone. A long list of tasks is cut off, workers of earlier versions tell none.
     fn is_nowhere_since(&self, begun: Instant) -> bool {
         !self.told.is_empty()
             && self.told.values().all(|told| {
-                let tells = |server: &ServerPresence| server.busy == 0 || !server.running.is_empty();
+                let tells = |server: &ServerPresence| server.running.len() >= server.busy as usize;
                 told.at.saturating_duration_since(begun) >= TRAVEL && told.presence.servers.iter().all(tells)
             })
     }
@@ -226,8 +230,17 @@ impl Tail {
 }
 
 impl Driver {
+    /// A result came: once nothing is left to publish, the last task may have been begun by now.
+    pub(crate) fn look_at_tail_again(&mut self) {
+        let is_early = self.tail.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY);
+        if !is_early && !self.core.has_more_to_publish() {
+            self.look_at_tail();
+        }
+    }
+
     /// Hears the workers; at the end of the run, asks how much waits.
     pub(crate) fn look_at_tail(&mut self) {
+        self.tail.looked = Some(Instant::now());
         let (tokens, job, workers) = (&self.tokens, &self.job, self.workers.current());
         self.tail.hear(Instant::now(), &workers, |key| {
             let document = if key.job == *job { tokens.get(&key.document).copied() } else { None };
@@ -319,6 +332,8 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn task(chunk: u32) -> TaskRef {
@@ -344,5 +359,35 @@ mod tests {
         order.begun(task(1), start);
         order.published(task(0));
         assert_eq!(order.begun_by(task(0)), None);
+    }
+
+    /// A heartbeat of this time, with so many busy slots of which so many tell their tasks.
+    fn told(at: Instant, busy: u32, running: u32) -> Told {
+        let job = qa_shared::model::JobId::from_random(1);
+        let running: Vec<_> = (0..running)
+            .map(|chunk| {
+                let document = DocumentName::new("d").token();
+                json!({"key": TaskKey { job: job.clone(), document, chunk, round: 1 }, "for_ms": 1})
+            })
+            .collect();
+        let server = json!({"url": "http://gpu1:11434", "provider": "local", "reachable": true, "models": [],
+                            "slots": 4, "busy": busy, "finished": 0, "running": running});
+        let presence = json!({"instance": InstanceId::new("gpu1", 1, 1), "host": "gpu1", "pid": 1,
+                              "version": "1", "servers": [server], "pools": []});
+        Told { presence: serde_json::from_value(presence).unwrap(), at }
+    }
+
+    #[test]
+    fn a_task_is_nowhere_once_every_worker_has_told_all_that_it_works_on() {
+        let (begun, second) = (Instant::now(), Duration::from_secs(1));
+        let is_nowhere = |heartbeats: Vec<Told>| {
+            let instances = (1..).map(|number| InstanceId::new("gpu", number, 1));
+            let tail = Tail { told: instances.zip(heartbeats).collect(), ..Tail::default() };
+            tail.is_nowhere_since(begun)
+        };
+        assert!(is_nowhere(vec![told(begun + second, 2, 2), told(begun + second, 0, 0)]));
+        assert!(!is_nowhere(vec![]), "nobody is there to have it told");
+        assert!(!is_nowhere(vec![told(begun + second, 2, 2), told(begun, 2, 2)]), "one was heard too early");
+        assert!(!is_nowhere(vec![told(begun + second, 2, 1)]), "one has tasks that it does not tell");
     }
 }

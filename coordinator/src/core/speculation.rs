@@ -28,7 +28,7 @@ pub struct InWork {
 /// A server of the pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ServerLoad {
-    /// Free slots.
+    /// Free slots, as its worker last said.
     pub idle: u32,
     /// How long it takes for a chunk; absent before its first results.
     pub typical: Option<Duration>,
@@ -45,6 +45,9 @@ pub struct Choice {
 
 /// Chooses among the tasks in work, the most hopeless first, as many as there are free slots. `usual` is how
 /// long a chunk takes on this fleet.
+///
+/// The queue knows at any moment how many slots are free, workers say which, and later: what is free beyond that
+/// may be anybody's. One that turns out to be too slow declines.
 pub fn choose(
     in_work: &[InWork],
     servers: &[ServerLoad],
@@ -62,20 +65,26 @@ pub fn choose(
         .collect();
     waits.sort_by_key(|(remaining, work)| (std::cmp::Reverse(*remaining), work.task));
     let mut idle: Vec<u32> = servers.iter().map(|server| server.idle).collect();
+    let mut anybodys = free_slots.saturating_sub(idle.iter().copied().map(u64::from).sum());
     let mut chosen = Vec::new();
     for (remaining, work) in waits {
         if chosen.len() as u64 >= free_slots {
             break;
         }
         let others = servers.iter().enumerate().filter(|(index, _)| {
-            work.server != Some(*index) && idle.get(*index).is_some_and(|idle| *idle > 0)
+            work.server != Some(*index) && (anybodys > 0 || idle.get(*index).is_some_and(|idle| *idle > 0))
         });
         let best = others.min_by_key(|(_, server)| typical(server));
         let Some((index, server)) = best else { continue };
         let within = remaining.saturating_sub(OVERHEAD) * 2 / 3;
         if typical(server) <= within {
-            idle[index] -= 1;
-            chosen.push(Choice { task: work.task, within });
+            if idle[index] > 0 {
+                idle[index] -= 1;
+            } else {
+                anybodys -= 1;
+            }
+            // It is meant for that server, or one like it: a slow one that is free too leaves it to them.
+            chosen.push(Choice { task: work.task, within: within.min(typical(server) * 2) });
         }
     }
     chosen
@@ -159,9 +168,25 @@ mod tests {
     fn no_more_are_chosen_than_there_are_slots_and_the_most_hopeless_first() {
         let servers = [server(0, 10.0), server(2, 10.0)];
         let tasks = [in_work(0, 30.0, 0), in_work(1, 50.0, 0), in_work(2, 40.0, 0)];
-        assert_eq!(chunks(&choose(&tasks, &servers, 8, USUAL)), [1, 2]);
+        assert_eq!(chunks(&choose(&tasks, &servers, 2, USUAL)), [1, 2]);
         assert_eq!(chunks(&choose(&tasks, &servers, 1, USUAL)), [1]);
         assert_eq!(choose(&tasks, &servers, 0, USUAL), []);
+    }
+
+    #[test]
+    fn a_second_round_is_for_servers_that_are_nearly_as_fast_as_the_best_free_one() {
+        let lost = InWork { server: None, is_silent: true, ..in_work(0, 900.0, 0) };
+        let chosen = choose(&[lost], &[server(1, 10.0), server(1, 60.0)], 2, USUAL);
+        assert_eq!(chosen.iter().map(|choice| choice.within).collect::<Vec<_>>(), [seconds(20.0)]);
+    }
+
+    #[test]
+    fn slots_of_which_no_worker_has_told_yet_are_used_too() {
+        let tasks = [in_work(0, 30.0, 0), in_work(1, 50.0, 0), in_work(2, 40.0, 1)];
+        let servers = [server(0, 10.0), server(1, 10.0)];
+        assert_eq!(chunks(&choose(&tasks, &servers, 2, USUAL)), [1, 2]);
+        assert_eq!(chunks(&choose(&tasks, &servers, 8, USUAL)), [1, 2, 0]);
+        assert_eq!(choose(&tasks[..2], &servers[..1], 8, USUAL), []);
     }
 
     #[test]
