@@ -59,7 +59,7 @@ fn measure(bench: &mut Bench, documents: u32, smaller: Option<f64>) -> f64 {
     );
     let memory = Measure::timed("most memory", told.peak_megabytes, "MB");
     bench.add(match smaller {
-        Some(smaller) => memory.of("with a quarter of it", smaller).at_most(1.1),
+        Some(smaller) => memory.of("with a quarter of it", smaller).at_most(1.2),
         None => memory,
     });
     bench.add(Measure::counted("pairs", told.pairs as f64, "pairs"));

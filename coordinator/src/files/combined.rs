@@ -125,6 +125,8 @@ pub fn combine(order: Combine<'_>) -> Result<CombineReport, CombineError> {
 struct Combinable {
     path: PathBuf,
     fingerprint: Fingerprint,
+    /// Where the pairs begin, in bytes; a field may stand there more than once.
+    pairs_at: Vec<u64>,
 }
 
 struct FirstPass {
@@ -164,14 +166,14 @@ impl FirstPass {
                     if order.chunks_directory.is_some_and(|folder| !chunks(folder).exists()) {
                         pass.report.strays.push(file_name.clone());
                     }
-                    pass.add(&header, document, file_name).map_err(spool)?;
+                    pass.add(header, document, file_name).map_err(spool)?;
                 }
             }
         }
         Ok(pass)
     }
 
-    fn add(&mut self, header: &Header, document: DocumentPath, file_name: String) -> std::io::Result<()> {
+    fn add(&mut self, header: Header, document: DocumentPath, file_name: String) -> std::io::Result<()> {
         if self.documents.is_empty() {
             self.processing_config = header.processing_config();
         }
@@ -179,7 +181,11 @@ impl FirstPass {
         self.entries.write_all(separator)?;
         self.report.pairs += header.pairs;
         self.entries.write_all(&pretty(&header.entry(&file_name), 2)?)?;
-        self.documents.push(Combinable { path: document.path, fingerprint: header.fingerprint });
+        self.documents.push(Combinable {
+            path: document.path,
+            fingerprint: header.fingerprint,
+            pairs_at: header.pairs_at,
+        });
         self.report.combined.push(file_name);
         Ok(())
     }
@@ -218,13 +224,14 @@ impl FirstPass {
 
 fn copy_pairs(document: &Combinable, out: &mut AtomicFile, pairs: &mut u64) -> Result<(), CombineError> {
     let changed = || CombineError::Changed { path: document.path.clone() };
-    let file = File::open(&document.path).map_err(|_| changed())?;
+    let mut file = File::open(&document.path).map_err(|_| changed())?;
     if Fingerprint::of_file(&file).ok() != Some(document.fingerprint) {
         return Err(changed());
     }
-    let mut scanner = Scanner::new(BufReader::with_capacity(64 * 1024, file), &["training_pairs"]);
-    while let Some(event) = scanner.next().map_err(|_| changed())? {
-        if let Event::Element(pair) = event {
+    for offset in &document.pairs_at {
+        file.seek(SeekFrom::Start(*offset)).map_err(|_| changed())?;
+        let mut scanner = Scanner::within_array(BufReader::with_capacity(64 * 1024, &file), *offset);
+        while let Some(Event::Element(pair)) = scanner.next().map_err(|_| changed())? {
             out.put(if *pairs == 0 { b"[\n    " } else { b",\n    " })?;
             out.put(pair.raw)?;
             *pairs += 1;
@@ -239,6 +246,7 @@ struct Header {
     status: String,
     fields: Map<String, Value>,
     pairs: u64,
+    pairs_at: Vec<u64>,
 }
 
 /// A pair must be an object; what is in it is not looked at.
@@ -252,6 +260,7 @@ fn read_header(document: &DocumentPath) -> Result<Header, ScanError> {
         status: "without status".to_owned(),
         fields: Map::new(),
         pairs: 0,
+        pairs_at: Vec::new(),
     };
     let streamed = ["chunks", "training_pairs"];
     let mut scanner = Scanner::new(BufReader::with_capacity(64 * 1024, file), &streamed);
@@ -269,7 +278,12 @@ fn read_header(document: &DocumentPath) -> Result<Header, ScanError> {
                 }
                 _ => drop(value.parse::<IgnoredAny>()?),
             },
-            Event::ArrayStart { key } => in_pairs = key == "training_pairs",
+            Event::ArrayStart { key } => {
+                in_pairs = key == "training_pairs";
+                if in_pairs {
+                    header.pairs_at.push(scanner.offset());
+                }
+            }
             Event::Element(piece) if in_pairs => {
                 piece.parse::<AnyObject>()?;
                 header.pairs += 1;

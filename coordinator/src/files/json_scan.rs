@@ -6,6 +6,7 @@
 
 use std::io::{self, BufRead};
 
+use memchr::memchr2;
 use serde::Deserialize;
 
 use super::Span;
@@ -133,6 +134,17 @@ impl<'k, R: BufRead> Scanner<'k, R> {
     /// Starts; top-level arrays whose names are in `streamed` come element by element.
     pub fn new(reader: R, streamed: &'k [&'k str]) -> Self {
         Self { reader, streamed, offset: 0, piece: Vec::new(), state: State::Start }
+    }
+
+    /// Goes on within an array whose first element, or end, is looked for from this place in the file on. Where the
+    /// array ends, so does what can be scanned.
+    pub fn within_array(reader: R, offset: u64) -> Self {
+        Self { offset, state: State::Element { first: true }, ..Self::new(reader, &[]) }
+    }
+
+    /// How far it has come, in bytes: after an array's start, where its elements begin.
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// The next piece; `None` after a complete object followed by white space only. After an error the
@@ -266,9 +278,14 @@ impl<'k, R: BufRead> Scanner<'k, R> {
 
     fn peek_after_space(&mut self) -> Result<Option<u8>, ScanError> {
         loop {
-            match self.peek()? {
-                Some(b' ' | b'\t' | b'\n' | b'\r') => self.advance(),
-                other => return Ok(other),
+            let bytes = self.reader.fill_buf()?;
+            let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+            let (spaces, end) = (bytes.iter().take_while(is_space).count(), bytes.len());
+            let found = bytes.get(spaces).copied();
+            self.reader.consume(spaces);
+            self.offset += spaces as u64;
+            if found.is_some() || end == 0 {
+                return Ok(found);
             }
         }
     }
@@ -302,34 +319,34 @@ struct Outline {
 impl Outline {
     /// Where the value ends within these bytes; `None` where it goes on (or is nested too deeply).
     fn end(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (index, byte) in bytes.iter().enumerate() {
-            if self.in_string {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            if self.escaped {
+                self.escaped = false;
+            } else if self.in_string {
+                // Nearly every byte of a file is text.
+                at += memchr2(b'"', b'\\', &bytes[at..])?;
+                self.escaped = bytes[at] == b'\\';
+                self.in_string = self.escaped;
+                if !self.in_string && self.depth == 0 {
+                    return Some(at + 1);
+                }
+            } else {
                 match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => {
-                        self.in_string = false;
-                        if self.depth == 0 {
-                            return Some(index + 1);
+                    b'"' => self.in_string = true,
+                    b'{' | b'[' => {
+                        self.depth += 1;
+                        if self.depth > MAX_DEPTH {
+                            return Some(at);
                         }
                     }
+                    b'}' | b']' if self.depth > 1 => self.depth -= 1,
+                    b'}' | b']' => return Some(if self.depth == 0 { at } else { at + 1 }),
+                    b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' if self.depth == 0 => return Some(at),
                     _ => {}
                 }
-                continue;
             }
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => {
-                    self.depth += 1;
-                    if self.depth > MAX_DEPTH {
-                        return Some(index);
-                    }
-                }
-                b'}' | b']' if self.depth > 1 => self.depth -= 1,
-                b'}' | b']' => return Some(if self.depth == 0 { index } else { index + 1 }),
-                b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' if self.depth == 0 => return Some(index),
-                _ => {}
-            }
+            at += 1;
         }
         None
     }
