@@ -20,11 +20,14 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// What pulls from one consumer. Cheap to clone; clones share their subscriptions.
 #[derive(Debug, Clone)]
-pub(super) struct Puller {
+pub(super) struct Puller(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     queue: Queue,
     consumer: Consumer<pull::Config>,
     /// Subscriptions of which no pull is outstanding.
-    idle: Arc<Mutex<Vec<Inbox>>>,
+    idle: Mutex<Vec<Inbox>>,
     doing: &'static str,
 }
 
@@ -39,12 +42,12 @@ impl Puller {
     /// From the consumer with this state.
     pub(super) fn new(queue: &Queue, info: Info, doing: &'static str) -> Result<Self, QueueError> {
         let consumer = queue.pull_consumer(doing, info)?;
-        Ok(Self { queue: queue.clone(), consumer, idle: Arc::default(), doing })
+        Ok(Self(Arc::new(Inner { queue: queue.clone(), consumer, idle: Mutex::default(), doing })))
     }
 
     /// The consumer's state when this was made.
     pub(super) fn consumer(&self) -> &Info {
-        self.consumer.cached_info()
+        self.0.consumer.cached_info()
     }
 
     /// Asks for what comes within this time, at most `messages`.
@@ -65,27 +68,27 @@ impl Puller {
             None => self.subscribe().await?,
         };
         let outstanding = config.batch;
-        let asked = self.consumer.request_batch(config, inbox.subject.clone()).await;
-        asked.map_err(|error| QueueError::unavailable(self.doing, error.to_string()))?;
+        let asked = self.0.consumer.request_batch(config, inbox.subject.clone()).await;
+        asked.map_err(|error| QueueError::unavailable(self.0.doing, error.to_string()))?;
         let until = Instant::now() + expires + LAST_WORD;
         Ok(Pull { puller: self.clone(), inbox: Some(inbox), outstanding, until })
     }
 
     async fn subscribe(&self) -> Result<Inbox, QueueError> {
-        let client = self.queue.client();
+        let client = self.0.queue.client();
         let subject = Subject::from(client.new_inbox());
         let subscriber = client.subscribe(subject.clone()).await;
         let subscriber =
-            subscriber.map_err(|error| QueueError::unavailable(self.doing, error.to_string()))?;
+            subscriber.map_err(|error| QueueError::unavailable(self.0.doing, error.to_string()))?;
         Ok(Inbox { subject, subscriber })
     }
 
     fn take_idle(&self) -> Option<Inbox> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     fn put_back(&self, inbox: Inbox) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(inbox);
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push(inbox);
     }
 }
 
@@ -116,7 +119,7 @@ impl Pull {
                     if self.outstanding == 0 {
                         self.end();
                     }
-                    let context = self.puller.queue.context().clone();
+                    let context = self.puller.0.queue.context().clone();
                     return Some(Ok(Message { message, context }));
                 }
                 StatusCode::TIMEOUT | StatusCode::NOT_FOUND => self.end(),
@@ -143,7 +146,7 @@ impl Pull {
         if status == StatusCode::NO_RESPONDERS || description.contains("Consumer Deleted") {
             SourceError::Gone { reason }
         } else {
-            QueueError::unavailable(self.puller.doing, reason).into()
+            QueueError::unavailable(self.puller.0.doing, reason).into()
         }
     }
 }
