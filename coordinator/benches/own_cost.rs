@@ -23,7 +23,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use qa_shared::model::{JobId, Pair, Provider, TextHash, Usage};
-use qa_shared::testing::bench::{BareQueue, Bench, InstantOllama, Measure, ProcessUsage, ProcessWatch};
+use qa_shared::testing::bench::{
+    BareQueue, Bench, InstantOllama, Measure, ProcessUsage, ProcessWatch, nats_bench,
+};
 use qa_shared::testing::{Monitor, TestNats, TestNatsOptions, samples};
 use qa_shared::wire;
 
@@ -60,6 +62,20 @@ async fn main() -> ExitCode {
         let rate = Measure::timed("the same", pipeline.chunks_per_second, "chunks/s");
         let name = "bare queue, one task a slot, confirmed acks";
         bench.add(rate.of(name, guarded.chunks_per_second));
+        if !bench.is_short() {
+            let sizes = [queue.task.len(), queue.result.len()];
+            match nats_bench(chunks, sizes, sync_always).await {
+                Some(tool) => {
+                    let rate = Measure::timed(
+                        "bare queue, as pipelined as possible",
+                        bare.chunks_per_second,
+                        "chunks/s",
+                    );
+                    bench.add(rate.of("`nats bench`, one operation after the other", tool));
+                }
+                None => bench.note("no `nats` on PATH: not compared with `nats bench`"),
+            }
+        }
         for (name, usage) in pipeline.used.iter().chain([
             &("nats-server of the bare queue", bare.server),
             &("the same with the guarantees", guarded.server),
