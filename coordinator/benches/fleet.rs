@@ -1,4 +1,4 @@
-//! How busy a fleet is kept: `cargo bench -p qa-coordinator --bench fleet`, about two minutes for each of three runs.
+//! How busy a fleet is kept: `cargo bench -p qa-coordinator --bench fleet`, five minutes.
 //!
 //! Real coordinator, workers and nats-server; fake Ollama servers with slots, and a time for each call that
 //! depends on the chunk (30 % up or down) and on the server's speed. One server stalls, one vanishes with its

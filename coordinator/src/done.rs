@@ -1,9 +1,10 @@
 //! What threads and tasks report to the driver.
 
-use qa_shared::queue::{PoolDepth, ReceivedResult};
+use qa_shared::queue::ReceivedResult;
 
 use crate::core::{FileStatus, ReceiptId, TaskRef};
 use crate::reconcile::Findings;
+use crate::tail::Waiting;
 
 /// Something that was under way has happened.
 #[derive(Debug)]
@@ -14,8 +15,8 @@ pub(crate) enum Done {
     Durable(Vec<(ReceiptId, u32)>),
     /// The beginnings of these rounds are on disk.
     Begun(Vec<TaskRef>),
-    /// So much the pool has; nothing where it could not be asked.
-    Depth(Option<PoolDepth>),
+    /// What waits; nothing where it could not be asked.
+    Waiting(Option<Waiting>),
     /// A Q&A file was replaced.
     SnapshotWritten {
         /// The document.

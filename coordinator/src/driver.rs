@@ -202,7 +202,7 @@ impl Driver {
             Done::Received(results) => results.into_iter().map(|result| self.received(result)).collect(),
             Done::Durable(results) => vec![Event::Durable { results }],
             Done::Begun(tasks) => vec![Event::Begun(tasks)],
-            Done::Depth(depth) => self.speculate(depth).into_iter().collect(),
+            Done::Waiting(waiting) => self.speculate(waiting).into_iter().collect(),
             Done::SnapshotWritten { document, status } => vec![Event::SnapshotWritten { document, status }],
             Done::DocumentBroken { document, error } => {
                 if let Some(document) = self.core.documents().get(document as usize) {

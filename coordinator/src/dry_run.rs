@@ -318,6 +318,7 @@ mod tests {
             pools: Vec::new(),
             named_pools: named.iter().copied().map(PoolName::new).collect(),
             draining: false,
+            beat: 0,
         };
         (instance, worker)
     }

@@ -307,6 +307,7 @@ mod tests {
                 pools: Vec::new(),
                 named_pools: Vec::new(),
                 draining: false,
+                beat: 0,
             };
             self.workers.insert(instance.clone(), worker);
             instance

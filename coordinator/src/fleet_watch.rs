@@ -244,6 +244,7 @@ mod tests {
             pools: vec![PoolName::new("ollama/m:latest")],
             named_pools: Vec::new(),
             draining: false,
+            beat: 0,
         };
         (instance, presence)
     }

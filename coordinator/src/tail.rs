@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use qa_shared::model::{
-    DocumentName, InstanceId, Outcome, PoolName, SecondRound, ServerPresence, TaskKey, TaskResult,
+    DocumentName, InstanceId, JobId, Outcome, PoolName, SecondRound, ServerPresence, TaskKey, TaskResult,
     WorkerPresence,
 };
-use qa_shared::queue::{PoolDepth, Tasks};
+use qa_shared::queue::{PoolDepth, Queue, Results, Tasks};
 
-use crate::core::{Choice, Document, Durations, Event, InWork, ServerLoad, TaskRef, choose};
+use crate::core::{Choice, ChunkState, Document, Durations, Event, InWork, ServerLoad, TaskRef, choose};
 use crate::done::Done;
 use crate::driver::Driver;
 use crate::happening::Happening;
@@ -37,6 +37,24 @@ pub(crate) struct Tail {
     /// Tasks that a living worker is to drop.
     dropping: Vec<TaskRef>,
     told: BTreeMap<InstanceId, Told>,
+    /// Results wait to be read: tasks of which nothing is heard may be among them.
+    results_wait: bool,
+}
+
+/// What waits in the queue.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pool: PoolDepth,
+    results: u64,
+}
+
+impl Waiting {
+    async fn ask(queue: &Queue, pool: &PoolName, job: &JobId) -> Option<Self> {
+        // In this order: what is no task any more when the tasks are looked at is a result by then.
+        let pool = Tasks::new(queue).pool_depth(pool).await.ok().flatten()?;
+        let results = if pool.pending == 0 { Results::new(queue).undelivered(job).await.ok()? } else { 0 };
+        Some(Self { pool, results })
+    }
 }
 
 /// The queue gives tasks out in the order in which it got them: one that was published before another one that
@@ -213,14 +231,21 @@ impl Tail {
                     InWork {
                         task,
                         runs_for: now.duration_since(place.since),
+                        is_placed: true,
                         server: servers.iter().position(|(instance, server)| is_at(instance, &server.url)),
                         is_silent: told.is_none_or(|told| now.duration_since(told.at) >= grace),
                     }
                 } else {
                     // Whoever has it has had it since nothing waits any more, at least.
                     let begun = self.order.begun_by(task).map_or(since, |begun| begun.min(since));
-                    let is_silent = self.is_nowhere_since(begun);
-                    InWork { task, runs_for: now.duration_since(begun), server: None, is_silent }
+                    let is_silent = !self.results_wait && self.is_nowhere_since(begun);
+                    InWork {
+                        task,
+                        runs_for: now.duration_since(begun),
+                        is_placed: false,
+                        server: None,
+                        is_silent,
+                    }
                 }
             })
             .collect();
@@ -254,27 +279,29 @@ impl Driver {
         if !is_tail {
             self.tail.since = None;
         } else if !std::mem::replace(&mut self.tail.is_asking, true) {
-            let (tasks, pool) = (Tasks::new(&self.queue), self.pool.clone());
+            let (queue, pool, job) = (self.queue.clone(), self.pool.clone(), self.job.clone());
             let done = self.performer.lines.done.clone();
             tokio::spawn(async move {
-                let depth = tasks.pool_depth(&pool).await.ok().flatten();
-                drop(done.send(Done::Depth(depth)).await);
+                let waiting = Waiting::ask(&queue, &pool, &job).await;
+                drop(done.send(Done::Waiting(waiting)).await);
             });
         }
     }
 
-    /// So much waits in the pool: perhaps slots are free for what seems stuck.
-    pub(crate) fn speculate(&mut self, depth: Option<PoolDepth>) -> Option<Event> {
+    /// So much waits: perhaps slots are free for what seems stuck.
+    pub(crate) fn speculate(&mut self, waiting: Option<Waiting>) -> Option<Event> {
         self.tail.is_asking = false;
         let now = Instant::now();
-        let Some(depth) = depth.filter(|depth| depth.pending == 0) else {
+        let Some(waiting) = waiting.filter(|waiting| waiting.pool.pending == 0) else {
             self.tail.since = None;
             return None;
         };
         self.tail.since.get_or_insert(now);
+        self.tail.results_wait = waiting.results > 0;
         let grace = self.grace();
+        let free_slots = waiting.pool.waiting_slots.saturating_sub(self.coming_second_rounds());
         let out = self.core.published_tasks().filter(|task| self.core.may_speculate_on(*task));
-        let chosen = self.tail.choose(now, out, &self.pool, depth.waiting_slots, grace);
+        let chosen = self.tail.choose(now, out, &self.pool, free_slots, grace);
         let mut tasks = Vec::new();
         for (choice, place) in chosen.into_iter().take(self.core.speculation_room()) {
             let task = choice.task;
@@ -296,6 +323,15 @@ impl Driver {
             tasks.push(task);
         }
         (!tasks.is_empty()).then_some(Event::Speculate(tasks))
+    }
+
+    /// Second rounds of which no worker has told yet: each is about to take a slot, or is declined by one.
+    fn coming_second_rounds(&self) -> u64 {
+        let is_coming = |task: &&TaskRef| {
+            let stands = self.core.chunk(task.document, task.chunk);
+            stands == Some((ChunkState::Published, task.round)) && !self.tail.in_work.contains_key(task)
+        };
+        self.performer.lines.second_rounds.keys().filter(is_coming).count() as u64
     }
 
     /// How long a worker may be silent: two heartbeats and a little more.
@@ -363,7 +399,7 @@ mod tests {
 
     /// A heartbeat of this time, with so many busy slots of which so many tell their tasks.
     fn told(at: Instant, busy: u32, running: u32) -> Told {
-        let job = qa_shared::model::JobId::from_random(1);
+        let job = JobId::from_random(1);
         let running: Vec<_> = (0..running)
             .map(|chunk| {
                 let document = DocumentName::new("d").token();
@@ -389,5 +425,26 @@ mod tests {
         assert!(!is_nowhere(vec![]), "nobody is there to have it told");
         assert!(!is_nowhere(vec![told(begun + second, 2, 2), told(begun, 2, 2)]), "one was heard too early");
         assert!(!is_nowhere(vec![told(begun + second, 2, 1)]), "one has tasks that it does not tell");
+    }
+
+    #[test]
+    fn a_task_that_is_nowhere_is_chosen_unless_its_result_may_be_waiting() {
+        let start = Instant::now();
+        let now = start + Duration::from_secs(2);
+        let pool = PoolName::new("p");
+        let free = || {
+            let mut told = told(now, 0, 0);
+            told.presence.pools = vec![pool.clone()];
+            told
+        };
+        let chosen = |results_wait: bool| {
+            let told = BTreeMap::from([(InstanceId::new("gpu1", 1, 1), free())]);
+            let mut tail = Tail { told, since: Some(start), results_wait, ..Tail::default() };
+            tail.durations.add("gpu1", "http://gpu1:11434", Duration::from_secs(1));
+            let chosen = tail.choose(now, [task(0)].into_iter(), &pool, 1, Duration::from_secs(20));
+            chosen.into_iter().map(|(choice, _)| choice.task).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(false), [task(0)]);
+        assert_eq!(chosen(true), []);
     }
 }

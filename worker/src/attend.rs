@@ -236,12 +236,11 @@ impl Attendant {
         };
         let typical = server.running.typical();
         let here = (&self.setup.instance, server.url.as_str());
-        if task
-            .second
-            .as_ref()
-            .is_some_and(|second| second_round::is_declined(second, here, typical, delivery.deliveries))
+        if let Some(second) = &task.second
+            && (server.running.has_other_round(key)
+                || second_round::is_declined(second, here, typical, delivery.deliveries))
         {
-            return End::HandBack(Some(second_round::DECLINED_FOR));
+            return End::HandBack(Some(second_round::declined_for(delivery.deliveries)));
         }
         let mut progress = self.unfinished.take(key);
         let _running = server.running.begin(key);

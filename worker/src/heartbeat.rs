@@ -159,5 +159,6 @@ fn describe(
         pools: pools.into_iter().collect(),
         named_pools: setup.restrictions.pools.clone(),
         draining,
+        beat: 0,
     }
 }

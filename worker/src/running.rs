@@ -47,6 +47,13 @@ impl Running {
         Begun { running: self, key: key.clone() }
     }
 
+    /// Whether another round of this task's chunk is worked on.
+    pub(crate) fn has_other_round(&self, key: &TaskKey) -> bool {
+        self.tasks().running.keys().any(|running| {
+            running.round != key.round && TaskKey { round: key.round, ..running.clone() } == *key
+        })
+    }
+
     /// A chunk was answered in this time.
     pub(crate) fn answered(&self, took: Duration) {
         let mut tasks = self.tasks();
@@ -121,7 +128,10 @@ mod tests {
             running.told().into_iter().map(|task| (task.key.chunk, task.for_ms)).collect::<Vec<_>>()
         };
         assert_eq!(told(&running), [(1, 3000), (0, 0)]);
+        let second = TaskKey { round: 2, ..key(1) };
+        assert!(running.has_other_round(&second) && !running.has_other_round(&key(1)));
         drop(old);
+        assert!(!running.has_other_round(&second));
         assert_eq!(told(&running), [(0, 0)]);
         drop(young);
     }

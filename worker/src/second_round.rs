@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use qa_shared::model::{InstanceId, SecondRound};
 
-/// One that is of no use here comes again after this time, to whoever asks then.
-pub(crate) const DECLINED_FOR: Duration = Duration::from_millis(200);
 /// So many deliveries may be declined: there may be no other server any more.
 const MOST_DECLINED: u64 = 10;
+
+/// One that is of no use here comes again after this time, to whoever asks then.
+pub(crate) fn declined_for(deliveries: u64) -> Duration {
+    Duration::from_millis(if deliveries <= MOST_DECLINED { 200 } else { 2000 })
+}
 
 /// Whether it is of no use here: this server has the other round, or usually takes too long for a chunk.
 pub(crate) fn is_declined(

@@ -19,7 +19,9 @@ pub struct InWork {
     pub task: TaskRef,
     /// For how long at least.
     pub runs_for: Duration,
-    /// The position of its server, where that is known.
+    /// Whether it is known who has it.
+    pub is_placed: bool,
+    /// The position of that server, if it serves.
     pub server: Option<usize>,
     /// Its worker gives no sign of life, or no living one has it.
     pub is_silent: bool,
@@ -47,7 +49,7 @@ pub struct Choice {
 /// long a chunk takes on this fleet.
 ///
 /// The queue knows at any moment how many slots are free, workers say which, and later: what is free beyond that
-/// may be anybody's. One that turns out to be too slow declines.
+/// may be anybody's. One that turns out to be too slow leaves it to others for a while.
 pub fn choose(
     in_work: &[InWork],
     servers: &[ServerLoad],
@@ -96,7 +98,7 @@ fn remaining(work: &InWork, typical: Duration) -> Duration {
     const NEVER: Duration = Duration::from_secs(24 * 3600);
     if work.is_silent {
         NEVER
-    } else if work.server.is_none() {
+    } else if !work.is_placed {
         // The free slot may be one of the very server that has it.
         Duration::ZERO
     } else if work.runs_for <= typical * 3 / 2 {
@@ -117,7 +119,7 @@ mod tests {
 
     fn in_work(chunk: u32, runs_for: f64, server: usize) -> InWork {
         let task = TaskRef { document: 0, chunk, round: 1 };
-        InWork { task, runs_for: seconds(runs_for), server: Some(server), is_silent: false }
+        InWork { task, runs_for: seconds(runs_for), is_placed: true, server: Some(server), is_silent: false }
     }
 
     fn server(idle: u32, typical: f64) -> ServerLoad {
@@ -154,13 +156,19 @@ mod tests {
 
     #[test]
     fn a_silent_workers_task_is_given_to_any_server_at_once() {
-        let silent = InWork { server: None, is_silent: true, ..in_work(0, 1.0, 0) };
+        let silent = InWork { is_placed: false, server: None, is_silent: true, ..in_work(0, 1.0, 0) };
         assert_eq!(chunks(&choose(&[silent], &[server(1, 60.0)], 1, USUAL)), [0]);
     }
 
     #[test]
+    fn a_task_at_a_server_that_does_not_answer_any_more_is_given_to_another() {
+        let hangs = InWork { server: None, ..in_work(0, 900.0, 0) };
+        assert_eq!(chunks(&choose(&[hangs], &[server(1, 10.0)], 1, USUAL)), [0]);
+    }
+
+    #[test]
     fn a_task_that_may_be_anywhere_is_left_alone() {
-        let unknown = InWork { server: None, ..in_work(0, 900.0, 0) };
+        let unknown = InWork { is_placed: false, server: None, ..in_work(0, 900.0, 0) };
         assert_eq!(choose(&[unknown], &[server(1, 1.0), server(1, 1.0)], 2, USUAL), []);
     }
 
@@ -175,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_second_round_is_for_servers_that_are_nearly_as_fast_as_the_best_free_one() {
-        let lost = InWork { server: None, is_silent: true, ..in_work(0, 900.0, 0) };
+        let lost = InWork { is_placed: false, server: None, is_silent: true, ..in_work(0, 900.0, 0) };
         let chosen = choose(&[lost], &[server(1, 10.0), server(1, 60.0)], 2, USUAL);
         assert_eq!(chosen.iter().map(|choice| choice.within).collect::<Vec<_>>(), [seconds(20.0)]);
     }

@@ -171,11 +171,13 @@ impl ChunkFile {
         while let Some(event) = scanner.next().map_err(damaged)? {
             match event {
                 Event::Field { key, value } => {
-                    let value: Value = value.parse().map_err(damaged)?;
+                    let parsed: Value = value.parse().map_err(damaged)?;
                     match key.as_str() {
-                        "status" => status = value.as_str().map(str::to_owned),
-                        "metadata" => found.metadata = JsonText::of(&value),
-                        "processing_info" => found.processing_info = JsonText::of(&value),
+                        "status" => status = parsed.as_str().map(str::to_owned),
+                        "metadata" => found.metadata = JsonText::read(value).map_err(damaged)?,
+                        "processing_info" => {
+                            found.processing_info = JsonText::read(value).map_err(damaged)?;
+                        }
                         "chunks" => has_chunks = false,
                         _ => {}
                     }

@@ -136,8 +136,8 @@ impl<'k, R: BufRead> Scanner<'k, R> {
         Self { reader, streamed, offset: 0, piece: Vec::new(), state: State::Start }
     }
 
-    /// Goes on within an array whose first element, or end, is looked for from this place in the file on. Where the
-    /// array ends, so does what can be scanned.
+    /// Goes on within an array whose first element, or end, is looked for from this place in the file on. What
+    /// comes after the array's end means nothing.
     pub fn within_array(reader: R, offset: u64) -> Self {
         Self { offset, state: State::Element { first: true }, ..Self::new(reader, &[]) }
     }

@@ -4,11 +4,20 @@
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::json_scan::{Piece, ScanError};
+
 /// A JSON value as text.
 #[derive(Debug, Clone)]
 pub struct JsonText(Box<RawValue>);
 
 impl JsonText {
+    /// As it stands in a file: a number that goes through a value may lose its last digit.
+    pub fn read(piece: Piece<'_>) -> Result<Self, ScanError> {
+        // Text may look like JSON and be no value, such as half of a surrogate pair.
+        piece.parse::<Value>()?;
+        Ok(Self(piece.parse()?))
+    }
+
     /// Of a value.
     pub fn of(value: &Value) -> Self {
         Self(to_raw_value(value).expect("a value has text keys"))
@@ -16,13 +25,29 @@ impl JsonText {
 
     /// The value.
     pub fn value(&self) -> Value {
-        serde_json::from_str(self.0.get()).expect("it was written from a value")
+        serde_json::from_str(self.0.get()).expect("it was read as a value, or written from one")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Span;
     use super::*;
+
+    fn read(raw: &str) -> Result<JsonText, ScanError> {
+        let span = Span { offset: 0, len: raw.len() as u64 };
+        JsonText::read(Piece { span, raw: raw.as_bytes() })
+    }
+
+    #[test]
+    fn a_file_s_text_is_kept_and_what_is_no_value_is_refused() {
+        let text = "{ \"modified\": 1763900000.1234567,\n  \"x\": [1e2] }";
+        assert_eq!(read(text).unwrap().0.get(), text);
+        assert_eq!(read(text).unwrap().value(), serde_json::from_str::<Value>(text).unwrap());
+        for broken in [r#"["\ud800"]"#, "[1e999]", "{", "1 2"] {
+            assert!(matches!(read(broken), Err(ScanError::Piece { .. })), "{broken}");
+        }
+    }
 
     #[test]
     fn a_value_is_what_it_was_with_its_keys_in_order() {

@@ -163,6 +163,7 @@ fn presence(random: u32) -> WorkerPresence {
         pools: vec![PoolName::new(STEERING)],
         named_pools: vec![PoolName::new(STEERING)],
         draining: false,
+        beat: 0,
     }
 }
 

@@ -25,6 +25,9 @@ pub struct WorkerPresence {
     /// Whether it is finishing its tasks and takes no more.
     #[serde(default)]
     pub draining: bool,
+    /// The heartbeat's place in the bucket, which tells it from the one before; 0 where it was not read there.
+    #[serde(skip)]
+    pub beat: u64,
 }
 
 /// One LLM server as its worker sees it.

@@ -59,7 +59,10 @@ fn read(entry: &Entry) -> Option<(InstanceId, WorkerPresence)> {
             tracing::debug!(key = entry.key, "heartbeat of another worker is ignored");
             None
         }
-        Ok(worker) => Some((worker.instance.clone(), border::worker(worker))),
+        Ok(mut worker) => {
+            worker.beat = entry.revision;
+            Some((worker.instance.clone(), border::worker(worker)))
+        }
         Err(error) => {
             tracing::debug!(key = entry.key, %error, "heartbeat is ignored");
             None

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::Info;
+
 use super::api::Written;
 use super::border;
 use super::topology::{RESULTS, results_consumer_prefix};
@@ -89,17 +91,25 @@ impl Results {
 
     /// Whether a job's consumer has nothing to deliver and waits for no acknowledgement.
     pub async fn is_delivered(&self, job: &JobId) -> Result<bool, QueueError> {
+        let consumers = self.consumers(job).await?;
+        Ok(consumers.iter().all(|info| info.num_pending == 0 && info.num_ack_pending == 0))
+    }
+
+    /// How many of a job's results were not delivered yet.
+    pub async fn undelivered(&self, job: &JobId) -> Result<u64, QueueError> {
+        Ok(self.consumers(job).await?.iter().map(|info| info.num_pending).sum())
+    }
+
+    async fn consumers(&self, job: &JobId) -> Result<Vec<Info>, QueueError> {
         const DOING: &str = "asking for a results consumer";
         let prefix = results_consumer_prefix(job);
+        let mut consumers = Vec::new();
         for name in self.queue.consumer_names(DOING, RESULTS).await? {
-            if name.starts_with(&prefix)
-                && let Some(info) = self.queue.consumer_info(DOING, RESULTS, &name).await?
-                && (info.num_pending > 0 || info.num_ack_pending > 0)
-            {
-                return Ok(false);
+            if name.starts_with(&prefix) {
+                consumers.extend(self.queue.consumer_info(DOING, RESULTS, &name).await?);
             }
         }
-        Ok(true)
+        Ok(consumers)
     }
 
     /// Removes all results of a job; how many it were.

@@ -33,6 +33,7 @@ fn worker(random: u32) -> WorkerPresence {
         pools: Vec::new(),
         named_pools: Vec::new(),
         draining: false,
+        beat: 0,
     }
 }
 
@@ -142,6 +143,16 @@ async fn a_worker_is_seen_until_it_withdraws_or_is_not_heard_of() {
     soon("the withdrawal", seen.wait_for(|workers| workers.is_empty())).await.unwrap();
 
     presence.announce(&worker(2)).await.unwrap();
+    soon("worker 2", seen.wait_for(|workers| workers.contains_key(&instance(2)))).await.unwrap();
+    let first = seen.borrow()[&instance(2)].beat;
+    presence.announce(&worker(2)).await.unwrap();
+    // It lives, though there is nothing new about it.
+    soon(
+        "the next heartbeat",
+        seen.wait_for(|workers| workers.get(&instance(2)).is_some_and(|one| one.beat > first)),
+    )
+    .await
+    .unwrap();
     let mut draining = worker(2);
     draining.draining = true;
     presence.announce(&draining).await.unwrap();

@@ -157,6 +157,7 @@ fn presence() -> WorkerPresence {
         pools: vec![PoolName::new("ollama/qwen3:8b")],
         named_pools: vec![PoolName::new("night")],
         draining: false,
+        beat: 0,
     }
 }
 
