@@ -266,7 +266,7 @@ impl Attendant {
                     if matches!(outcome, Outcome::Completed { .. }) {
                         server.running.answered(started.elapsed());
                     }
-                    Self::learn(server, last_error.as_ref(), spent.attempts);
+                    Self::learn(server, started, last_error.as_ref(), spent.attempts);
                 }
                 End::Store(Box::new(TaskResult {
                     key: key.clone(),
@@ -304,9 +304,9 @@ impl Attendant {
 
     /// What a task with a result says about its server: an answer that it is well, an error about the account
     /// that nothing more will come of it.
-    fn learn(server: &Server, last_error: Option<&LlmError>, attempts: u32) {
+    fn learn(server: &Server, begun: Instant, last_error: Option<&LlmError>, attempts: u32) {
         match last_error {
-            None if attempts > 0 => server.recovered(),
+            None if attempts > 0 => server.recovered(begun),
             Some(error) if error.kind.is_about_the_account() => {
                 let closed = server.suspend(error.message.clone(), ACCOUNT_PAUSE);
                 tell_closed(server, &error.message, closed);

@@ -49,8 +49,8 @@ struct State {
     info: Option<ServerInfo>,
     problem: Option<String>,
     key_is_refused: bool,
-    /// What only the account's owner can mend.
-    account_problem: Option<String>,
+    /// What only the account's owner can mend, and since when.
+    account_problem: Option<(Instant, String)>,
     breaker: Breaker,
     generated: VecDeque<(Instant, u64)>,
 }
@@ -164,7 +164,7 @@ impl Server {
 
     /// The account is of no use until its owner does something, or for this long.
     pub fn suspend(&self, problem: String, pause: Duration) -> Option<Duration> {
-        self.state().account_problem = Some(problem);
+        self.state().account_problem = Some((Instant::now(), problem));
         self.close_for_a_while(Some(pause))
     }
 
@@ -176,9 +176,13 @@ impl Server {
         }
     }
 
-    /// It gave an answer: it takes tasks again, all at once.
-    pub fn recovered(&self) {
+    /// It gave an answer to a task that was begun then: it takes tasks again, all at once. What was under way when
+    /// the account came to its end says nothing.
+    pub fn recovered(&self, begun: Instant) {
         let mut state = self.state();
+        if state.account_problem.as_ref().is_some_and(|(since, _)| *since >= begun) {
+            return;
+        }
         state.breaker.succeeded();
         state.account_problem = None;
     }
@@ -208,7 +212,12 @@ impl Server {
             account: self.client.account(),
             version: state.info.as_ref().and_then(|info| info.version.clone()),
             reachable: state.info.is_some(),
-            problem: state.account_problem.clone().or_else(|| state.problem.clone()),
+            problem: state
+                .account_problem
+                .as_ref()
+                .map(|(_, problem)| problem)
+                .or(state.problem.as_ref())
+                .cloned(),
             models: state.info.as_ref().map(|info| info.models.clone()).unwrap_or_default(),
             slots: self.slots.open(),
             auto: self.slots.is_auto(),

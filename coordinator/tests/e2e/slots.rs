@@ -20,12 +20,18 @@ async fn in_flight(server: &FakeOllama, answers: u64) -> Vec<u64> {
     seen
 }
 
-/// All of the server's slots are busy, and one request more waits.
+/// All of the server's slots are busy, and one request more waits: the number settles there, though on a busy machine
+/// it may go beyond first.
 async fn has_found(server: &FakeOllama, slots: u64) {
-    server.wait_for(|stats| stats.generating == slots && stats.in_flight == slots + 1).await;
-    let seen = in_flight(server, 10 * slots).await;
-    let most = seen.iter().max();
-    assert!(most <= Some(&(slots + 3)), "{slots} slots, in flight: {seen:?}");
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        server.wait_for(|stats| stats.generating == slots && stats.in_flight == slots + 1).await;
+        seen.push(in_flight(server, 10 * slots).await);
+        if seen.last().unwrap().iter().all(|in_flight| *in_flight <= slots + 3) {
+            return;
+        }
+    }
+    panic!("{slots} slots, in flight: {seen:?}");
 }
 
 #[tokio::test]
