@@ -152,9 +152,9 @@ impl Slot {
     async fn run(mut self) {
         let mut trouble = fresh_trouble();
         while let Some(work) = self.next_assignment().await {
-            if let Some(until) = self.server.closed_until() {
+            if let Some(closed) = self.server.closed() {
                 tokio::select! {
-                    () = tokio::time::sleep_until(until) => continue,
+                    () = closed => continue,
                     () = self.shutdown.stopping() => return,
                 }
             }

@@ -39,6 +39,8 @@ pub struct Server {
     pub changed: Notify,
     /// What it works on.
     pub(crate) running: Running,
+    /// Slots that wait for the breaker look at it again.
+    gate_changed: Notify,
     doubtful: AtomicBool,
     /// From here the breaker's time counts.
     started: Instant,
@@ -74,6 +76,7 @@ impl Server {
             }),
             changed: Notify::new(),
             running: Running::default(),
+            gate_changed: Notify::new(),
             doubtful: AtomicBool::new(false),
             started: Instant::now(),
         }
@@ -168,11 +171,16 @@ impl Server {
         self.close_for_a_while(Some(pause))
     }
 
-    /// Until when a slot that wants a task has to wait, if it has to.
-    pub fn closed_until(&self) -> Option<Instant> {
+    /// Nothing if a slot may take a task now; else what completes when it shall ask again. Who may take one while
+    /// others have to wait takes it: that tells whether the server is well again.
+    pub fn closed(&self) -> Option<impl Future<Output = ()> + '_> {
+        let changed = self.gate_changed.notified();
         match self.state().breaker.gate(self.started.elapsed()) {
             Gate::Go => None,
-            Gate::Wait { until } => Some(self.started + until),
+            Gate::Wait { until } => {
+                let until = self.started + until;
+                Some(async move { drop(tokio::time::timeout_at(until, changed).await) })
+            }
         }
     }
 
@@ -185,6 +193,7 @@ impl Server {
         }
         state.breaker.succeeded();
         state.account_problem = None;
+        self.gate_changed.notify_waiters();
     }
 
     /// Takes a finished task's figures.
@@ -212,12 +221,10 @@ impl Server {
             account: self.client.account(),
             version: state.info.as_ref().and_then(|info| info.version.clone()),
             reachable: state.info.is_some(),
-            problem: state
-                .account_problem
-                .as_ref()
-                .map(|(_, problem)| problem)
-                .or(state.problem.as_ref())
-                .cloned(),
+            problem: match &state.account_problem {
+                Some((_, problem)) => Some(problem.clone()),
+                None => state.problem.clone(),
+            },
             models: state.info.as_ref().map(|info| info.models.clone()).unwrap_or_default(),
             slots: self.slots.open(),
             auto: self.slots.is_auto(),
@@ -257,6 +264,63 @@ impl Drop for Busy<'_> {
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
         // A trial that neither succeeded nor failed, such as a cancelled one, says nothing: the next may try.
         self.0.state().breaker.trial_runs(self.0.started.elapsed(), Duration::ZERO);
+        self.0.gate_changed.notify_waiters();
         self.0.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::llm::http::Timeouts;
+    use crate::llm::ollama::OllamaServer;
+
+    fn server() -> Server {
+        let client = OllamaServer::new("http://127.0.0.1:9", Timeouts::default(), None).unwrap();
+        Server::new(Client::Ollama(client), Slots::Fixed(3))
+    }
+
+    /// The pause after some trouble is over, and one slot tries.
+    fn trial(server: &Server) -> Busy<'_> {
+        assert!(server.close_for_a_while(None).is_some());
+        assert_eq!(server.state().breaker.gate(LONGEST_TRIAL), Gate::Go);
+        server.enter()
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_trial_goes_on_when_it_succeeds() {
+        let server = server();
+        let _trial = trial(&server);
+        let mut closed = Box::pin(server.closed().expect("one slot tries, the others wait"));
+        assert_eq!(closed.as_mut().now_or_never(), None);
+        server.recovered(Instant::now());
+        assert_eq!(closed.now_or_never(), Some(()));
+        assert!(server.closed().is_none());
+    }
+
+    #[tokio::test]
+    async fn after_a_trial_that_tells_nothing_another_slot_tries() {
+        let server = server();
+        let trial = trial(&server);
+        let mut closed = Box::pin(server.closed().expect("one slot tries, the others wait"));
+        assert_eq!(closed.as_mut().now_or_never(), None);
+        drop(trial);
+        assert_eq!(closed.now_or_never(), Some(()));
+        assert!(server.closed().is_none(), "the next one");
+        assert!(server.closed().is_some(), "and no other");
+    }
+
+    #[test]
+    fn an_answer_from_before_the_accounts_end_does_not_open_it_again() {
+        let (server, begun) = (server(), Instant::now());
+        assert!(server.suspend("nothing is left".to_owned(), LONGEST_TRIAL).is_some());
+        server.recovered(begun);
+        assert!(server.closed().is_some());
+        assert_eq!(server.presence().problem.as_deref(), Some("nothing is left"));
+        server.recovered(Instant::now());
+        assert!(server.closed().is_none());
+        assert_eq!(server.presence().problem, None);
     }
 }
