@@ -48,8 +48,8 @@ impl Announcement {
         });
     }
 
-    /// Writes the entry again, in the background. A queue server that lost its disk has forgotten the job, and
-    /// without its entry no worker works for it.
+    /// Writes the entry again, in the background. A queue server that lost its disk, or got an old one back, has
+    /// forgotten the job, and without its entry no worker works for it.
     pub(crate) fn renew(&mut self, queue: &Queue) {
         while self.writing.try_join_next().is_some() {}
         self.at = Instant::now();
@@ -59,8 +59,8 @@ impl Announcement {
             let mut entry = entry.borrow().clone();
             entry.updated_at_ms = clock::unix_millis();
             match jobs.renew(&entry).await {
-                Ok(Renewal::WasGone) => tracing::warn!("the queue forgot the job, it is announced again"),
-                Ok(Renewal::Renewed | Renewal::Ended) => {}
+                Ok(Renewal::Restored) => tracing::warn!("the queue forgot the job, it is announced again"),
+                Ok(Renewal::Renewed | Renewal::Cancelled) => {}
                 Err(error) => tracing::debug!(%error, "the job is not announced yet"),
             }
         });

@@ -363,8 +363,8 @@ impl Driver {
         self.note_events(&workers);
         self.look_at_tail();
         let jobs = self.jobs.current();
-        let is_due = !jobs.contains_key(&self.job) || self.announcement.age() >= ENTRY_RENEWAL;
-        if is_due && has_work {
+        let is_announced = jobs.get(&self.job).is_some_and(|entry| entry.state == JobState::Active);
+        if has_work && (!is_announced || self.announcement.age() >= ENTRY_RENEWAL) {
             self.announcement.renew(&self.queue);
         }
         // A job whose coordinator is gone has only what it left queued: it must not make others' share small.

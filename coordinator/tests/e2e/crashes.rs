@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
-use qa_shared::queue::{Presence, Tasks, Timing};
+use qa_shared::model::JobState;
+use qa_shared::queue::{Jobs, Presence, Tasks, Timing};
 use qa_shared::testing::TestNats;
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::command_line::Line;
 use crate::documents::Document;
-use crate::processes::eventually;
+use crate::processes::{PATIENCE, eventually};
 use crate::site::Site;
 
 fn documents() -> [Document; 3] {
@@ -287,6 +288,34 @@ async fn tasks_that_the_queue_server_takes_for_acknowledged_after_a_power_cut_ar
     run.signal("CONT");
     worker.says("connected to NATS again").await;
     run.ends_with(0).await;
+    site.check();
+    worker.signal("TERM");
+    worker.ends_with(0).await;
+}
+
+#[tokio::test]
+async fn a_resumed_run_goes_on_when_the_queue_server_is_set_back_to_before_the_resume() {
+    let mut nats = TestNats::start().await;
+    let site = Site::new(&[Document::new("back", 6)]);
+    let server = FakeOllama::start(FakeConfig { slots: 2, ..FakeConfig::default() });
+    let run = site.generate().fleet(&nats).impatient().start();
+    let jobs = Jobs::new(&nats.connect(Timing::default()).await).watch();
+    let has_state = async |state| {
+        let mut jobs = jobs.receiver();
+        let found = jobs.wait_for(|jobs| jobs.values().any(|entry| entry.state == state));
+        drop(timeout(PATIENCE, found).await.expect("the job gets there").unwrap());
+    };
+    has_state(JobState::Active).await;
+    run.signal("TERM");
+    run.ends_with(3).await;
+    has_state(JobState::Interrupted).await;
+    nats.copy_store();
+    let resumed = site.generate().arg("--resume").fleet(&nats).impatient().start();
+    has_state(JobState::Active).await;
+    nats.set_store_back();
+    nats.restart().await;
+    let worker = Line::worker(&nats, &[&server]).impatient().start();
+    resumed.ends_with(0).await;
     site.check();
     worker.signal("TERM");
     worker.ends_with(0).await;

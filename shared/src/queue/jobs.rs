@@ -46,10 +46,10 @@ pub enum JobsError {
 pub enum Renewal {
     /// It stands there.
     Renewed,
-    /// It stands there again: the queue had forgotten it.
-    WasGone,
-    /// Somebody has ended the job: it was left as it is.
-    Ended,
+    /// It stands there again: the queue had forgotten it, or that the job goes on.
+    Restored,
+    /// Somebody has cancelled the job: it was left as it is.
+    Cancelled,
 }
 
 /// The bucket of jobs.
@@ -70,22 +70,21 @@ impl Jobs {
         Ok(())
     }
 
-    /// Writes a job's entry again, unless somebody has ended the job by now. An entry that is gone is written
-    /// anew.
+    /// Writes the entry of a job that goes on again, unless somebody has cancelled it by now. A queue server whose
+    /// store was lost or set back has no entry, or that of an interruption before.
     pub async fn renew(&self, entry: &JobEntry) -> Result<Renewal, JobsError> {
         for _ in 0..ATTEMPTS {
             let current = self.bucket.read(entry.job.as_str()).await?;
-            if let Some(value) = &current.value {
-                let state = wire::decode::<JobEntry>(value).map(|current| current.state);
-                let unreadable = |reason| JobsError::Unreadable { job: entry.job.clone(), reason };
-                if state.map_err(unreadable)? != JobState::Active {
-                    return Ok(Renewal::Ended);
-                }
+            let state = current.value.as_deref().map(wire::decode::<JobEntry>).transpose();
+            let unreadable = |reason| JobsError::Unreadable { job: entry.job.clone(), reason };
+            let state = state.map_err(unreadable)?.map(|current| current.state);
+            if state == Some(JobState::Cancelled) {
+                return Ok(Renewal::Cancelled);
             }
             let value = wire::encode(entry).map_err(PublishError::from)?;
             if self.bucket.write_at(entry.job.as_str(), value, current.revision).await?.is_some() {
-                let was_gone = current.value.is_none();
-                return Ok(if was_gone { Renewal::WasGone } else { Renewal::Renewed });
+                let stood = state == Some(JobState::Active);
+                return Ok(if stood { Renewal::Renewed } else { Renewal::Restored });
             }
         }
         Err(JobsError::Contended(entry.job.clone()))

@@ -66,7 +66,11 @@ where
                 }
                 tokio::select! {
                     () = announced(&mut announcements) => tokio::time::sleep(SETTLE).await,
-                    changed = connections.changed() => if changed.is_err() { return },
+                    changed = connections.changed() => match changed {
+                        // A store that was set back can look like the one before, with other entries.
+                        Ok(()) => seen.clear(),
+                        Err(_) => return,
+                    },
                     () = tokio::time::sleep(bucket.queue().timing().poll) => {}
                     () = sender.closed() => return,
                 }

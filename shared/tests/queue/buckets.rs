@@ -59,16 +59,19 @@ async fn a_job_is_written_changed_and_removed() {
 }
 
 #[tokio::test]
-async fn a_renewal_brings_back_what_was_forgotten_and_leaves_alone_what_was_ended() {
+async fn a_renewal_brings_back_what_was_forgotten_and_leaves_alone_what_was_cancelled() {
     let nats = TestNats::start().await;
     let queue = nats.queue(short()).await;
     let jobs = Jobs::new(&queue);
     let renewed = JobEntry { dropped: vec![key(&job(1), 1)], ..entry(job(1), JobState::Active) };
-    assert_eq!(jobs.renew(&renewed).await.unwrap(), Renewal::WasGone);
+    assert_eq!(jobs.renew(&renewed).await.unwrap(), Renewal::Restored);
     assert_eq!(jobs.renew(&renewed).await.unwrap(), Renewal::Renewed);
     assert_eq!(jobs.get(&job(1)).await.unwrap(), Some(renewed.clone()));
+    jobs.set_state(&job(1), JobState::Interrupted).await.unwrap();
+    assert_eq!(jobs.renew(&renewed).await.unwrap(), Renewal::Restored);
+    assert_eq!(jobs.get(&job(1)).await.unwrap(), Some(renewed.clone()));
     jobs.set_state(&job(1), JobState::Cancelled).await.unwrap();
-    assert_eq!(jobs.renew(&renewed).await.unwrap(), Renewal::Ended);
+    assert_eq!(jobs.renew(&renewed).await.unwrap(), Renewal::Cancelled);
     assert_eq!(jobs.get(&job(1)).await.unwrap().unwrap().state, JobState::Cancelled);
 }
 
