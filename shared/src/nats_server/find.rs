@@ -79,14 +79,15 @@ async fn version(path: &Path) -> Result<ServerVersion, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
+    /// Another process writes it: this one could have it open for writing in the child that another test is just
+    /// starting, and nobody can run a program that is being written.
     fn program(directory: &Path, says: &str) {
+        let write = r#"printf '#!/bin/sh\necho "%s"\n' "$1" > "$0" && chmod 755 "$0""#;
         let path = directory.join("nats-server");
-        std::fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let written = std::process::Command::new("sh").arg("-c").arg(write).arg(path).arg(says).status();
+        assert!(written.unwrap().success());
     }
 
     #[tokio::test]
