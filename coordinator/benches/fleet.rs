@@ -13,20 +13,9 @@
 //!
 //! The makespan is from the first model call to the coordinator's end, its combined file included.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on says so by a panic")]
-#![allow(dead_code, reason = "the helpers are those of the end-to-end tests, which need more of them")]
 
-#[path = "../tests/e2e/checker.rs"]
-mod checker;
-#[path = "../tests/e2e/command_line.rs"]
-mod command_line;
-#[path = "../tests/e2e/documents.rs"]
-mod documents;
-#[path = "../tests/e2e/processes.rs"]
-mod processes;
-#[path = "../tests/e2e/programs.rs"]
-mod programs;
-#[path = "../tests/e2e/site.rs"]
-mod site;
+#[path = "support/e2e.rs"]
+mod e2e;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -39,10 +28,10 @@ use qa_shared::testing::bench::{Bench, Measure};
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
 use tokio::time::{Instant, sleep_until};
 
-use crate::command_line::Line;
-use crate::documents::Document;
-use crate::processes::Running;
-use crate::site::Site;
+use crate::e2e::command_line::Line;
+use crate::e2e::documents::Document;
+use crate::e2e::processes::Running;
+use crate::e2e::site::Site;
 
 const BASELINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/baselines");
 /// A run that takes longer is stuck.

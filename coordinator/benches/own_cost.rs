@@ -4,20 +4,9 @@
 //! nats-server can do at best with the messages that the chunks need. Coordinator, worker, nats-server and the
 //! LLM server share this machine's processors; what each of them used is told.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on says so by a panic")]
-#![allow(dead_code, reason = "the helpers are those of the end-to-end tests, which need more of them")]
 
-#[path = "../tests/e2e/checker.rs"]
-mod checker;
-#[path = "../tests/e2e/command_line.rs"]
-mod command_line;
-#[path = "../tests/e2e/documents.rs"]
-mod documents;
-#[path = "../tests/e2e/processes.rs"]
-mod processes;
-#[path = "../tests/e2e/programs.rs"]
-mod programs;
-#[path = "../tests/e2e/site.rs"]
-mod site;
+#[path = "support/e2e.rs"]
+mod e2e;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -29,9 +18,9 @@ use qa_shared::testing::bench::{
 use qa_shared::testing::{Monitor, TestNats, TestNatsOptions, samples};
 use qa_shared::wire;
 
-use crate::command_line::Line;
-use crate::documents::Document;
-use crate::site::Site;
+use crate::e2e::command_line::Line;
+use crate::e2e::documents::Document;
+use crate::e2e::site::Site;
 
 const BASELINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/baselines");
 /// Calls at once at the LLM server.

@@ -9,7 +9,7 @@ use std::path::Path;
 use qa_shared::testing::fake_ollama::expected_pairs;
 use serde_json::{Value, json};
 
-use crate::site::{Site, read_json};
+use super::site::{Site, read_json};
 
 /// What is checked, and what is allowed.
 pub(crate) struct Check<'a> {

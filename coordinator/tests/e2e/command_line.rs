@@ -8,8 +8,8 @@ use qa_shared::testing::fake_ollama::FakeOllama;
 use qa_shared::testing::fake_provider::{FAKE_KEY, FakeProvider};
 use tokio::process::Command;
 
-use crate::processes::{Ended, Running};
-use crate::programs;
+use super::processes::{Ended, Running};
+use super::programs;
 
 /// A command line in the making.
 pub(crate) struct Line {

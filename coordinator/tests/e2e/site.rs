@@ -7,9 +7,9 @@ use qa_shared::model::JobId;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::checker::{Check, check};
-use crate::command_line::Line;
-use crate::documents::Document;
+use super::checker::{Check, check};
+use super::command_line::Line;
+use super::documents::Document;
 
 /// The directories of a job, removed at the end of the test.
 pub(crate) struct Site {
