@@ -97,7 +97,10 @@ impl Recorder {
             {
                 self.note(&Happening::DiskFull { problem: file.to_string() });
             }
-            drop(self.done.blocking_send(Done::FilesFailed(error.to_string())));
+            if self.done.blocking_send(Done::FilesFailed(error.to_string())).is_err() {
+                // The run is over, and all that it needs was on the disk before.
+                tracing::warn!(%error, "the journal could not be closed: the next --resume tidies it up");
+            }
         }
     }
 
