@@ -170,18 +170,18 @@ impl ChunkFile {
         };
         while let Some(event) = scanner.next().map_err(damaged)? {
             match event {
-                Event::Field { key, value } => {
-                    let parsed: Value = value.parse().map_err(damaged)?;
-                    match key.as_str() {
-                        "status" => status = parsed.as_str().map(str::to_owned),
-                        "metadata" => found.metadata = JsonText::read(value).map_err(damaged)?,
-                        "processing_info" => {
-                            found.processing_info = JsonText::read(value).map_err(damaged)?;
+                Event::Field { key, value } => match key.as_str() {
+                    "metadata" => found.metadata = JsonText::read(value).map_err(damaged)?,
+                    "processing_info" => found.processing_info = JsonText::read(value).map_err(damaged)?,
+                    field => {
+                        let parsed: Value = value.parse().map_err(damaged)?;
+                        match field {
+                            "status" => status = parsed.as_str().map(str::to_owned),
+                            "chunks" => has_chunks = false,
+                            _ => {}
                         }
-                        "chunks" => has_chunks = false,
-                        _ => {}
                     }
-                }
+                },
                 Event::ArrayStart { .. } => {
                     has_chunks = true;
                     first_bad = None;
