@@ -252,6 +252,16 @@ impl Tail {
         let chosen = choose(&in_work, &loads, free_slots, self.durations.usual());
         chosen.into_iter().map(|choice| (choice, self.in_work.get(&choice.task))).collect()
     }
+
+    /// Second rounds of which no worker has told yet, though they stand: each is about to take a slot, or is
+    /// declined by one.
+    fn coming<'a>(
+        &self,
+        second_rounds: impl Iterator<Item = &'a TaskRef>,
+        stands: impl Fn(&TaskRef) -> bool,
+    ) -> u64 {
+        second_rounds.filter(|task| stands(task) && !self.in_work.contains_key(task)).count() as u64
+    }
 }
 
 impl Driver {
@@ -299,7 +309,10 @@ impl Driver {
         self.tail.since.get_or_insert(now);
         self.tail.results_wait = waiting.results > 0;
         let grace = self.grace();
-        let free_slots = waiting.pool.waiting_slots.saturating_sub(self.coming_second_rounds());
+        let coming = self.tail.coming(self.performer.lines.second_rounds.keys(), |task| {
+            self.core.chunk(task.document, task.chunk) == Some((ChunkState::Published, task.round))
+        });
+        let free_slots = waiting.pool.waiting_slots.saturating_sub(coming);
         let out = self.core.published_tasks().filter(|task| self.core.may_speculate_on(*task));
         let chosen = self.tail.choose(now, out, &self.pool, free_slots, grace);
         let mut tasks = Vec::new();
@@ -323,15 +336,6 @@ impl Driver {
             tasks.push(task);
         }
         (!tasks.is_empty()).then_some(Event::Speculate(tasks))
-    }
-
-    /// Second rounds of which no worker has told yet: each is about to take a slot, or is declined by one.
-    fn coming_second_rounds(&self) -> u64 {
-        let is_coming = |task: &&TaskRef| {
-            let stands = self.core.chunk(task.document, task.chunk);
-            stands == Some((ChunkState::Published, task.round)) && !self.tail.in_work.contains_key(task)
-        };
-        self.performer.lines.second_rounds.keys().filter(is_coming).count() as u64
     }
 
     /// How long a worker may be silent: two heartbeats and a little more.
@@ -446,5 +450,18 @@ mod tests {
         };
         assert_eq!(chosen(false), [task(0)]);
         assert_eq!(chosen(true), []);
+    }
+
+    #[test]
+    fn a_second_round_is_coming_until_a_worker_tells_that_it_has_it_or_it_is_over() {
+        let place = Place {
+            worker: InstanceId::new("gpu1", 1, 1),
+            server: "http://gpu1:11434".to_owned(),
+            since: Instant::now(),
+        };
+        let tail = Tail { in_work: BTreeMap::from([(task(0), place)]), ..Tail::default() };
+        let rounds = [task(0), task(1), task(2)];
+        assert_eq!(tail.coming(rounds.iter(), |_| true), 2);
+        assert_eq!(tail.coming(rounds.iter(), |round| *round == task(1)), 1);
     }
 }
