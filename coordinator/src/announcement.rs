@@ -11,6 +11,8 @@ use qa_shared::queue::{Jobs, Queue, Renewal};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
+use crate::guard::LeaseClock;
+
 /// Tasks in the entry that workers are to drop: the latest.
 const MOST_DROPPED: usize = 128;
 /// How long what is being written at the end of a run may take.
@@ -50,12 +52,15 @@ impl Announcement {
 
     /// Writes the entry again, in the background. A queue server that lost its disk, or got an old one back, has
     /// forgotten the job, and without its entry no worker works for it.
-    pub(crate) fn renew(&mut self, queue: &Queue) {
+    pub(crate) fn renew(&mut self, queue: &Queue, lease: &LeaseClock) {
         while self.writing.try_join_next().is_some() {}
         self.at = Instant::now();
         let (jobs, turn, entry) = (Jobs::new(queue), Arc::clone(&self.turn), self.entry.subscribe());
+        let mut lease = lease.clone();
         self.writing.spawn(async move {
             let _turn = turn.lock().await;
+            // Whoever has the lease by now says how the job stands.
+            lease.fresh().await;
             let mut entry = entry.borrow().clone();
             entry.updated_at_ms = clock::unix_millis();
             match jobs.renew(&entry).await {

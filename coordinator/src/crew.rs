@@ -56,6 +56,7 @@ pub(crate) struct CrewParts {
 
 /// The ways to the crew.
 pub(crate) struct Lines {
+    pub(crate) lease: LeaseClock,
     pub(crate) orders: mpsc::UnboundedSender<Order>,
     /// Whom second rounds beside stuck tasks are meant for.
     pub(crate) second_rounds: BTreeMap<TaskRef, SecondRound>,
@@ -112,7 +113,7 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
     let stop_publishing = CancellationToken::new();
     let unconfirmed = Unconfirmed::default();
     let publisher = Publisher {
-        lease: lease_clock,
+        lease: lease_clock.clone(),
         stop: stop_publishing.clone(),
         form: TaskForm {
             job: parts.job.clone(),
@@ -150,6 +151,7 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
     };
     let publishing = Some(tokio::spawn(publisher.run(orders_inbox)));
     let lines = Lines {
+        lease: lease_clock,
         orders,
         second_rounds: BTreeMap::new(),
         unconfirmed,

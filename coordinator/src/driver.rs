@@ -365,7 +365,7 @@ impl Driver {
         let jobs = self.jobs.current();
         let is_announced = jobs.get(&self.job).is_some_and(|entry| entry.state == JobState::Active);
         if has_work && (!is_announced || self.announcement.age() >= ENTRY_RENEWAL) {
-            self.announcement.renew(&self.queue);
+            self.announcement.renew(&self.queue, &self.performer.lines.lease);
         }
         // A job whose coordinator is gone has only what it left queued: it must not make others' share small.
         let fresh_since = clock::unix_millis().saturating_sub(ENTRY_AGE_MS);

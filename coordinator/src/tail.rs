@@ -365,7 +365,7 @@ impl Driver {
             self.tail.dropping.push(task);
         }
         self.announcement.add_dropped(key.clone());
-        self.announcement.renew(&self.queue);
+        self.announcement.renew(&self.queue, &self.performer.lines.lease);
         self.performer.take_back_quietly(vec![key]);
     }
 }
