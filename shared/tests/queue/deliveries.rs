@@ -171,10 +171,9 @@ async fn one_subscription_serves_one_task_after_the_other() {
     for chunk in 1..20 {
         Tasks::new(&queue).publish(&task(&pool, key(&job(1), chunk), "text"), None).await.unwrap();
     }
-    source.next(PATIENCE).await.unwrap().unwrap().ack().await.unwrap();
     let before = Monitor::of(&nats).subscriptions().await;
     let mut chunks = Vec::new();
-    for _ in 1..20 {
+    for _ in 0..20 {
         let delivery = source.next(PATIENCE).await.unwrap().unwrap();
         delivery.ack().await.unwrap();
         chunks.push(delivery.key.unwrap().chunk);
@@ -182,8 +181,8 @@ async fn one_subscription_serves_one_task_after_the_other() {
     // An empty queue ends a pull too, and so does its time.
     assert!(source.try_next().await.unwrap().is_none());
     assert!(source.next(Duration::from_millis(100)).await.unwrap().is_none());
-    assert_eq!(chunks, (1..20).collect::<Vec<_>>());
-    assert_eq!(Monitor::of(&nats).subscriptions().await, before);
+    assert_eq!(chunks, (0..20).collect::<Vec<_>>());
+    assert_eq!(Monitor::of(&nats).subscriptions().await, before + 1);
 }
 
 #[tokio::test]
@@ -191,9 +190,14 @@ async fn what_comes_for_a_pull_that_was_given_up_comes_to_no_other_one() {
     let nats = TestNats::start().await;
     let (queue, pool, source) = pool_with_task(&nats).await;
     source.next(PATIENCE).await.unwrap().unwrap().ack().await.unwrap();
+    let tasks = Tasks::new(&queue);
     let given_up = tokio::time::timeout(Duration::from_millis(50), source.next(PATIENCE)).await;
     assert!(given_up.is_err());
-    Tasks::new(&queue).publish(&task(&pool, key(&job(1), 7), "text"), None).await.unwrap();
+    for chunk in [7, 8] {
+        tasks.publish(&task(&pool, key(&job(1), chunk), "text"), None).await.unwrap();
+    }
     let delivery = soon("the task", source.next(PATIENCE)).await.unwrap().unwrap();
     assert_eq!(delivery.key.unwrap().chunk, 7);
+    let depth = tasks.pool_depth(&pool).await.unwrap().unwrap();
+    assert_eq!((depth.in_flight, depth.pending), (1, 1));
 }
