@@ -17,7 +17,7 @@
 #[path = "support/e2e.rs"]
 mod e2e;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -147,8 +147,18 @@ impl Scene {
     }
 }
 
-/// The calls of a run: server, when it came, in seconds after the first, and how long it was to take.
-type Calls = Arc<Mutex<Vec<(usize, f64, f64)>>>;
+/// A model call.
+struct Call {
+    server: usize,
+    chunk: String,
+    /// When it came, in seconds after the first.
+    at: f64,
+    /// How long it was to take, in seconds.
+    takes: f64,
+}
+
+/// The calls of a run as they came.
+type Calls = Arc<Mutex<Vec<Call>>>;
 
 /// What a run showed.
 struct Shown {
@@ -270,15 +280,16 @@ async fn run(scene: &Scene, manner: &Manner) -> Shown {
     let figure = |name: &str| summary["speculation"][name].as_u64().unwrap_or(0);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     let calls = calls.lock().unwrap();
-    let second_rounds = usize::try_from(figure("started")).unwrap();
-    let all_begun = calls[calls.len() - 1 - second_rounds].1;
+    let mut chunks = BTreeSet::new();
+    let first_calls = calls.iter().filter(|call| chunks.insert(&call.chunk));
+    let all_begun = first_calls.last().unwrap().at;
     let mut at_work = 0.0;
     let mut slots = 0;
     for (index, machine) in
         scene.machines.iter().enumerate().filter(|(_, machine)| machine.fate == Fate::Lasts)
     {
-        let its_calls = calls.iter().filter(|(server, _, _)| *server == index);
-        at_work += time_at_work(its_calls.map(|(_, at, takes)| (*at, *takes)), machine.slots, all_begun);
+        let its_calls = calls.iter().filter(|call| call.server == index);
+        at_work += time_at_work(its_calls, machine.slots, all_begun);
         slots += machine.slots;
     }
     Shown {
@@ -293,12 +304,12 @@ async fn run(scene: &Scene, manner: &Manner) -> Shown {
 
 /// How long the slots of a server were at a call until then, all together: calls are begun in the order in which
 /// they come (when, for how long), each in the slot that is free first.
-fn time_at_work(calls: impl Iterator<Item = (f64, f64)>, slots: u32, until: f64) -> f64 {
+fn time_at_work<'a>(calls: impl Iterator<Item = &'a Call>, slots: u32, until: f64) -> f64 {
     let mut free = vec![0.0; slots as usize];
     let mut at_work = 0.0;
-    for (at, takes) in calls {
+    for Call { at, takes, .. } in calls {
         let slot = free.iter_mut().min_by(|one, other| f64::total_cmp(one, other)).unwrap();
-        let begun = slot.max(at);
+        let begun = slot.max(*at);
         *slot = begun + takes;
         at_work += (slot.min(until) - begun).max(0.0);
     }
@@ -320,7 +331,8 @@ fn server(
             Fate::Stalls(at, lasts) if begun.elapsed().as_secs_f64() >= at => lasts,
             _ => works.get(&call.chunk).copied().unwrap_or(0.0) / f64::from(machine.speed),
         };
-        calls.lock().unwrap().push((index, begun.elapsed().as_secs_f64(), seconds));
+        let (chunk, at) = (call.chunk.clone(), begun.elapsed().as_secs_f64());
+        calls.lock().unwrap().push(Call { server: index, chunk, at, takes: seconds });
         Behaviour::Slow(Duration::from_secs_f64(seconds))
     });
     server
