@@ -205,11 +205,13 @@ impl Driver {
             Done::Waiting(waiting) => self.speculate(waiting).into_iter().collect(),
             Done::SnapshotWritten { document, status } => vec![Event::SnapshotWritten { document, status }],
             Done::DocumentBroken { document, error } => {
-                if let Some(document) = self.core.documents().get(document as usize) {
-                    tracing::error!(document = %document.name(), "{error}");
+                // Each of its orders that finds it broken says so.
+                let known = self.core.documents().get(document as usize);
+                if let Some(known) = known.filter(|known| known.error().is_none()) {
+                    tracing::error!(document = %known.name(), "{error}");
+                    let out = self.published().into_iter().filter(|(task, _)| task.document == document);
+                    self.performer.take_back_quietly(out.map(|(_, key)| key).collect());
                 }
-                let out = self.published().into_iter().filter(|(task, _)| task.document == document);
-                self.performer.take_back_quietly(out.map(|(_, key)| key).collect());
                 vec![Event::DocumentBroken { document, error }]
             }
             Done::Unpublishable { task, error } => vec![self.unpublishable(task, error)],

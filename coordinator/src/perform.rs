@@ -66,6 +66,19 @@ pub(crate) struct Held {
     last: u64,
 }
 
+impl Held {
+    /// The last one that came.
+    pub(crate) fn last(&self) -> ReceiptId {
+        ReceiptId(self.last)
+    }
+
+    /// How many messages are held that came no later than this one.
+    pub(crate) fn messages_until(&self, last: ReceiptId) -> u64 {
+        let is_one = |(id, held): &(&ReceiptId, &HeldResult)| id.0 <= last.0 && held.receipt.is_some();
+        self.results.iter().filter(is_one).count() as u64
+    }
+}
+
 impl Performer {
     /// Keeps a result until the core has decided; a result without a message is this process' own.
     /// `sender` is the worker's span.

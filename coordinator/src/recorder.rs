@@ -1,4 +1,5 @@
-//! The thread that owns the journal: appends results, makes them durable in groups, at most once a second.
+//! The thread that owns the journal: appends results, makes them durable in groups, at most once a second, except
+//! where somebody waits for that: the beginning of a round, the last results.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use crate::happening::Happening;
 use crate::snapshots::SnapshotCommand;
 use crate::view::View;
 
-/// Groups are made durable at most this often.
+/// Groups for which nobody waits are made durable at most this often.
 const GROUP: Duration = Duration::from_secs(1);
 
 /// A result on its way into the journal.

@@ -13,7 +13,9 @@ use qa_shared::model::{
 };
 use qa_shared::queue::{PoolDepth, Queue, Results, Tasks};
 
-use crate::core::{Choice, ChunkState, Document, Durations, Event, InWork, ServerLoad, TaskRef, choose};
+use crate::core::{
+    Choice, ChunkState, Document, Durations, Event, InWork, ReceiptId, ServerLoad, TaskRef, choose,
+};
 use crate::done::Done;
 use crate::driver::Driver;
 use crate::happening::Happening;
@@ -37,6 +39,8 @@ pub(crate) struct Tail {
     /// Tasks that a living worker is to drop.
     dropping: Vec<TaskRef>,
     told: BTreeMap<InstanceId, Told>,
+    /// When a worker was first heard not to have a task any more: somebody else may have begun it since.
+    let_go: BTreeMap<TaskRef, Instant>,
     /// Results wait to be read: tasks of which nothing is heard may be among them.
     results_wait: bool,
 }
@@ -45,15 +49,19 @@ pub(crate) struct Tail {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pool: PoolDepth,
+    /// Results without an acknowledgement.
     results: u64,
+    /// The last result that was held when this was asked.
+    held: ReceiptId,
 }
 
 impl Waiting {
-    async fn ask(queue: &Queue, pool: &PoolName, job: &JobId) -> Option<Self> {
+    async fn ask(queue: &Queue, pool: &PoolName, job: &JobId, held: ReceiptId) -> Option<Self> {
         // In this order: what is no task any more when the tasks are looked at is a result by then.
         let pool = Tasks::new(queue).pool_depth(pool).await.ok().flatten()?;
-        let results = if pool.pending == 0 { Results::new(queue).undelivered(job).await.ok()? } else { 0 };
-        Some(Self { pool, results })
+        let results =
+            if pool.pending == 0 { Results::new(queue).unacknowledged(job).await.ok()?? } else { 0 };
+        Some(Self { pool, results, held })
     }
 }
 
@@ -117,6 +125,7 @@ impl Tail {
     /// A task is published.
     pub(crate) fn published(&mut self, task: TaskRef) {
         self.order.published(task);
+        self.let_go.remove(&task);
     }
 
     /// Tasks that living workers are about to drop.
@@ -127,6 +136,7 @@ impl Tail {
     /// A result came.
     pub(crate) fn finished(&mut self, now: Instant, task: TaskRef, result: &TaskResult) {
         self.in_work.remove(&task);
+        self.let_go.remove(&task);
         let took = Duration::from_millis(result.duration_ms);
         self.order.begun(task, now.checked_sub(took).unwrap_or(now));
         if let (Outcome::Completed { .. }, Some(server)) = (&result.outcome, &result.server) {
@@ -165,14 +175,21 @@ impl Tail {
                     self.in_work.insert(task, place);
                 }
             }
+            self.let_go.extend(places.into_keys().map(|task| (task, now)));
             self.told.insert(instance.clone(), Told { presence: presence.clone(), at: now });
         }
-        let in_work = &mut self.in_work;
+        let (in_work, let_go) = (&mut self.in_work, &mut self.let_go);
         self.told.retain(|instance, told| {
             let is_there = workers.contains_key(instance);
             // Who leaves in good order hands its tasks back.
             if !is_there && told.presence.draining {
-                in_work.retain(|_, place| place.worker != *instance);
+                in_work.retain(|task, place| {
+                    let stays = place.worker != *instance;
+                    if !stays {
+                        let_go.insert(*task, now);
+                    }
+                    stays
+                });
             }
             is_there
         });
@@ -238,7 +255,8 @@ impl Tail {
                 } else {
                     // Whoever has it has had it since nothing waits any more, at least.
                     let begun = self.order.begun_by(task).map_or(since, |begun| begun.min(since));
-                    let is_silent = !self.results_wait && self.is_nowhere_since(begun);
+                    let changed_hands = self.let_go.get(&task).map_or(begun, |let_go| begun.max(*let_go));
+                    let is_silent = !self.results_wait && self.is_nowhere_since(changed_hands);
                     InWork {
                         task,
                         runs_for: now.duration_since(begun),
@@ -290,9 +308,9 @@ impl Driver {
             self.tail.since = None;
         } else if !std::mem::replace(&mut self.tail.is_asking, true) {
             let (queue, pool, job) = (self.queue.clone(), self.pool.clone(), self.job.clone());
-            let done = self.performer.lines.done.clone();
+            let (done, held) = (self.performer.lines.done.clone(), self.performer.held.last());
             tokio::spawn(async move {
-                let waiting = Waiting::ask(&queue, &pool, &job).await;
+                let waiting = Waiting::ask(&queue, &pool, &job, held).await;
                 drop(done.send(Done::Waiting(waiting)).await);
             });
         }
@@ -307,7 +325,7 @@ impl Driver {
             return None;
         };
         self.tail.since.get_or_insert(now);
-        self.tail.results_wait = waiting.results > 0;
+        self.tail.results_wait = waiting.results > self.performer.held.messages_until(waiting.held);
         let grace = self.grace();
         let coming = self.tail.coming(self.performer.lines.second_rounds.keys(), |task| {
             self.core.chunk(task.document, task.chunk) == Some((ChunkState::Published, task.round))
@@ -319,16 +337,9 @@ impl Driver {
         for (choice, place) in chosen.into_iter().take(self.core.speculation_room()) {
             let task = choice.task;
             let second = SecondRound {
-                not_worker: place.map(|place| place.worker.clone()),
                 not_server: place.map(|place| place.server.clone()),
                 within_ms: u64::try_from(choice.within.as_millis()).unwrap_or(u64::MAX),
             };
-            tracing::info!(
-                task = %self.key_of(task),
-                server = second.not_server.as_deref().unwrap_or("unknown"),
-                seconds = place.map(|place| now.duration_since(place.since).as_secs()),
-                "a chunk seems stuck, a free slot tries it too"
-            );
             self.performer
                 .lines
                 .second_rounds
@@ -347,6 +358,13 @@ impl Driver {
     pub(crate) fn note_second_round(&self, task: TaskRef) {
         let document = self.core.documents().get(task.document as usize).map(Document::name);
         let second = self.performer.lines.second_rounds.get(&task);
+        let place = self.tail.in_work.get(&TaskRef { round: task.round.saturating_sub(1), ..task });
+        tracing::info!(
+            task = %self.key_of(task),
+            server = second.and_then(|second| second.not_server.as_deref()).unwrap_or("unknown"),
+            seconds = place.map(|place| place.since.elapsed().as_secs()),
+            "a chunk seems stuck, a free slot tries it too"
+        );
         self.performer.log_event(Happening::SecondRound {
             document: document.map(DocumentName::to_string).unwrap_or_default(),
             chunk: task.chunk,
@@ -450,6 +468,27 @@ mod tests {
         };
         assert_eq!(chosen(false), [task(0)]);
         assert_eq!(chosen(true), []);
+    }
+
+    #[test]
+    fn a_task_that_a_worker_let_go_is_nowhere_only_when_everybody_has_told_anew() {
+        let (start, pool) = (Instant::now(), PoolName::new("p"));
+        let mut tail = Tail { since: Some(start), ..Tail::default() };
+        tail.durations.add("gpu1", "http://gpu1:11434", Duration::from_secs(1));
+        let [one, other] = [1, 2].map(|number| InstanceId::new("gpu", number, 1));
+        let mut chosen = |after: u64, running: u32| {
+            let now = start + Duration::from_secs(after);
+            let presence = |running| {
+                let presence = told(now, running, running).presence;
+                WorkerPresence { pools: vec![pool.clone()], beat: after, ..presence }
+            };
+            let workers = BTreeMap::from([(one.clone(), presence(running)), (other.clone(), presence(0))]);
+            tail.hear(now, &workers, |key| Some(task(key.chunk)));
+            tail.choose(now, [task(0)].into_iter(), &pool, 1, Duration::from_secs(20)).len()
+        };
+        assert_eq!(chosen(2, 1), 0, "one has it");
+        assert_eq!(chosen(3, 0), 0, "somebody may have taken it over since");
+        assert_eq!(chosen(4, 0), 1);
     }
 
     #[test]

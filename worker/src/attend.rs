@@ -110,23 +110,32 @@ async fn take_care(
     let deadline = Instant::now() + attendant.setup.task_timeout;
     let _beats = delivery.start_beats(deadline + STORE_GRACE);
     crash(CrashPoint::TaskDelivered);
+    let task = read_task(&delivery, &key);
+    let is_declined = task.as_ref().is_ok_and(|task| is_declined(task, server, delivery.deliveries));
     // Whoever had it before may have vanished over it; with a second round beside a first, also over that one.
-    let is_suspicious = delivery.deliveries > 1 || key.round > 1;
+    let is_suspicious = !is_declined && (delivery.deliveries > 1 || key.round > 1);
     if is_suspicious && matches!(attendant.results.stored(&key).await, Ok(Some(_))) {
         trace::ended("answered before", None);
         settled(delivery.ack().await);
         return "answered before";
     }
-    let end = if let Some(failure) = attendant.poisoned(&key, is_suspicious).await {
+    let end = if is_declined {
+        End::HandBack(Some(second_round::declined_for(delivery.deliveries)))
+    } else if let Some(failure) = attendant.poisoned(&key, is_suspicious).await {
         End::Store(Box::new(attendant.failed(&key, server, failure)))
     } else {
-        let working = attendant.work(&key, server, work, &delivery, deadline);
-        // A defect of ours must not take the slot, and then the next one, with it.
-        AssertUnwindSafe(working).catch_unwind().await.unwrap_or_else(|_| {
-            let message = "the worker panicked over this chunk: please report it".to_owned();
-            let failure = Failure { reason: FailureReason::Other, message };
-            End::Store(Box::new(attendant.failed(&key, server, failure)))
-        })
+        match task {
+            Ok(task) => {
+                let working = attendant.work(&task, server, work, delivery.deliveries, deadline);
+                // A defect of ours must not take the slot, and then the next one, with it.
+                AssertUnwindSafe(working).catch_unwind().await.unwrap_or_else(|_| {
+                    let message = "the worker panicked over this chunk: please report it".to_owned();
+                    let failure = Failure { reason: FailureReason::Other, message };
+                    End::Store(Box::new(attendant.failed(&key, server, failure)))
+                })
+            }
+            Err(failure) => End::Store(Box::new(attendant.failed(&key, server, failure))),
+        }
     };
     let (settlement, outcome) = match end {
         End::Store(result) => {
@@ -160,6 +169,23 @@ async fn take_care(
         });
     });
     outcome
+}
+
+fn read_task(delivery: &Delivery, key: &TaskKey) -> Result<Task, Failure> {
+    let unreadable = |message| Failure { reason: FailureReason::UnreadableTask, message };
+    let task: Task = wire::decode(&delivery.payload).map_err(|error| unreadable(error.to_string()))?;
+    if task.key != *key {
+        return Err(unreadable(format!("the message is about task {}", task.key)));
+    }
+    Ok(task)
+}
+
+/// Whether it is a second round that had better be done elsewhere.
+fn is_declined(task: &Task, server: &Server, deliveries: u64) -> bool {
+    task.second.as_ref().is_some_and(|second| {
+        server.running.has_other_round(&task.key)
+            || second_round::is_declined(second, server.running.typical(), deliveries)
+    })
 }
 
 /// The other slots meet the same trouble; it is told once.
@@ -208,24 +234,13 @@ impl Attendant {
 
     async fn work(
         &self,
-        key: &TaskKey,
+        task: &Task,
         server: &Server,
         work: &Assignment,
-        delivery: &Delivery,
+        deliveries: u64,
         deadline: Instant,
     ) -> End {
-        let task: Task = match wire::decode(&delivery.payload) {
-            Ok(task) => task,
-            Err(error) => {
-                let failure = Failure { reason: FailureReason::UnreadableTask, message: error.to_string() };
-                return End::Store(Box::new(self.failed(key, server, failure)));
-            }
-        };
-        if task.key != *key {
-            let message = format!("the message is about task {}", task.key);
-            let failure = Failure { reason: FailureReason::UnreadableTask, message };
-            return End::Store(Box::new(self.failed(key, server, failure)));
-        }
+        let key = &task.key;
         let started_at_ms = clock::unix_millis();
         let started = Instant::now();
         let processing = Processing {
@@ -234,18 +249,10 @@ impl Attendant {
             limits: self.setup.limits,
             deadline: Some(deadline),
         };
-        let typical = server.running.typical();
-        let here = (&self.setup.instance, server.url.as_str());
-        if let Some(second) = &task.second
-            && (server.running.has_other_round(key)
-                || second_round::is_declined(second, here, typical, delivery.deliveries))
-        {
-            return End::HandBack(Some(second_round::declined_for(delivery.deliveries)));
-        }
         let mut progress = self.unfinished.take(key);
         let _running = server.running.begin(key);
         let processed = tokio::select! {
-            processed = process::process(&task, server, &processing, &mut progress) => processed,
+            processed = process::process(task, server, &processing, &mut progress) => processed,
             () = self.unwanted(key) => return End::Discard,
             () = self.drained() => return End::HandBack(None),
         };
@@ -282,7 +289,7 @@ impl Attendant {
                     usage: spent.usage,
                     started_at_ms,
                     duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-                    deliveries: delivery.deliveries,
+                    deliveries,
                     unusable,
                 }))
             }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DocumentName, GenerationSettings, InstanceId, PoolName, TaskKey, TextHash};
+use super::{DocumentName, GenerationSettings, PoolName, TaskKey, TextHash};
 
 /// One unit of work for a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,10 +32,7 @@ pub struct Task {
 /// A round beside another one of the same chunk, which seems stuck at its server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecondRound {
-    /// The worker that has the other one; absent where nobody knows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_worker: Option<InstanceId>,
-    /// The address of its server.
+    /// The address of the server that has the other one; absent where nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_server: Option<String>,
     /// A server that usually takes longer for a chunk is of no help, in milliseconds.

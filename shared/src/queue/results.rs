@@ -95,9 +95,11 @@ impl Results {
         Ok(consumers.iter().all(|info| info.num_pending == 0 && info.num_ack_pending == 0))
     }
 
-    /// How many of a job's results were not delivered yet.
-    pub async fn undelivered(&self, job: &JobId) -> Result<u64, QueueError> {
-        Ok(self.consumers(job).await?.iter().map(|info| info.num_pending).sum())
+    /// How many of a job's results are not acknowledged yet, delivered or not; nothing while it has no consumer.
+    pub async fn unacknowledged(&self, job: &JobId) -> Result<Option<u64>, QueueError> {
+        let consumers = self.consumers(job).await?;
+        let count = |info: &Info| info.num_pending + info.num_ack_pending as u64;
+        Ok((!consumers.is_empty()).then(|| consumers.iter().map(count).sum()))
     }
 
     async fn consumers(&self, job: &JobId) -> Result<Vec<Info>, QueueError> {

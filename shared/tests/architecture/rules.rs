@@ -92,6 +92,7 @@ const RULES: &[Rule] = &[
             "worker/src/pair_check.rs",
             "worker/src/pools.rs",
             "worker/src/prompt.rs",
+            "worker/src/second_round.rs",
         ],
         reason: "it is pure: what it decides depends on its arguments only",
     },

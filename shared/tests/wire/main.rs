@@ -77,11 +77,7 @@ fn task() -> Task {
             },
         },
         max_calls: Some(3),
-        second: Some(SecondRound {
-            not_worker: Some(InstanceId::new("gpu1", 42, 7)),
-            not_server: Some("http://gpu1:11434".to_owned()),
-            within_ms: 20_000,
-        }),
+        second: Some(SecondRound { not_server: Some("http://gpu1:11434".to_owned()), within_ms: 20_000 }),
         published_at_ms: 1_790_000_000_000,
     }
 }
