@@ -54,7 +54,10 @@ struct Incoming<'a> {
 
 /// Writes a message.
 pub fn encode<T: Serialize>(body: &T) -> Result<Vec<u8>, WireError> {
-    Ok(serde_json::to_vec(&Outgoing { v: VERSION, body })?)
+    // What most messages fit into: growing takes time, above all in a process with much in its memory.
+    let mut message = Vec::with_capacity(2048);
+    serde_json::to_writer(&mut message, &Outgoing { v: VERSION, body })?;
+    Ok(message)
 }
 
 /// Reads a message.

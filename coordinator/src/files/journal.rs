@@ -204,8 +204,8 @@ impl Journal {
     /// left, and a later append works again once there is room.
     pub fn append(&mut self, entry: &Entry) -> Result<EntryLocation, JournalError> {
         self.check_sound()?;
-        let mut line =
-            serde_json::to_vec(entry).expect("an entry holds no map with keys that are no strings");
+        let mut line = Vec::with_capacity(2048);
+        serde_json::to_writer(&mut line, entry).expect("an entry holds no map with keys that are no strings");
         let len = u32::try_from(line.len()).expect("a message is bounded far below 4 GiB");
         line.push(b'\n');
         let mut segment = self.segment_with_room()?;
@@ -341,7 +341,22 @@ impl Journal {
 #[derive(Debug)]
 pub struct JournalReader {
     directory: PathBuf,
-    open: Option<(u32, SpanReader)>,
+    open: Option<OpenSegment>,
+}
+
+#[derive(Debug)]
+struct OpenSegment {
+    number: u32,
+    path: PathBuf,
+    spans: SpanReader,
+}
+
+impl OpenSegment {
+    fn open(directory: &Path, number: u32) -> Result<Self, FileError> {
+        let path = segment_path(directory, number);
+        let spans = SpanReader::open(&path).map_err(FileError::during("read", &path))?;
+        Ok(Self { number, path, spans })
+    }
 }
 
 impl Clone for JournalReader {
@@ -358,24 +373,20 @@ impl JournalReader {
 
     /// The entry at a place that [`Journal::append`] or the replay gave and that was not released.
     pub fn read(&mut self, location: EntryLocation) -> Result<Entry, JournalError> {
-        let path = segment_path(&self.directory, location.segment);
-        let failed = FileError::during("read", &path);
-        let (_, spans) = match self.open.take() {
-            Some(open) if open.0 == location.segment => open,
-            _ => match SpanReader::open(&path) {
-                Ok(spans) => (location.segment, spans),
-                Err(error) => return Err(failed(error).into()),
-            },
+        let open = match self.open.take() {
+            Some(open) if open.number == location.segment => open,
+            _ => OpenSegment::open(&self.directory, location.segment)?,
         };
         let mut line = Vec::new();
         let span = Span { offset: location.offset, len: u64::from(location.len) };
-        spans.read(span, &mut line).map_err(failed)?;
-        self.open = Some((location.segment, spans));
-        serde_json::from_slice(&line).map_err(|error| JournalError::Damaged {
-            path,
+        open.spans.read(span, &mut line).map_err(FileError::during("read", &open.path))?;
+        let entry = serde_json::from_slice(&line).map_err(|error| JournalError::Damaged {
+            path: open.path.clone(),
             offset: location.offset,
             problem: error.to_string(),
-        })
+        });
+        self.open = Some(open);
+        entry
     }
 }
 

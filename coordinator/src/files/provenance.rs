@@ -63,9 +63,8 @@ impl Provenance {
 
     /// A new pair.
     pub(super) fn pair(&self, pair: &Pair) -> Vec<u8> {
-        let mut text = pretty(pair, 2).expect("a pair has text keys");
-        text.truncate(text.len() - b"\n    }".len());
-        text.extend_from_slice(&self.ending);
-        text
+        let text = pretty(pair, 2).expect("a pair has text keys");
+        let fields = text.strip_suffix(b"\n    }").expect("an object ends like this");
+        [fields, &self.ending].concat()
     }
 }

@@ -17,7 +17,7 @@ pub struct InvalidId {
 
 /// The durable identity of the work on one output directory: 12 lowercase hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct JobId(String);
 
 impl JobId {
@@ -57,12 +57,6 @@ impl TryFrom<String> for JobId {
     }
 }
 
-impl From<JobId> for String {
-    fn from(id: JobId) -> Self {
-        id.0
-    }
-}
-
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -99,7 +93,7 @@ impl fmt::Display for DocumentName {
 
 /// A document in a subject: a readable slug of its name and 12 hexadecimal digits of the name's SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct DocumentToken(String);
 
 impl DocumentToken {
@@ -130,12 +124,6 @@ impl TryFrom<String> for DocumentToken {
 
     fn try_from(text: String) -> Result<Self, InvalidId> {
         text.parse()
-    }
-}
-
-impl From<DocumentToken> for String {
-    fn from(token: DocumentToken) -> Self {
-        token.0
     }
 }
 
@@ -175,7 +163,7 @@ impl fmt::Display for PoolName {
 
 /// One running process: host, process id and a random part, such as `gpu1-4711-9f3a2c`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct InstanceId(String);
 
 impl InstanceId {
@@ -211,12 +199,6 @@ impl TryFrom<String> for InstanceId {
 
     fn try_from(text: String) -> Result<Self, InvalidId> {
         text.parse()
-    }
-}
-
-impl From<InstanceId> for String {
-    fn from(id: InstanceId) -> Self {
-        id.0
     }
 }
 
@@ -281,7 +263,7 @@ impl TraceId {
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
@@ -302,7 +284,7 @@ impl TextHash {
 
 impl fmt::Display for TextHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
@@ -335,13 +317,6 @@ impl From<TextHash> for String {
     fn from(hash: TextHash) -> Self {
         hash.to_string()
     }
-}
-
-fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for byte in bytes {
-        write!(f, "{byte:02x}")?;
-    }
-    Ok(())
 }
 
 fn is_token(text: &str) -> bool {

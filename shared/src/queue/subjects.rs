@@ -42,7 +42,7 @@ pub(super) fn parse_task(subject: &str) -> Result<(String, TaskKey), InvalidSubj
             let key = parse_key(rest)?;
             // Pool tokens and document tokens are made by the same rule.
             let pool: DocumentToken = pool.parse().ok()?;
-            Some((String::from(pool), key))
+            Some((pool.to_string(), key))
         });
     parsed.ok_or_else(|| invalid(subject, TASK_FORM))
 }
