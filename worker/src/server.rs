@@ -271,6 +271,8 @@ impl Drop for Busy<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
     use futures_util::FutureExt;
 
     use super::*;
@@ -282,32 +284,31 @@ mod tests {
         Server::new(Client::Ollama(client), Slots::Fixed(3))
     }
 
-    /// The pause after some trouble is over, and one slot tries.
-    fn trial(server: &Server) -> Busy<'_> {
+    /// The pause after some trouble is over: one slot tries, and another one waits.
+    fn trial(server: &Server) -> (Busy<'_>, Pin<Box<impl Future<Output = ()>>>) {
         assert!(server.close_for_a_while(None).is_some());
         assert_eq!(server.state().breaker.gate(LONGEST_TRIAL), Gate::Go);
-        server.enter()
+        let trial = server.enter();
+        let mut waits = Box::pin(server.closed().expect("one slot tries, the others wait"));
+        assert_eq!(waits.as_mut().now_or_never(), None);
+        (trial, waits)
     }
 
     #[tokio::test]
     async fn who_waits_for_a_trial_goes_on_when_it_succeeds() {
         let server = server();
-        let _trial = trial(&server);
-        let mut closed = Box::pin(server.closed().expect("one slot tries, the others wait"));
-        assert_eq!(closed.as_mut().now_or_never(), None);
+        let (_trial, waits) = trial(&server);
         server.recovered(Instant::now());
-        assert_eq!(closed.now_or_never(), Some(()));
+        assert_eq!(waits.now_or_never(), Some(()));
         assert!(server.closed().is_none());
     }
 
     #[tokio::test]
     async fn after_a_trial_that_tells_nothing_another_slot_tries() {
         let server = server();
-        let trial = trial(&server);
-        let mut closed = Box::pin(server.closed().expect("one slot tries, the others wait"));
-        assert_eq!(closed.as_mut().now_or_never(), None);
+        let (trial, waits) = trial(&server);
         drop(trial);
-        assert_eq!(closed.now_or_never(), Some(()));
+        assert_eq!(waits.now_or_never(), Some(()));
         assert!(server.closed().is_none(), "the next one");
         assert!(server.closed().is_some(), "and no other");
     }
