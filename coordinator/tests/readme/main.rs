@@ -22,9 +22,6 @@ use qa_shared::settings::{Environment, variables};
 use qa_worker::cli::Cli as WorkerCli;
 use qa_worker::config::WorkerConfig;
 
-/// The longest README that is still read.
-const MOST_LINES: usize = 460;
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -209,10 +206,4 @@ fn links_lead_somewhere_and_versions_are_those_of_the_code() {
     for phrase in [format!("Rust toolchain ({rust} or newer)"), format!("nats-server {nats} or newer")] {
         assert!(readme.text.contains(&phrase), "README.md does not say: {phrase}");
     }
-}
-
-#[test]
-fn readme_stays_short_enough_to_be_read() {
-    let lines = Readme::load().text.lines().count();
-    assert!(lines <= MOST_LINES, "README.md has {lines} lines, {MOST_LINES} at most");
 }

@@ -42,15 +42,3 @@ fn every_source_file_opens_with_what_it_is_for() {
         .collect();
     assert!(silent.is_empty(), "these files do not open with `//!`: {}", silent.join(", "));
 }
-
-#[test]
-fn no_file_outgrows_its_budget() {
-    let too_long: Vec<_> = source::rust_files(&root())
-        .iter()
-        .filter(|file| file.is_product())
-        .map(|file| (file, file.code_lines()))
-        .filter(|(_, lines)| *lines > rules::BUDGET)
-        .map(|(file, lines)| format!("{}: {lines} lines of code, {} allowed", file.path, rules::BUDGET))
-        .collect();
-    assert!(too_long.is_empty(), "one noun per file; split these:\n{}", too_long.join("\n"));
-}

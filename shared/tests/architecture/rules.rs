@@ -2,9 +2,6 @@
 
 use crate::source::SourceFile;
 
-/// Lines of code that a file may have; comments, blank lines and tests do not count.
-pub(crate) const BUDGET: usize = 400;
-
 /// Names and the only places where they may stand.
 struct Rule {
     /// Names: a path (`std::fs`), a crate, a word, or a macro with its `!`.

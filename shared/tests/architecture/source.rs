@@ -29,11 +29,6 @@ impl SourceFile {
     pub(crate) fn code(&self) -> String {
         without_tests(&blanked(&self.text))
     }
-
-    /// Lines that hold code.
-    pub(crate) fn code_lines(&self) -> usize {
-        self.code().lines().filter(|line| !line.trim().is_empty()).count()
-    }
 }
 
 /// Every Rust file of the workspace's packages, in path order.
@@ -171,7 +166,7 @@ fn end_of_item(code: &str) -> usize {
 }
 
 mod tests {
-    use super::{SourceFile, blanked, without_tests};
+    use super::{blanked, without_tests};
 
     #[test]
     fn comments_and_texts_are_no_code() {
@@ -192,12 +187,5 @@ mod tests {
     fn modules_of_tests_are_cut_away_and_what_follows_stays() {
         let text = "a\n#[cfg(test)]\nmod tests { fn f() { {} } }\nb\n#[cfg(test)]\nmod more;\nc";
         assert_eq!(without_tests(text).split_whitespace().collect::<Vec<_>>(), ["a", "b", "c"]);
-    }
-
-    #[test]
-    fn only_lines_with_code_count() {
-        let text = "//! For this.\n\n/// Doc.\nfn f() {\n    // why\n    g();\n}\n\n#[cfg(test)]\nmod tests {\n    x\n}\n";
-        let file = SourceFile { path: "worker/src/f.rs".into(), text: text.into() };
-        assert_eq!(file.code_lines(), 3);
     }
 }
