@@ -23,7 +23,7 @@ pub(crate) fn combine_command(config: &CombineConfig, screen: &Screen) -> Result
     };
     let report = combine(order)?;
     if !config.common.logs.quiet {
-        for note in [&qa.note, &note].into_iter().flatten() {
+        for note in [&qa.note, &note, &report.note].into_iter().flatten() {
             screen.say(&format!("note: {note}"));
         }
         for (file, status) in &report.skipped {
@@ -44,6 +44,7 @@ pub(crate) fn combine_command(config: &CombineConfig, screen: &Screen) -> Result
             "combined_file": output,
             "documents": report.combined,
             "pairs": report.pairs,
+            "text_columns": report.text_columns,
             "skipped": report.skipped.iter().map(|(file, status)| serde_json::json!({"file": file, "status": status})).collect::<Vec<_>>(),
             "unreadable": report.unreadable.iter().map(|(file, reason)| serde_json::json!({"file": file, "reason": reason})).collect::<Vec<_>>(),
         });

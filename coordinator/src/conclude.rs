@@ -159,6 +159,9 @@ async fn combine_now(conclusion: &Conclusion<'_>) -> Result<Option<u64>, RunErro
             for stray in &report.strays {
                 tracing::info!(file = %stray, "combined, though it has no chunk file");
             }
+            if let Some(note) = report.note.filter(|_| !conclusion.config.common.logs.quiet) {
+                conclusion.screen.say(&format!("note: {note}"));
+            }
             Ok(Some(report.pairs))
         }
         // The summary already says that nothing is completed.

@@ -1,5 +1,6 @@
 //! What threads and tasks report to the driver.
 
+use qa_shared::model::Failure;
 use qa_shared::queue::ReceivedResult;
 
 use crate::core::{FileStatus, ReceiptId, TaskRef};
@@ -35,8 +36,8 @@ pub(crate) enum Done {
     Unpublishable {
         /// The task.
         task: TaskRef,
-        /// Why.
-        error: String,
+        /// What its chunk fails with.
+        failure: Failure,
     },
     /// What the queue holds was compared with what was published; nothing where it could not be.
     Compared(Option<Findings>),

@@ -214,7 +214,7 @@ impl Driver {
                 }
                 vec![Event::DocumentBroken { document, error }]
             }
-            Done::Unpublishable { task, error } => vec![self.unpublishable(task, error)],
+            Done::Unpublishable { task, failure } => vec![self.unpublishable(task, failure)],
             Done::Compared(findings) => self.compared(findings.unwrap_or_default()),
             Done::Drained(taken_back) => vec![Event::Drained { taken_back }],
             Done::LeaseLost(reason) => return Err(End::LeaseLost(reason)),
@@ -307,8 +307,7 @@ impl Driver {
         Event::Result { fact, receipt }
     }
 
-    fn unpublishable(&mut self, task: TaskRef, error: String) -> Event {
-        let failure = Failure { reason: FailureReason::TaskTooLarge, message: error };
+    fn unpublishable(&mut self, task: TaskRef, failure: Failure) -> Event {
         let result = self.failed_here(self.key_of(task), failure);
         self.hold(task, result, None, None)
     }

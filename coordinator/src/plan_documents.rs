@@ -11,6 +11,7 @@ use crate::files::{
     AdoptedCounts, ChunkEntry, ChunkFile, ChunkSource, Finished, Listing, QaFile, QaFileError, Scanned,
     adopt, qa_path, write_unprocessable,
 };
+use crate::format::{counted, line};
 use crate::plan::{PlanInput, PlanReport};
 use crate::plan_error::PlanError;
 use crate::snapshots::Desk;
@@ -92,6 +93,7 @@ fn open(
     info: &Arc<Value>,
     report: &mut PlanReport,
 ) -> Open {
+    note_findings(&chunk_file, report);
     let mut desk = Desk {
         target,
         chunk_file: Arc::new(chunk_file),
@@ -139,6 +141,23 @@ fn open(
         (desk.sources, desk.previous) = (Vec::new(), None);
     }
     Open { plan, desk: Some(Box::new(desk)), file, spent }
+}
+
+/// What in a chunk file is not as it should be and costs no more than single chunks.
+fn note_findings(file: &ChunkFile, report: &mut PlanReport) {
+    let name = line(file.name.as_str(), 120);
+    if file.repairs.any() {
+        report.notes.push(format!("{name}: {}", file.repairs));
+    }
+    if file.textless.number > 0 {
+        let named = file.textless.first.iter().map(|(position, found)| format!("chunk {position}: {found}"));
+        let named: Vec<_> = named.collect();
+        let more = file.textless.number - named.len();
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let number = counted(file.textless.number as u64, "chunk");
+        let named = line(&named.join("; "), 400);
+        report.notes.push(format!("{name}: {number} without a text cannot be asked about ({named}{more})"));
+    }
 }
 
 /// Whether there is nothing to do for a document in this run, whatever the journal holds: every chunk has its

@@ -7,7 +7,9 @@ use opentelemetry::trace::FutureExt;
 use qa_shared::backoff::{Backoff, jittered};
 use qa_shared::clock;
 use qa_shared::failpoint::{CrashPoint, crash};
-use qa_shared::model::{GenerationSettings, JobId, PoolName, SecondRound, Task, TaskKey};
+use qa_shared::model::{
+    Failure, FailureReason, GenerationSettings, JobId, PoolName, SecondRound, Task, TaskKey,
+};
 use qa_shared::queue::{PublishError, Queue, QueueError, Tasks, Traceparent, ensure};
 use qa_shared::telemetry::instruments::{Label, TASKS_PUBLISHED};
 use tokio::sync::{Semaphore, mpsc};
@@ -15,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::TaskRef;
 use crate::done::Done;
-use crate::files::{ChunkFile, ChunkFileError, ChunkReader};
+use crate::files::{ChunkFile, ChunkReader};
 use crate::guard::LeaseClock;
 use crate::trace::{self, RunTrace};
 use crate::unconfirmed::Unconfirmed;
@@ -48,9 +50,10 @@ pub(crate) struct TaskForm {
 
 impl TaskForm {
     /// The task with the chunk's text.
-    pub(crate) fn fill(&self, order: TaskRef, reader: &mut ChunkReader<'_>) -> Result<Task, ChunkFileError> {
-        let chunk = reader.read(order.chunk as usize)?;
+    pub(crate) fn fill(&self, order: TaskRef, reader: &mut ChunkReader<'_>) -> Result<Task, NoTask> {
+        let chunk = reader.read(order.chunk as usize).map_err(|error| NoTask::Document(error.to_string()))?;
         let file = reader.file();
+        let text = chunk.text.map_err(|found| NoTask::Chunk(no_text(order.chunk, &found, file)))?;
         Ok(Task {
             key: TaskKey {
                 job: self.job.clone(),
@@ -60,7 +63,7 @@ impl TaskForm {
             },
             document: file.name.clone(),
             pool: self.pool.clone(),
-            text: chunk.text,
+            text,
             text_hash: file.chunks[order.chunk as usize].text,
             settings: self.settings.clone(),
             max_calls: self.max_calls,
@@ -68,6 +71,23 @@ impl TaskForm {
             published_at_ms: clock::unix_millis(),
         })
     }
+}
+
+/// Why there is no task for a chunk.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoTask {
+    /// The document cannot go on.
+    #[error("{0}")]
+    Document(String),
+    /// The chunk fails without a model call.
+    #[error("{}", .0.message)]
+    Chunk(Failure),
+}
+
+fn no_text(chunk: u32, found: &str, file: &ChunkFile) -> Failure {
+    let file_name = file.path.file_name().unwrap_or_default().to_string_lossy();
+    let message = format!("chunk {chunk} of `{file_name}` has no text to ask about: {found}");
+    Failure { reason: FailureReason::InvalidChunk, message }
 }
 
 /// What the publisher publishes from.
@@ -114,7 +134,7 @@ impl Publisher {
     }
 
     /// Reads the texts of some tasks, which costs a thread's time: each document is opened once for them.
-    async fn read(self: &Arc<Self>, orders: Vec<Order>) -> Vec<(TaskRef, Result<Task, String>)> {
+    async fn read(self: &Arc<Self>, orders: Vec<Order>) -> Vec<(TaskRef, Result<Task, NoTask>)> {
         let (reader, all) = (Arc::clone(self), orders.clone());
         let read = tokio::task::spawn_blocking(move || reader.read_all(&orders)).await;
         read.unwrap_or_else(|error| {
@@ -127,19 +147,19 @@ impl Publisher {
         })
     }
 
-    fn read_all(&self, orders: &[Order]) -> Vec<(TaskRef, Result<Task, String>)> {
+    fn read_all(&self, orders: &[Order]) -> Vec<(TaskRef, Result<Task, NoTask>)> {
         let mut tasks = Vec::with_capacity(orders.len());
         for of_document in orders.chunk_by(|one, other| one.task.document == other.task.document) {
             let file =
                 of_document.first().and_then(|order| self.chunk_files.get(order.task.document as usize));
             let mut reader = match file.and_then(Option::as_ref) {
-                Some(file) => ChunkReader::open(file).map_err(|error| error.to_string()),
-                None => Err("the document has no chunk file".to_owned()),
+                Some(file) => ChunkReader::open(file).map_err(|error| NoTask::Document(error.to_string())),
+                None => Err(NoTask::Document("the document has no chunk file".to_owned())),
             };
             tasks.extend(of_document.iter().map(|Order { task: order, second }| {
                 let reader = reader.as_mut().map_err(|error| error.clone());
                 let task = reader
-                    .and_then(|reader| self.form.fill(*order, reader).map_err(|error| error.to_string()))
+                    .and_then(|reader| self.form.fill(*order, reader))
                     .map(|task| Task { second: second.clone(), ..task });
                 (*order, task)
             }));
@@ -147,11 +167,15 @@ impl Publisher {
         tasks
     }
 
-    async fn publish(&self, order: TaskRef, task: Result<Task, String>) {
+    async fn publish(&self, order: TaskRef, task: Result<Task, NoTask>) {
         let task = match task {
             Ok(task) => task,
-            Err(error) => {
-                drop(self.done.send(Done::DocumentBroken { document: order.document, error }).await);
+            Err(no_task) => {
+                let done = match no_task {
+                    NoTask::Document(error) => Done::DocumentBroken { document: order.document, error },
+                    NoTask::Chunk(failure) => Done::Unpublishable { task: order, failure },
+                };
+                drop(self.done.send(done).await);
                 return;
             }
         };
@@ -195,7 +219,8 @@ impl Publisher {
                     }
                 }
                 Err(error) => {
-                    drop(self.done.send(Done::Unpublishable { task: order, error: error.to_string() }).await);
+                    let failure = Failure { reason: FailureReason::TaskTooLarge, message: error.to_string() };
+                    drop(self.done.send(Done::Unpublishable { task: order, failure }).await);
                     return Err("unpublishable");
                 }
             }

@@ -74,7 +74,10 @@ impl Core {
                 true
             }
         };
+        // What the input itself causes costs nothing, and says nothing about prompt and model.
+        let is_of_input = matches!(fact.verdict, Verdict::Failed { reason } if reason.caused_by_input());
         if fact.is_of_this_run
+            && !is_of_input
             && let Some(figures) = self.gate.observe(failed)
             && self.phase == Phase::Running
         {

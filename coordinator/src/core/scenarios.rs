@@ -182,6 +182,18 @@ fn too_many_failures_stop_the_run() {
 }
 
 #[test]
+fn failures_that_the_input_causes_do_not_stop_the_run() {
+    let mut run = TestRun::with_limits(plan(&[30]), Some(FailureLimits::default()));
+    run.start(12);
+    for chunk in 0..10 {
+        let verdict = Verdict::Failed { reason: FailureReason::InvalidChunk };
+        run.receive(ResultFact { verdict, ..failure(task(0, chunk)) });
+    }
+    assert!(!run.take_back_asked);
+    assert_eq!(run.core.tally().failed, 10);
+}
+
+#[test]
 fn a_sample_leaves_the_rest_for_a_resume() {
     let mut run = TestRun::new(plan(&[3, 3]));
     run.core.select_only(&[(0, 2), (1, 1)].into());

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use qa_shared::model::{DocumentName, JobId, Pair, TextHash};
 use serde::Deserialize;
 
+use super::json_repair;
 use super::listing::CHUNKS_ENDING;
 use super::records::precedence;
 use super::span::SpanReader;
@@ -297,7 +298,7 @@ impl Written {
     fn parse<T: serde::de::DeserializeOwned>(&mut self, span: super::Span) -> Result<T, BrowseError> {
         let path = &self.file.source.path;
         self.spans.read(span, &mut self.piece).map_err(FileError::during("read", path))?;
-        let parsed = serde_json::from_slice(&self.piece).map_err(io::Error::from);
+        let parsed = json_repair::from_slice(&self.piece).map_err(io::Error::from);
         Ok(parsed.map_err(FileError::during("read", path))?)
     }
 }
@@ -322,8 +323,9 @@ impl Source {
     fn read(&mut self, chunk: u32) -> Option<(String, IdHash)> {
         let entry = self.file.chunks.get(chunk as usize)?;
         self.spans.read(entry.span, &mut self.piece).ok()?;
-        let read: Chunk = serde_json::from_slice(&self.piece).ok()?;
-        (TextHash::of(&read.text) == entry.text).then_some((read.text, entry.id))
+        let read = Chunk::read(&self.piece).ok()?;
+        let text = read.text.as_ref().ok().filter(|_| read.text_hash() == entry.text)?;
+        Some((text.clone(), entry.id))
     }
 }
 

@@ -5,17 +5,25 @@
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use qa_shared::model::{DocumentName, TextHash};
 use qa_shared::tokens::estimate_tokens;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::json_scan::{Event, Piece, ScanError, Scanner};
+use super::chunk::{Chunk, TEXT_NAMES};
+use super::json_repair::Repairs;
+use super::json_scan::{END_OF_FILE, Event, Piece, ScanError, Scanner};
 use super::span::SpanReader;
 use super::{Fingerprint, JsonText, Span};
+
+/// What a chunk file may look like, for messages.
+pub const EXPECTED: &str = "expected {\"status\": \"completed\", \"chunks\": [{\"text\": \"...\"}]}, \
+     a list of such chunks, or one chunk per line (JSON Lines)";
+
+/// Chunks without text that are named at most.
+const MOST_NAMED: usize = 3;
 
 /// Why a chunk file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,26 +45,24 @@ pub enum ChunkFileError {
         error: ScanError,
     },
     /// It has no `chunks`, or they are no list.
-    #[error("chunk file `{}` has no list `chunks`; make it again with the chunker", path.display())]
+    #[error("chunk file `{}` has no list `chunks`: {EXPECTED}", path.display())]
     NoChunks {
         /// The file.
         path: PathBuf,
+    },
+    /// A list or lines of something else than chunks.
+    #[error("chunk file `{}` has no chunk with a text (element 0: {found}): {EXPECTED}", path.display())]
+    NoTexts {
+        /// The file.
+        path: PathBuf,
+        /// What the first element is instead.
+        found: String,
     },
     /// More chunks than positions are counted for.
     #[error("chunk file `{}` has more than {} chunks; split the document", path.display(), u32::MAX)]
     TooManyChunks {
         /// The file.
         path: PathBuf,
-    },
-    /// A chunk without a usable text.
-    #[error("chunk file `{}`: chunk {position} {problem}; make the file again with the chunker", path.display())]
-    BadChunk {
-        /// The file.
-        path: PathBuf,
-        /// The chunk's position in `chunks`, from 0.
-        position: usize,
-        /// What is wrong with it.
-        problem: String,
     },
     /// It changed after it was scanned.
     #[error(
@@ -98,12 +104,25 @@ pub struct ChunkFile {
     pub chunks: Vec<ChunkEntry>,
     /// What the longest text takes, in estimated tokens.
     pub longest_tokens: u32,
+    /// What was read as something else than what stands there.
+    pub repairs: Repairs,
+    /// Chunks without a text.
+    pub textless: Textless,
+}
+
+/// Chunks without a text: each is a failed chunk, not a failed document.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Textless {
+    /// How many there are.
+    pub number: usize,
+    /// Positions of the first few, with what stands there.
+    pub first: Vec<(usize, String)>,
 }
 
 /// One chunk: its place and what it is recognised by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkEntry {
-    /// The chunk's object in the file.
+    /// The chunk's value in the file.
     pub span: Span,
     /// Of its text.
     pub text: TextHash,
@@ -111,25 +130,6 @@ pub struct ChunkEntry {
     pub id: IdHash,
     /// What its text takes, in estimated tokens.
     pub tokens: u32,
-}
-
-/// One chunk as it stands in the file. What is missing is null.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Chunk {
-    /// The text.
-    pub text: String,
-    /// Such as `0_12`.
-    #[serde(default)]
-    pub chunk_id: Value,
-    /// Restarts on every page of a PDF.
-    #[serde(default)]
-    pub chunk_index: Value,
-    /// Where the text begins in the document, in characters.
-    #[serde(default)]
-    pub start_char: Value,
-    /// Where it ends.
-    #[serde(default)]
-    pub end_char: Value,
 }
 
 /// By which a `chunk_id` of any type is compared; means something within this process only.
@@ -145,96 +145,178 @@ impl IdHash {
     }
 }
 
+/// How the chunks stand in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// An object with a status and a list of chunks.
+    Object,
+    /// A list of chunks, or chunks one after the other.
+    Bare,
+}
+
 impl ChunkFile {
-    /// Reads a chunk file once from end to end. `name` is the document's, as the listing gave it.
+    /// Reads a chunk file once from end to end (JSON Lines: its first line twice). `name` is the document's, as
+    /// the listing gave it.
     pub fn scan(path: &Path, name: DocumentName) -> Result<Scanned, ChunkFileError> {
         let unreadable = |error| ChunkFileError::Unreadable { path: path.to_owned(), error };
-        let damaged = |error| match error {
-            ScanError::Io(error) => ChunkFileError::Unreadable { path: path.to_owned(), error },
+        let wrong = |error| match error {
+            ScanError::Io(error) => unreadable(error),
             error => ChunkFileError::Damaged { path: path.to_owned(), error },
         };
         let file = File::open(path).map_err(unreadable)?;
-        let fingerprint = Fingerprint::of_file(&file).map_err(unreadable)?;
-        let mut scanner = Scanner::new(BufReader::with_capacity(64 * 1024, file), &["chunks"]);
-        let mut status = None;
-        let mut has_chunks = false;
-        let mut first_bad = None;
-        let mut found = Self {
+        let buffered = || BufReader::with_capacity(64 * 1024, &file);
+        let mut scan = Scan::new(path, name, Fingerprint::of_file(&file).map_err(unreadable)?);
+        let read = scan.read(Scanner::or_list(buffered(), &["chunks"], BARE_LIST));
+        let is_followed =
+            matches!(read, Err(ScanError::Unexpected { found: b'{' | b'"', expected: END_OF_FILE, .. }));
+        if !is_followed {
+            read.map_err(wrong)?;
+        }
+        if is_followed || scan.is_one_line() {
+            scan = Scan { form: Form::Bare, ..Scan::new(path, scan.found.name, scan.found.fingerprint) };
+            (&file).seek(SeekFrom::Start(0)).map_err(unreadable)?;
+            scan.read(Scanner::lines(buffered())).map_err(wrong)?;
+        }
+        scan.finish()
+    }
+}
+
+/// The name of a list that is the whole file: no field that is streamed has it.
+const BARE_LIST: &str = "";
+
+/// A chunk file that is being read.
+struct Scan {
+    found: ChunkFile,
+    form: Form,
+    status: Option<String>,
+    has_status: bool,
+    has_chunks: bool,
+    /// Whether the top-level object has a text of its own.
+    has_text: bool,
+}
+
+impl Scan {
+    fn new(path: &Path, name: DocumentName, fingerprint: Fingerprint) -> Self {
+        let nothing = JsonText::of(&Value::Object(Map::new()));
+        let found = ChunkFile {
             path: path.to_owned(),
             name,
             fingerprint,
-            metadata: JsonText::of(&Value::Object(Map::new())),
-            processing_info: JsonText::of(&Value::Object(Map::new())),
+            metadata: nothing.clone(),
+            processing_info: nothing,
             chunks: Vec::new(),
             longest_tokens: 0,
+            repairs: Repairs::default(),
+            textless: Textless::default(),
         };
-        while let Some(event) = scanner.next().map_err(damaged)? {
+        Self {
+            found,
+            form: Form::Object,
+            status: None,
+            has_status: false,
+            has_chunks: false,
+            has_text: false,
+        }
+    }
+
+    fn read<R: BufRead>(&mut self, mut scanner: Scanner<'_, R>) -> Result<(), ScanError> {
+        while let Some(event) = scanner.next()? {
             match event {
-                Event::Field { key, value } => match key.as_str() {
-                    "metadata" => found.metadata = JsonText::read(value).map_err(damaged)?,
-                    "processing_info" => found.processing_info = JsonText::read(value).map_err(damaged)?,
-                    field => {
-                        let parsed: Value = value.parse().map_err(damaged)?;
-                        match field {
-                            "status" => status = parsed.as_str().map(str::to_owned),
-                            "chunks" => has_chunks = false,
-                            _ => {}
-                        }
-                    }
-                },
-                Event::ArrayStart { .. } => {
-                    has_chunks = true;
-                    first_bad = None;
-                    found.chunks.clear();
-                    found.longest_tokens = 0;
+                Event::Field { key, value } => self.field(&key, value)?,
+                Event::ArrayStart { key } => {
+                    self.form = if key == BARE_LIST { Form::Bare } else { Form::Object };
+                    self.has_chunks = true;
+                    self.found.clear();
                 }
-                Event::Element(piece) => match read_chunk(piece) {
-                    Ok(chunk) => found.add(piece.span, &chunk),
-                    Err(problem) if first_bad.is_none() => first_bad = Some((found.chunks.len(), problem)),
-                    Err(_) => {}
-                },
+                Event::Element(piece) => self.found.add(piece)?,
                 Event::ArrayEnd => {}
             }
         }
-        if status.as_deref() != Some("completed") {
-            return Ok(Scanned::Skipped { status });
+        Ok(())
+    }
+
+    fn field(&mut self, key: &str, value: Piece<'_>) -> Result<(), ScanError> {
+        match key {
+            "metadata" => self.found.metadata = self.kept(value)?,
+            "processing_info" => self.found.processing_info = self.kept(value)?,
+            _ => {
+                let parsed: Value = value.parse()?;
+                match key {
+                    "status" => {
+                        self.has_status = true;
+                        self.status = parsed.as_str().map(str::to_owned);
+                    }
+                    "chunks" => self.has_chunks = false,
+                    _ => self.has_text |= TEXT_NAMES.contains(&key) && parsed.is_string(),
+                }
+            }
         }
-        let path = || path.to_owned();
-        if !has_chunks {
-            return Err(ChunkFileError::NoChunks { path: path() });
-        }
-        if let Some((position, problem)) = first_bad {
-            return Err(ChunkFileError::BadChunk { path: path(), position, problem });
+        Ok(())
+    }
+
+    fn kept(&mut self, value: Piece<'_>) -> Result<JsonText, ScanError> {
+        let (text, repairs) = JsonText::read(value)?;
+        self.found.repairs += repairs;
+        Ok(text)
+    }
+
+    /// Whether the object is not a document but a chunk, alone in a file of JSON Lines.
+    fn is_one_line(&self) -> bool {
+        self.form == Form::Object && self.has_text && !self.has_status && !self.has_chunks
+    }
+
+    fn finish(self) -> Result<Scanned, ChunkFileError> {
+        let Self { mut found, form, status, has_chunks, .. } = self;
+        let path = found.path.clone();
+        if form == Form::Object {
+            if status.as_deref() != Some("completed") {
+                return Ok(Scanned::Skipped { status });
+            }
+            if !has_chunks {
+                return Err(ChunkFileError::NoChunks { path });
+            }
+        } else if found.textless.number == found.chunks.len() {
+            let first = found.textless.first.into_iter().next();
+            let found = first.map_or_else(|| "there is none".to_owned(), |(_, found)| found);
+            return Err(ChunkFileError::NoTexts { path, found });
         }
         if u32::try_from(found.chunks.len()).is_err() {
-            return Err(ChunkFileError::TooManyChunks { path: path() });
+            return Err(ChunkFileError::TooManyChunks { path });
         }
         found.chunks.shrink_to_fit();
         Ok(Scanned::Ready(Box::new(found)))
     }
+}
 
-    fn add(&mut self, span: Span, chunk: &Chunk) {
-        let tokens = estimate_tokens(&chunk.text);
+impl ChunkFile {
+    fn clear(&mut self) {
+        self.chunks.clear();
+        self.longest_tokens = 0;
+        self.textless = Textless::default();
+    }
+
+    fn add(&mut self, piece: Piece<'_>) -> Result<(), ScanError> {
+        let chunk = Chunk::read(piece.raw).map_err(|error| piece.wrong(error))?;
+        self.repairs += piece.repairs();
+        let tokens = match &chunk.text {
+            Ok(text) => estimate_tokens(text),
+            Err(problem) => {
+                self.textless.number += 1;
+                if self.textless.first.len() < MOST_NAMED {
+                    self.textless.first.push((self.chunks.len(), problem.clone()));
+                }
+                0
+            }
+        };
         self.longest_tokens = self.longest_tokens.max(tokens);
         self.chunks.push(ChunkEntry {
-            span,
-            text: TextHash::of(&chunk.text),
+            span: piece.span,
+            text: chunk.text_hash(),
             id: IdHash::of(&chunk.chunk_id),
             tokens,
         });
+        Ok(())
     }
-}
-
-fn read_chunk(piece: Piece<'_>) -> Result<Chunk, String> {
-    piece.parse().map_err(|error| match piece.parse::<Value>() {
-        Err(_) => error.to_string(),
-        Ok(Value::Object(fields)) => match fields.get("text") {
-            None => "has no `text`".to_owned(),
-            Some(Value::String(_)) => error.to_string(),
-            Some(_) => "has a `text` that is no string".to_owned(),
-        },
-        Ok(_) => "is no object".to_owned(),
-    })
 }
 
 /// Fetches single chunks of a scanned file.
@@ -265,8 +347,8 @@ impl<'f> ChunkReader<'f> {
         let edited = || ChunkFileError::Edited { path: self.file.path.clone() };
         let entry = self.file.chunks.get(position).ok_or_else(edited)?;
         self.spans.read(entry.span, &mut self.piece).map_err(|_| edited())?;
-        match serde_json::from_slice::<Chunk>(&self.piece) {
-            Ok(chunk) if TextHash::of(&chunk.text) == entry.text => Ok(chunk),
+        match Chunk::read(&self.piece) {
+            Ok(chunk) if chunk.text_hash() == entry.text => Ok(chunk),
             _ => Err(edited()),
         }
     }

@@ -8,12 +8,14 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::atomic::AtomicFile;
+use super::columns::{Columns, DocumentColumns, as_text};
 use super::combined_owner::{self, Owner};
+use super::json_repair::repaired;
 use super::json_scan::{Event, ScanError, Scanner};
 use super::listing::{CHUNKS_ENDING, DocumentPath, find_qa_files};
 use super::pretty::pretty;
@@ -88,6 +90,12 @@ pub struct CombineReport {
     pub unreadable: Vec<(String, String)>,
     /// Names of combined Q&A files that have no chunk file (any more).
     pub strays: Vec<String>,
+    /// Fields of pairs that hold values of several types and were written as text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub text_columns: Vec<String>,
+    /// The same for people, with the documents.
+    #[serde(skip)]
+    pub note: Option<String>,
 }
 
 /// Makes sure, before work begins, that the combined file may be written at its end; what stands there now
@@ -127,6 +135,8 @@ struct Combinable {
     fingerprint: Fingerprint,
     /// Where the pairs begin, in bytes; a field may stand there more than once.
     pairs_at: Vec<u64>,
+    /// Whether a pair is no JSON and has to be repaired, see [`super::Repairs`].
+    is_flawed: bool,
 }
 
 struct FirstPass {
@@ -134,6 +144,7 @@ struct FirstPass {
     /// The elements of `documents`, in a file without a name.
     entries: File,
     processing_config: Value,
+    columns: Columns,
     report: CombineReport,
 }
 
@@ -145,6 +156,7 @@ impl FirstPass {
             documents: Vec::new(),
             entries: tempfile::tempfile().map_err(spool)?,
             processing_config: Value::Null,
+            columns: Columns::default(),
             report: CombineReport::default(),
         };
         let listing = find_qa_files(order.qa_directory)?;
@@ -170,21 +182,25 @@ impl FirstPass {
                 }
             }
         }
+        pass.report.text_columns = pass.columns.mixed();
+        pass.report.note = pass.columns.note();
         Ok(pass)
     }
 
-    fn add(&mut self, header: Header, document: DocumentPath, file_name: String) -> std::io::Result<()> {
+    fn add(&mut self, mut header: Header, document: DocumentPath, file_name: String) -> std::io::Result<()> {
         if self.documents.is_empty() {
             self.processing_config = header.processing_config();
         }
         let separator: &[u8] = if self.documents.is_empty() { b"[\n    " } else { b",\n    " };
         self.entries.write_all(separator)?;
         self.report.pairs += header.pairs;
+        self.columns.include(&file_name, std::mem::take(&mut header.columns));
         self.entries.write_all(&pretty(&header.entry(&file_name), 2)?)?;
         self.documents.push(Combinable {
             path: document.path,
             fingerprint: header.fingerprint,
             pairs_at: header.pairs_at,
+            is_flawed: header.is_flawed,
         });
         self.report.combined.push(file_name);
         Ok(())
@@ -215,14 +231,19 @@ impl FirstPass {
         out.put(b"\n  ],\n  \"training_pairs\": ")?;
         let mut pairs = 0;
         for document in &self.documents {
-            copy_pairs(document, out, &mut pairs)?;
+            copy_pairs(document, &self.report.text_columns, out, &mut pairs)?;
         }
         out.put(if pairs == 0 { b"[]\n}" } else { b"\n  ]\n}" })?;
         Ok(self.report)
     }
 }
 
-fn copy_pairs(document: &Combinable, out: &mut AtomicFile, pairs: &mut u64) -> Result<(), CombineError> {
+fn copy_pairs(
+    document: &Combinable,
+    text_columns: &[String],
+    out: &mut AtomicFile,
+    pairs: &mut u64,
+) -> Result<(), CombineError> {
     let changed = || CombineError::Changed { path: document.path.clone() };
     let mut file = File::open(&document.path).map_err(|_| changed())?;
     if Fingerprint::of_file(&file).ok() != Some(document.fingerprint) {
@@ -233,7 +254,9 @@ fn copy_pairs(document: &Combinable, out: &mut AtomicFile, pairs: &mut u64) -> R
         let mut scanner = Scanner::within_array(BufReader::with_capacity(64 * 1024, &file), *offset);
         while let Some(Event::Element(pair)) = scanner.next().map_err(|_| changed())? {
             out.put(if *pairs == 0 { b"[\n    " } else { b",\n    " })?;
-            out.put(pair.raw)?;
+            let as_text = if text_columns.is_empty() { None } else { as_text(pair.raw, text_columns) };
+            let repaired = || document.is_flawed.then(|| repaired(pair.raw)).flatten().map(|(text, _)| text);
+            out.put(as_text.or_else(repaired).as_deref().unwrap_or(pair.raw))?;
             *pairs += 1;
         }
     }
@@ -247,11 +270,9 @@ struct Header {
     fields: Map<String, Value>,
     pairs: u64,
     pairs_at: Vec<u64>,
+    is_flawed: bool,
+    columns: DocumentColumns,
 }
-
-/// A pair must be an object; what is in it is not looked at.
-#[derive(Deserialize)]
-struct AnyObject {}
 
 fn read_header(document: &DocumentPath) -> Result<Header, ScanError> {
     let file = File::open(&document.path)?;
@@ -261,6 +282,8 @@ fn read_header(document: &DocumentPath) -> Result<Header, ScanError> {
         fields: Map::new(),
         pairs: 0,
         pairs_at: Vec::new(),
+        is_flawed: false,
+        columns: DocumentColumns::default(),
     };
     let streamed = ["chunks", "training_pairs"];
     let mut scanner = Scanner::new(BufReader::with_capacity(64 * 1024, file), &streamed);
@@ -285,7 +308,7 @@ fn read_header(document: &DocumentPath) -> Result<Header, ScanError> {
                 }
             }
             Event::Element(piece) if in_pairs => {
-                piece.parse::<AnyObject>()?;
+                header.is_flawed |= header.columns.add(piece.raw).map_err(|error| piece.wrong(error))?;
                 header.pairs += 1;
             }
             Event::Element(piece) => drop(piece.parse::<IgnoredAny>()?),

@@ -1,5 +1,6 @@
 //! A pull scanner for one top-level JSON object: small fields whole, long arrays element by element, each
-//! piece with its exact place in the file.
+//! piece with its exact place in the file. It also takes a list, or values one after the other, where the caller
+//! wants that.
 //!
 //! It checks what stands between the pieces; the pieces themselves are parsed by the caller with
 //! [`Piece::parse`]. It keeps one piece in memory and does not know what any of them means.
@@ -7,12 +8,11 @@
 use std::io::{self, BufRead};
 
 use memchr::memchr2;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::Span;
-
-/// Deeper nesting within one piece is refused; serde_json's own limit is the same.
-const MAX_DEPTH: usize = 127;
+use super::json_repair::{self, Repairs, repaired};
 
 /// The largest field or element that is taken into memory, in bytes.
 const MAX_PIECE_BYTES: usize = 256 * 1024 * 1024;
@@ -38,12 +38,6 @@ pub enum ScanError {
         found: u8,
         /// What JSON allows there.
         expected: &'static str,
-    },
-    /// Nested too deeply.
-    #[error("nested deeper than {MAX_DEPTH} levels at byte {offset}")]
-    TooDeep {
-        /// Where the limit was reached.
-        offset: u64,
     },
     /// One field or element is too large.
     #[error("the value at byte {offset} is over {MAX_PIECE_BYTES} bytes long")]
@@ -74,11 +68,42 @@ pub struct Piece<'a> {
     pub raw: &'a [u8],
 }
 
-impl<'a> Piece<'a> {
-    /// Reads the value as a type.
-    pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, ScanError> {
-        serde_json::from_slice(self.raw).map_err(|error| ScanError::Piece { offset: self.span.offset, error })
+impl Piece<'_> {
+    /// Reads the value as a type, repaired where it has to be.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ScanError> {
+        json_repair::from_slice(self.raw).map_err(|error| self.wrong(error))
     }
+
+    /// The value's text as it stands, repaired where it has to be.
+    pub fn text(&self) -> Result<(Box<RawValue>, Repairs), ScanError> {
+        let read = |raw: &[u8]| {
+            // Text may look like JSON and be no value.
+            serde_json::from_slice::<serde_json::Value>(raw)?;
+            serde_json::from_slice::<&RawValue>(raw).map(RawValue::to_owned)
+        };
+        match read(self.raw) {
+            Ok(text) => Ok((text, Repairs::default())),
+            Err(error) => {
+                let (text, repairs) = repaired(self.raw).ok_or_else(|| self.wrong(error))?;
+                Ok((read(&text).map_err(|error| self.wrong(error))?, repairs))
+            }
+        }
+    }
+
+    /// What has to be repaired in it.
+    pub fn repairs(&self) -> Repairs {
+        repaired(self.raw).map_or_else(Repairs::default, |(_, repairs)| repairs)
+    }
+
+    /// The error about this piece.
+    pub(super) fn wrong(&self, error: serde_json::Error) -> ScanError {
+        ScanError::Piece { offset: self.span.offset, error }
+    }
+}
+
+/// Where the value that begins here ends; nothing where it goes on. It is not checked.
+pub(super) fn end_of_value(bytes: &[u8]) -> Option<usize> {
+    Outline::default().end(bytes)
 }
 
 /// What the scanner found next.
@@ -102,9 +127,14 @@ pub enum Event<'a> {
     ArrayEnd,
 }
 
+/// What is expected behind a top-level value.
+pub(super) const END_OF_FILE: &str = "the end of the file";
+
 #[derive(Clone, Copy)]
 enum State {
     Start,
+    StartOfLines,
+    Line,
     Key { first: bool },
     AfterField,
     Element { first: bool },
@@ -128,12 +158,26 @@ pub struct Scanner<'k, R> {
     offset: u64,
     piece: Vec<u8>,
     state: State,
+    /// The name that a top-level list gets, where one may stand there.
+    list: Option<&'static str>,
+    is_in_list: bool,
 }
 
 impl<'k, R: BufRead> Scanner<'k, R> {
     /// Starts; top-level arrays whose names are in `streamed` come element by element.
     pub fn new(reader: R, streamed: &'k [&'k str]) -> Self {
-        Self { reader, streamed, offset: 0, piece: Vec::new(), state: State::Start }
+        let (piece, state) = (Vec::new(), State::Start);
+        Self { reader, streamed, offset: 0, piece, state, list: None, is_in_list: false }
+    }
+
+    /// The same; instead of the object a list may stand there, which comes as an array of this name.
+    pub fn or_list(reader: R, streamed: &'k [&'k str], name: &'static str) -> Self {
+        Self { list: Some(name), ..Self::new(reader, streamed) }
+    }
+
+    /// Takes top-level values one after the other, each as an element: JSON Lines.
+    pub fn lines(reader: R) -> Self {
+        Self { state: State::StartOfLines, ..Self::new(reader, &[]) }
     }
 
     /// Goes on within an array whose first element, or end, is looked for from this place in the file on. What
@@ -166,9 +210,20 @@ impl<'k, R: BufRead> Scanner<'k, R> {
         loop {
             match self.state {
                 State::Start => {
+                    if let Some(list) = self.start()? {
+                        return Ok(list);
+                    }
+                }
+                State::StartOfLines => {
                     self.skip_byte_order_mark()?;
-                    self.expect(b'{', "an object (`{`)")?;
-                    self.state = State::Key { first: true };
+                    self.state = State::Line;
+                }
+                State::Line => {
+                    if self.peek_after_space()?.is_none() {
+                        self.state = State::Done;
+                        continue;
+                    }
+                    return Ok(Step::Element(self.value()?));
                 }
                 State::Key { first } => match self.next_byte()? {
                     b'"' => return self.field(),
@@ -182,8 +237,7 @@ impl<'k, R: BufRead> Scanner<'k, R> {
                 },
                 State::Element { first } => {
                     if first && self.next_byte()? == b']' {
-                        self.pass(State::AfterField);
-                        return Ok(Step::ArrayEnd);
+                        return Ok(self.end_of_array());
                     }
                     let span = self.value()?;
                     self.state = State::AfterElement;
@@ -191,19 +245,35 @@ impl<'k, R: BufRead> Scanner<'k, R> {
                 }
                 State::AfterElement => match self.next_byte()? {
                     b',' => self.pass(State::Element { first: false }),
-                    b']' => {
-                        self.pass(State::AfterField);
-                        return Ok(Step::ArrayEnd);
-                    }
+                    b']' => return Ok(self.end_of_array()),
                     found => return Err(self.unexpected(found, "`,` or `]`")),
                 },
                 State::Trailing => match self.peek_after_space()? {
-                    Some(found) => return Err(self.unexpected(found, "the end of the file")),
+                    Some(found) => return Err(self.unexpected(found, END_OF_FILE)),
                     None => self.state = State::Done,
                 },
                 State::Done => return Ok(Step::End),
             }
         }
+    }
+
+    fn start(&mut self) -> Result<Option<Step>, ScanError> {
+        self.skip_byte_order_mark()?;
+        if let Some(name) = self.list
+            && self.next_byte()? == b'['
+        {
+            self.is_in_list = true;
+            self.pass(State::Element { first: true });
+            return Ok(Some(Step::ArrayStart(name.to_owned())));
+        }
+        self.expect(b'{', "an object (`{`)")?;
+        self.state = State::Key { first: true };
+        Ok(None)
+    }
+
+    fn end_of_array(&mut self) -> Step {
+        self.pass(if self.is_in_list { State::Trailing } else { State::AfterField });
+        Step::ArrayEnd
     }
 
     fn field(&mut self) -> Result<Step, ScanError> {
@@ -235,9 +305,6 @@ impl<'k, R: BufRead> Scanner<'k, R> {
             self.piece.extend_from_slice(&bytes[..taken]);
             self.reader.consume(taken);
             self.offset += taken as u64;
-            if outline.depth > MAX_DEPTH {
-                return Err(ScanError::TooDeep { offset: self.offset });
-            }
             if self.piece.len() > MAX_PIECE_BYTES {
                 return Err(ScanError::TooLarge { offset });
             }
@@ -317,7 +384,7 @@ struct Outline {
 }
 
 impl Outline {
-    /// Where the value ends within these bytes; `None` where it goes on (or is nested too deeply).
+    /// Where the value ends within these bytes; `None` where it goes on.
     fn end(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
@@ -334,12 +401,7 @@ impl Outline {
             } else {
                 match byte {
                     b'"' => self.in_string = true,
-                    b'{' | b'[' => {
-                        self.depth += 1;
-                        if self.depth > MAX_DEPTH {
-                            return Some(at);
-                        }
-                    }
+                    b'{' | b'[' => self.depth += 1,
                     b'}' | b']' if self.depth > 1 => self.depth -= 1,
                     b'}' | b']' => return Some(if self.depth == 0 { at } else { at + 1 }),
                     b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' if self.depth == 0 => return Some(at),

@@ -4,6 +4,7 @@
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::json_repair::Repairs;
 use super::json_scan::{Piece, ScanError};
 
 /// A JSON value as text.
@@ -11,11 +12,11 @@ use super::json_scan::{Piece, ScanError};
 pub struct JsonText(Box<RawValue>);
 
 impl JsonText {
-    /// As it stands in a file: a number that goes through a value may lose its last digit.
-    pub fn read(piece: Piece<'_>) -> Result<Self, ScanError> {
-        // Text may look like JSON and be no value, such as half of a surrogate pair.
-        piece.parse::<Value>()?;
-        Ok(Self(piece.parse()?))
+    /// As it stands in a file: a number that goes through a value may lose its last digit. What is no JSON but
+    /// can be read is repaired.
+    pub fn read(piece: Piece<'_>) -> Result<(Self, Repairs), ScanError> {
+        let (text, repairs) = piece.text()?;
+        Ok((Self(text), repairs))
     }
 
     /// Of a value.
@@ -36,7 +37,7 @@ mod tests {
 
     fn read(raw: &str) -> Result<JsonText, ScanError> {
         let span = Span { offset: 0, len: raw.len() as u64 };
-        JsonText::read(Piece { span, raw: raw.as_bytes() })
+        JsonText::read(Piece { span, raw: raw.as_bytes() }).map(|(text, _)| text)
     }
 
     #[test]
@@ -44,9 +45,10 @@ mod tests {
         let text = "{ \"modified\": 1763900000.1234567,\n  \"x\": [1e2] }";
         assert_eq!(read(text).unwrap().0.get(), text);
         assert_eq!(read(text).unwrap().value(), serde_json::from_str::<Value>(text).unwrap());
-        for broken in [r#"["\ud800"]"#, "[1e999]", "{", "1 2"] {
+        for broken in ["{", "1 2"] {
             assert!(matches!(read(broken), Err(ScanError::Piece { .. })), "{broken}");
         }
+        assert_eq!(read(r#"["\ud800", 1e999, 1.50]"#).unwrap().0.get(), r#"["\ufffd", null, 1.50]"#);
     }
 
     #[test]

@@ -8,7 +8,9 @@
 pub mod adopt;
 mod atomic;
 pub mod browse;
+mod chunk;
 pub mod chunk_file;
+mod columns;
 pub mod combined;
 mod combined_owner;
 pub mod directories;
@@ -21,6 +23,7 @@ pub(crate) mod fixtures;
 mod interrupt;
 pub mod job_folder;
 pub mod journal;
+mod json_repair;
 mod json_scan;
 mod json_text;
 pub mod listing;
@@ -42,7 +45,8 @@ mod usage;
 pub use adopt::{Adopted, AdoptedCounts, adopt};
 pub use atomic::{AtomicFile, remove_file, remove_unfinished, sync_directory, write_file};
 pub use browse::{BrowseError, Browser, OpenDocument, SeenChunk, Stage};
-pub use chunk_file::{Chunk, ChunkEntry, ChunkFile, ChunkFileError, ChunkReader, IdHash, Scanned};
+pub use chunk::Chunk;
+pub use chunk_file::{ChunkEntry, ChunkFile, ChunkFileError, ChunkReader, IdHash, Scanned, Textless};
 pub use combined::{Combine, CombineError, CombineReport, check_output, claim_output, combine};
 pub use directories::{
     Directory, DirectoryError, future_output_directory, input_directory, output_directory,
@@ -56,6 +60,7 @@ pub use fingerprint::Fingerprint;
 pub use interrupt::interrupt_documents;
 pub use job_folder::{DirectoryLock, Holder, JobFile, JobFolder, JobFolderError};
 pub use journal::{Entry, EntryLocation, Journal, JournalError, JournalReader, SEGMENT_BYTES, TornEnd};
+pub use json_repair::Repairs;
 pub use json_scan::{Event, Piece, ScanError, Scanner};
 pub use json_text::JsonText;
 pub use listing::{DocumentPath, Listing, Unusable, find_chunk_files, find_qa_files, qa_path};

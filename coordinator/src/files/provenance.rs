@@ -3,7 +3,7 @@
 //!
 //! It knows nothing of files and places.
 
-use qa_shared::model::Pair;
+use qa_shared::model::{DocumentName, Pair};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -34,17 +34,22 @@ pub(super) struct Provenance {
 const PAIR_START: &[u8] = b"{\n      \"question\": ";
 
 impl Provenance {
-    /// Of a chunk in a document with this `metadata`.
-    pub(super) fn new(metadata: &Value, chunk: &Chunk) -> Self {
+    /// Of the chunk at a position of a document with this `metadata`. A chunk file that says nothing about its
+    /// document and its chunks still gives pairs that can be traced: by the document's name and by position.
+    pub(super) fn new(document: &DocumentName, metadata: &Value, chunk: &Chunk, position: usize) -> Self {
+        let name = Value::from(document.as_str());
+        let position = Value::from(position);
+        let known = |value: &&Value| !value.is_null();
         let fields = Fields {
             source_file: metadata.get("source_file"),
-            file_name: metadata.get("file_name"),
+            file_name: metadata.get("file_name").filter(known).or(Some(&name)),
             file_type: metadata.get("file_type"),
             chunk_id: &chunk.chunk_id,
-            chunk_index: &chunk.chunk_index,
+            chunk_index: Some(&chunk.chunk_index).filter(known).unwrap_or(&position),
             chunk_start: &chunk.start_char,
             chunk_end: &chunk.end_char,
-            source_text: &chunk.text,
+            // Only a chunk with a text has pairs.
+            source_text: chunk.text.as_deref().unwrap_or_default(),
         };
         let object = pretty(&fields, 2).expect("a value with text keys can be written");
         let ending = [b",", &object[1..]].concat();

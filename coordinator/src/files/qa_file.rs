@@ -82,6 +82,8 @@ pub struct QaSource {
     pub generation_info: Value,
     /// Top-level fields that this version does not know, with their values as they stand there.
     pub unknown: Vec<(String, Box<RawValue>)>,
+    /// Whether it holds what is no JSON and was read repaired, see [`super::Repairs`]: copies have to be repaired.
+    pub is_flawed: bool,
 }
 
 /// A record and its place.
@@ -131,6 +133,8 @@ pub struct Defects {
     pub not_positions: usize,
     /// Pairs without question, answer or source text.
     pub unusable_pairs: usize,
+    /// Values, records and pairs that are no JSON and were read repaired.
+    pub repaired: usize,
 }
 
 #[derive(Deserialize)]
@@ -180,6 +184,7 @@ impl QaFile {
             fingerprint,
             generation_info: Value::Null,
             unknown: Vec::new(),
+            is_flawed: false,
         };
         let mut loaded = Self::empty(source);
         loaded.read(BufReader::with_capacity(64 * 1024, file)).map_err(|error| match error {
@@ -226,6 +231,9 @@ impl QaFile {
         let mut in_pairs = false;
         let mut texts = None;
         while let Some(event) = scanner.next()? {
+            if let Event::Field { value: piece, .. } | Event::Element(piece) = &event {
+                self.defects.repaired += usize::from(piece.repairs().any());
+            }
             match event {
                 Event::Field { key, value } => match key.as_str() {
                     "status" => self.status = value.parse::<Value>()?.as_str().map(str::to_owned),
@@ -245,7 +253,7 @@ impl QaFile {
 
                     "chunks" | "training_pairs" | "error" => drop(value.parse::<Value>()?),
                     _ => {
-                        let raw = value.parse::<&RawValue>()?.to_owned();
+                        let (raw, _) = value.text()?;
                         self.source.unknown.retain(|(known, _)| *known != key);
                         self.source.unknown.push((key, raw));
                     }
@@ -263,6 +271,7 @@ impl QaFile {
                 Event::ArrayEnd => {}
             }
         }
+        self.source.is_flawed = self.defects.repaired > 0;
         let completed = self.positions(&completed);
         let mut failed = self.positions(&failed);
         let before = failed.len();
@@ -368,7 +377,10 @@ mod tests {
             "training_pairs": [{"question": "q", "answer": " ", "source_text": "t"}, {"question": ["q"]}]}"#;
         let file = load_text(text).unwrap();
         assert_eq!((file.completed.as_slice(), file.failed.as_slice()), ([0, 2].as_slice(), [1].as_slice()));
-        assert_eq!(file.defects, Defects { doubled_chunks: 3, not_positions: 2, unusable_pairs: 2 });
+        assert_eq!(
+            file.defects,
+            Defects { doubled_chunks: 3, not_positions: 2, unusable_pairs: 2, repaired: 0 }
+        );
     }
 
     #[test]

@@ -52,6 +52,74 @@ async fn broken_chunk_files_never_stop_the_others() {
 }
 
 #[tokio::test]
+async fn one_bad_value_costs_a_chunk_and_not_its_document() {
+    let site = Site::new(&[Document::new("report", 14)]);
+    let path = site.chunks_dir().join("report_chunks.json");
+    let mut file = read_json(&path);
+    let chunks = file["chunks"].as_array_mut().unwrap();
+    for (chunk, text) in chunks.iter_mut().zip([json!(null), json!(2024), json!(["a", "b"]), json!({})]) {
+        chunk["text"] = text;
+    }
+    chunks[4].as_object_mut().unwrap().remove("text");
+    for chunk in &mut chunks[5..11] {
+        chunk["text"] = json!(true);
+    }
+    let text = serde_json::to_string_pretty(&file).unwrap();
+    let text = text.replacen(r#""page": 0"#, r#""page": NaN"#, 99).replacen(
+        "\"file_size\": 22252",
+        "\"file_size\": Infinity",
+        1,
+    );
+    fs::write(&path, text.replacen(", section 12.", ", section \\ud835 12.", 1)).unwrap();
+    let server = FakeOllama::start(FakeConfig::default());
+    let ended = site.generate().servers(&[&server]).run(1).await;
+    for named in [
+        "chunk 0: `text` is null",
+        "chunk 1: `text` is the number 2024",
+        "and 8 more",
+        "half surrogate pair",
+        "invalid_chunk",
+    ] {
+        assert!(ended.stderr.contains(named), "{named} is not said:\n{}", ended.stderr);
+    }
+    let qa = site.qa("report");
+    assert_eq!(
+        (qa["status"].as_str(), qa["failed_chunks"].as_array().unwrap().len()),
+        (Some("completed"), 11)
+    );
+    assert_eq!(qa["metadata"]["file_size"], Value::Null);
+    let record = qa["chunks"].as_array().unwrap().iter().find(|record| record["chunk"] == 2).unwrap();
+    assert_eq!(record["error"]["reason"], "invalid_chunk");
+    let message = record["error"]["message"].as_str().unwrap();
+    assert!(message.contains("chunk 2 of `report_chunks.json`") && message.contains("a list"), "{message}");
+    let combined = read_json(&site.combined());
+    let repaired = combined["training_pairs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|pair| pair["source_text"].as_str().unwrap().contains("section \u{fffd} 12."));
+    assert_eq!(repaired.count(), 3);
+    assert_eq!(server.stats().chat_calls, 3);
+    // The cause is the input: without a change there is nothing to try again.
+    site.generate().arg("--resume").servers(&[&server]).run(1).await;
+    assert_eq!(server.stats().chat_calls, 3);
+}
+
+#[tokio::test]
+async fn lists_lines_and_other_names_of_the_text_are_documents_too() {
+    let site = Site::new(&[Document::new("plain", 1)]);
+    let write = |name: &str, text: &str| fs::write(site.chunks_dir().join(name), text).unwrap();
+    write("list_chunks.json", r#"[{"page_content": "The list says this.", "metadata": {"page": 1}}]"#);
+    write("lines_chunks.json", "{\"text\": \"Line one.\"}\n{\"content\": \"Line two.\"}\n");
+    let server = FakeOllama::start(FakeConfig::default());
+    site.generate().servers(&[&server]).run(0).await;
+    assert_eq!(server.stats().chat_calls, 4);
+    let pairs = site.qa("lines")["training_pairs"].clone();
+    assert_eq!((&pairs[0]["file_name"], &pairs[0]["chunk_index"]), (&json!("lines"), &json!(0)));
+    assert_eq!((&pairs[3]["source_text"], &pairs[3]["chunk_index"]), (&json!("Line two."), &json!(1)));
+}
+
+#[tokio::test]
 async fn documents_of_any_name_are_done() {
     let long = "ein sehr langer Name ".repeat(10);
     let names = [

@@ -25,6 +25,8 @@ pub enum FailureReason {
     PromptTooLong,
     /// The chunk has no text to ask about.
     EmptyChunk,
+    /// The chunk file has no text for the chunk.
+    InvalidChunk,
     /// The model or its server refuses requests like this one (unknown model, invalid option).
     Rejected,
     /// The model, or a filter of its provider, declines to answer about this chunk.
@@ -52,6 +54,7 @@ impl FailureReason {
             Self::OutputLimit => "output_limit",
             Self::PromptTooLong => "prompt_too_long",
             Self::EmptyChunk => "empty_chunk",
+            Self::InvalidChunk => "invalid_chunk",
             Self::Rejected => "rejected",
             Self::Refused => "refused",
             Self::ServerError => "server_error",
@@ -66,7 +69,7 @@ impl FailureReason {
     /// Whether the chunk's own text is the cause: trying again without a change is pointless.
     pub fn caused_by_input(self) -> bool {
         match self {
-            Self::EmptyChunk | Self::TaskTooLarge => true,
+            Self::EmptyChunk | Self::InvalidChunk | Self::TaskTooLarge => true,
             Self::NoUsableAnswer
             | Self::OutputLimit
             | Self::PromptTooLong
@@ -89,6 +92,7 @@ impl FailureReason {
             Self::OutputLimit => "raise --max-tokens (or --ollama-num-predict), or ask for fewer questions",
             Self::PromptTooLong => "use smaller chunks, a shorter prompt, or a model with a larger context",
             Self::EmptyChunk => "nothing to do, or remove the chunk from its file",
+            Self::InvalidChunk => "make the chunk file again: the `text` of each chunk has to be a text",
             Self::Rejected => "read the message: the model or an option is not accepted by the server",
             Self::Refused => "read the provider's reason; another model may answer, or leave the chunk out",
             Self::ServerError => "look at the LLM server's own log",

@@ -7,7 +7,7 @@ use qa_shared::model::{DocumentName, FailureReason, Usage};
 use serde_json::{Value, json};
 
 use super::super::qa_file::{PairEntry, QaSource, RecordEntry};
-use super::super::{Fingerprint, IdHash, JsonText};
+use super::super::{Fingerprint, IdHash, JsonText, Repairs, Textless};
 use super::*;
 
 const FINGERPRINT: Fingerprint = Fingerprint { len: 0, modified_ns: 0, inode: 0 };
@@ -28,6 +28,8 @@ fn chunk_file(texts: &[(char, u32)]) -> ChunkFile {
         processing_info: JsonText::of(&json!({"total_chunks": texts.len()})),
         chunks: texts.iter().map(entry).collect(),
         longest_tokens: 1,
+        repairs: Repairs::default(),
+        textless: Textless::default(),
     }
 }
 
@@ -60,6 +62,7 @@ impl Old {
             fingerprint: FINGERPRINT,
             generation_info: json!({"questions_per_chunk": 2}),
             unknown: Vec::new(),
+            is_flawed: false,
         };
         let mut file = QaFile::empty(source);
         file.metadata = json!({});

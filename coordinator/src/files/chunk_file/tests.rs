@@ -28,7 +28,7 @@ fn a_document_is_scanned_and_its_chunks_are_read_back_in_any_order() {
     let mut reader = ChunkReader::open(&file).unwrap();
     for (position, text) in [(1, "zwei – 二"), (0, "one"), (2, "one")] {
         let chunk = reader.read(position).unwrap();
-        assert_eq!((chunk.text.as_str(), chunk.chunk_id), (text, json!(format!("0_{position}"))));
+        assert_eq!((chunk.text.as_deref(), chunk.chunk_id), (Ok(text), json!(format!("0_{position}"))));
     }
 }
 
@@ -59,14 +59,16 @@ fn every_kind_of_damage_has_its_own_words() {
         ("", "is damaged: truncated: the file ends at byte 0"),
         (r#"{"status": "completed", "chunks": [{"text": "a"#, "truncated"),
         ("hello", "not JSON: found `h` at byte 0"),
-        ("[]", "expected an object"),
-        (r#"{"status": "completed", "chunks": [tru]}"#, "chunk 0 the value at byte 35 is not as expected"),
+        (r#"{"status": "completed", "chunks": [tru]}"#, "the value at byte 35 is not as expected"),
         (r#"{"status": "completed"}"#, "has no list `chunks`"),
         (r#"{"status": "completed", "chunks": {}}"#, "has no list `chunks`"),
-        (r#"{"status": "completed", "chunks": [{"text": "a"}, {}]}"#, "chunk 1 has no `text`"),
-        (r#"{"status": "completed", "chunks": [{"text": 1}]}"#, "chunk 0 has a `text` that is no string"),
-        (r#"{"status": "completed", "chunks": ["a"]}"#, "chunk 0 is no object"),
-        (r#"{"status": "completed", "chunks": [{"text": "\ud800"}]}"#, "chunk 0 "),
+        ("[]", "has no chunk with a text (element 0: there is none): expected {"),
+        ("[1, 2]", "has no chunk with a text (element 0: it is the number 1, no object with a `text`)"),
+        (
+            "{\"pages\": 1}\n{\"pages\": 2}",
+            "has no chunk with a text (element 0: it has no `text`, only `pages`)",
+        ),
+        ("{\"text\": \"a\"}\nrubbish", "not JSON: found `r` at byte 14, expected the end of the file"),
     ] {
         let error = scan_text(text).unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("a_chunks.json"), "{text}: {error}");
@@ -89,4 +91,72 @@ fn an_edit_after_the_scan_is_noticed() {
 fn a_missing_file_is_unreadable() {
     let error = ChunkFile::scan(Path::new("/nowhere/a_chunks.json"), DocumentName::new("a")).unwrap_err();
     assert!(matches!(error, ChunkFileError::Unreadable { .. }), "{error}");
+}
+
+fn scanned(text: &str) -> ChunkFile {
+    match scan_text(text).unwrap() {
+        Scanned::Ready(file) => *file,
+        Scanned::Skipped { status } => panic!("{text}: skipped: {status:?}"),
+    }
+}
+
+#[test]
+fn chunks_without_a_text_are_chunks_that_are_named() {
+    let chunks = r#"{"text": "a"}, {"text": null}, {}, {"text": 1}, 7, {"text": "b"}"#;
+    let file = scanned(&format!(r#"{{"status": "completed", "chunks": [{chunks}]}}"#));
+    assert_eq!((file.chunks.len(), file.textless.number), (6, 4));
+    let named: Vec<_> =
+        file.textless.first.iter().map(|(position, found)| (*position, found.as_str())).collect();
+    let expected = [
+        (1, "`text` is null"),
+        (2, "it has no `text`, and nothing else"),
+        (3, "`text` is the number 1, no text"),
+    ];
+    assert_eq!(named, expected);
+    assert_eq!((file.chunks[0].text, file.chunks[5].text), (TextHash::of("a"), TextHash::of("b")));
+}
+
+#[test]
+fn what_python_writes_beside_json_costs_nothing_and_is_counted() {
+    let text = r#"{"status": "completed", "elapsed": NaN, "metadata": {"file_name": "Ger\udce4t", "page": NaN},
+        "processing_info": {"confidence": -Infinity}, "chunks": [
+        {"text": "a", "chunk_index": NaN}, {"text": "half \ud835", "heading": "\ud835"}]}"#;
+    let file = scanned(text);
+    assert_eq!(file.metadata.value(), json!({"file_name": "Ger\u{fffd}t", "page": null}));
+    assert_eq!(file.processing_info.value(), json!({"confidence": null}));
+    assert_eq!(file.chunks[1].text, TextHash::of("half \u{fffd}"));
+    assert_eq!(file.repairs, Repairs { surrogates: 3, not_numbers: 3, too_deep: 0 });
+    assert_eq!(file.textless, Textless::default());
+}
+
+#[test]
+fn lists_and_lines_of_chunks_are_documents_too() {
+    for text in [
+        r#"[{"text": "one", "chunk_id": 1}, {"page_content": "two"}]"#,
+        "{\"text\": \"one\", \"chunk_id\": 1}\n{\"content\": \"two\"}\n",
+        "\u{feff}{\"text\": \"one\", \"chunk_id\": 1}\r\n\r\n{\"text\": \"two\"}",
+        r#" [ "one", "two" ] "#,
+    ] {
+        let file = scanned(text);
+        let texts: Vec<_> = file.chunks.iter().map(|chunk| chunk.text).collect();
+        assert_eq!(texts, [TextHash::of("one"), TextHash::of("two")], "{text}");
+        assert_eq!(file.metadata.value(), json!({}));
+    }
+    assert_eq!(scanned(r#"{"text": "alone", "chunk_id": 1}"#).chunks.len(), 1);
+}
+
+#[test]
+fn chunks_of_a_list_and_of_lines_are_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        ("list", r#"[{"text": "one"}, "two"]"#),
+        ("lines", "{\"text\": \"one\"}\n{\"text\": \"two\", \"chunk_id\": 7}\n"),
+    ] {
+        let path = folder.path().join(format!("{name}_chunks.json"));
+        fs::write(&path, text).unwrap();
+        let file = ready(&path);
+        let mut reader = ChunkReader::open(&file).unwrap();
+        assert_eq!(reader.read(1).unwrap().text.as_deref(), Ok("two"));
+        assert_eq!(reader.read(0).unwrap().text.as_deref(), Ok("one"));
+    }
 }

@@ -190,3 +190,56 @@ fn a_combined_file_within_the_directory_is_no_document_of_it() {
         assert_eq!((report.combined.len(), report.skipped.len()), (1, 0));
     }
 }
+
+/// A completed Q&A file with one pair.
+fn write_qa(desk: &Desk, name: &str, pair: &str) {
+    let text =
+        format!("{{\"metadata\": {{}}, \"training_pairs\": [\n    {pair}\n  ], \"status\": \"completed\"}}");
+    fs::write(desk.qa().join(format!("{name}_qa.json")), text).unwrap();
+}
+
+#[test]
+fn a_column_of_several_types_is_text_in_every_pair_and_one_note_names_the_documents() {
+    let desk = Desk::new();
+    write_qa(&desk, "one", r#"{"question": "q", "chunk_id": "0_1", "chunk_index": 1, "chunk_start": 0}"#);
+    write_qa(&desk, "two", r#"{"question": "q", "chunk_id": 7, "chunk_index": "1", "chunk_start": 0.5}"#);
+    write_qa(
+        &desk,
+        "three",
+        r#"{"question": "q", "chunk_id": null, "chunk_index": [1], "chunk_start": null}"#,
+    );
+    let report = desk.combine().unwrap();
+    assert_eq!(report.text_columns, ["chunk_id", "chunk_index"]);
+    let note = report.note.unwrap();
+    assert!(note.contains("`chunk_id` (number in two_qa.json; text in one_qa.json)"), "{note}");
+    let combined = desk.json();
+    let pairs = combined["training_pairs"].as_array().unwrap();
+    let columns: Vec<_> = pairs
+        .iter()
+        .map(|pair| json!([pair["chunk_id"], pair["chunk_index"], pair["chunk_start"]]))
+        .collect();
+    assert_eq!(columns, [json!(["0_1", "1", 0]), json!([null, "[1]", null]), json!(["7", "1", 0.5])]);
+}
+
+#[test]
+fn columns_of_one_type_are_copied_byte_for_byte() {
+    let desk = Desk::new();
+    let pairs = [
+        r#"{"question":"\u00fc","chunk_id":  "a","n":1}"#,
+        r#"{ "question": "q", "chunk_id": null, "n": 1.50 }"#,
+    ];
+    write_qa(&desk, "one", pairs[0]);
+    write_qa(&desk, "two", pairs[1]);
+    let report = desk.combine().unwrap();
+    assert_eq!((report.text_columns.len(), report.note), (0, None));
+    let text = fs::read_to_string(desk.output()).unwrap();
+    assert!(pairs.iter().all(|pair| text.contains(pair)), "{text}");
+}
+
+#[test]
+fn what_is_no_json_in_a_pair_is_repaired() {
+    let desk = Desk::new();
+    write_qa(&desk, "one", r#"{"question": "half \ud835", "chunk_index": NaN}"#);
+    assert_eq!(desk.combine().unwrap().pairs, 1);
+    assert_eq!(desk.json()["training_pairs"], json!([{"question": "half \u{fffd}", "chunk_index": null}]));
+}

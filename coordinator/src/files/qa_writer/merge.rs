@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::atomic::AtomicFile;
 use super::super::chunk_file::ChunkReader;
+use super::super::json_repair::repaired;
 use super::super::pretty::pretty;
 use super::super::provenance::Provenance;
 use super::super::qa_file::QaSource;
@@ -210,7 +211,8 @@ impl<'a> Writer<'a> {
                 Some(source) if self.is_completed(position) => source.clone(),
                 _ => continue,
             };
-            let provenance = Provenance::new(metadata, &self.texts.read(position)?);
+            let (name, chunk) = (&self.input.chunk_file.name, self.texts.read(position)?);
+            let provenance = Provenance::new(name, metadata, &chunk, position);
             let mut spans = Vec::new();
             match source {
                 ChunkSource::Outstanding => {}
@@ -308,16 +310,22 @@ impl<'a> Writer<'a> {
             Fingerprint::of_file(&file).map_err(FileError::during("read", self.input.target))?;
         let unknown = self.input.previous.map(|previous| previous.unknown.clone()).unwrap_or_default();
         let generation_info = self.input.generation_info.clone();
-        let source = QaSource { path: self.input.target.to_owned(), fingerprint, generation_info, unknown };
+        let path = self.input.target.to_owned();
+        let source = QaSource { path, fingerprint, generation_info, unknown, is_flawed: false };
         Ok(Written { source, chunks: self.done, bytes, pairs: self.pairs, covered: self.covered })
     }
 
     fn read_old(&mut self, span: Span, position: usize) -> Result<(), SnapshotError> {
         let read = self.old.as_ref().map(|old| old.read(span, &mut self.piece));
-        match read {
-            Some(Ok(())) => Ok(()),
-            _ => Err(self.misplaced(position, "no place in the previous file")),
+        let Some(Ok(())) = read else {
+            return Err(self.misplaced(position, "no place in the previous file"));
+        };
+        if self.input.previous.is_some_and(|previous| previous.is_flawed)
+            && let Some((text, _)) = repaired(&self.piece)
+        {
+            self.piece = text;
         }
+        Ok(())
     }
 
     fn result(

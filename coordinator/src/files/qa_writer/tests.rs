@@ -318,3 +318,72 @@ fn what_is_kept_aside_is_never_replaced() {
     }
     assert_eq!(fs::read_to_string(folder.path().join("previous/1/a_qa.json")).unwrap(), "1");
 }
+
+#[test]
+fn what_the_python_program_wrote_beside_json_is_adopted_and_written_as_json() {
+    let desk = Desk::new(Document::plain("a", &["half \u{fffd}", "two"]));
+    let python = desk.document.write_python_qa(desk.folder.path(), &[0, 1], &[], 2);
+    let text = fs::read_to_string(&python).unwrap();
+    // As Python writes half a surrogate pair and NaN.
+    let text = text.replace('\u{fffd}', "\\ud835").replace("\"A1 of 1.\"", "\"A1 of \\udce9 1.\"");
+    let text = text.replacen("\"status\"", "\"elapsed\": NaN,\n  \"status\"", 1);
+    assert_eq!((text.matches("\\ud835").count(), text.matches("udce9").count()), (4, 1), "{text}");
+    fs::write(&python, text).unwrap();
+    let old = QaFile::load(&python).unwrap();
+    let Adopted { chunks, counts, needs_rewrite, keep_previous } = adopt(&desk.chunk_file, &old);
+    assert_eq!((counts.kept, counts.new, needs_rewrite, keep_previous), (2, 0, true, true));
+    let mut desk = desk;
+    let info = generation_info(&settings(), "now");
+    let written = write_snapshot(Snapshot {
+        target: &python,
+        chunk_file: &desk.chunk_file,
+        chunks: &chunks,
+        previous: Some(&old.source),
+        journal: &mut desk.reader,
+        status: FileStatus::Completed,
+        generation_info: &info,
+        completion_time: None,
+        error: None,
+        keep_previous_in: None,
+        models: &ModelTable::default(),
+    })
+    .unwrap();
+    assert_eq!((written.pairs, written.source.is_flawed), (4, false));
+    let file: Value = serde_json::from_slice(&fs::read(&python).unwrap()).unwrap();
+    assert_eq!(file["elapsed"], Value::Null);
+    assert_eq!(file["training_pairs"][0]["source_text"], "half \u{fffd}");
+    assert_eq!(file["training_pairs"][3]["answer"], "A1 of \u{fffd} 1.");
+    assert!(!adopt(&desk.chunk_file, &QaFile::load(&python).unwrap()).needs_rewrite);
+}
+
+#[test]
+fn pairs_of_a_chunk_file_without_provenance_have_the_documents_name_and_their_position() {
+    let mut desk = Desk::new(Document::plain("a", &["one", "two"]));
+    let minimal =
+        r#"{"status": "completed", "chunks": [{"text": "one"}, {"text": "two", "chunk_index": NaN}]}"#;
+    fs::write(&desk.chunk_file.path, minimal).unwrap();
+    desk.chunk_file = ready(&desk.chunk_file.path);
+    let chunks = [desk.complete(0, 1), desk.complete(1, 1)];
+    desk.journal.sync().unwrap();
+    let (target, info) = (desk.target(), generation_info(&settings(), "now"));
+    write_snapshot(Snapshot {
+        target: &target,
+        chunk_file: &desk.chunk_file,
+        chunks: &chunks,
+        previous: None,
+        journal: &mut desk.reader,
+        status: FileStatus::Completed,
+        generation_info: &info,
+        completion_time: None,
+        error: None,
+        keep_previous_in: None,
+        models: &ModelTable::default(),
+    })
+    .unwrap();
+    let file: Value = serde_json::from_slice(&fs::read(&target).unwrap()).unwrap();
+    let pairs = file["training_pairs"].as_array().unwrap();
+    let where_from: Vec<_> = pairs.iter().map(|pair| (&pair["file_name"], &pair["chunk_index"])).collect();
+    assert_eq!(where_from[0], (&json!("a"), &json!(0)));
+    assert_eq!(where_from[5], (&json!("a"), &json!(1)));
+    assert_eq!((&pairs[0]["source_file"], &pairs[0]["chunk_id"]), (&Value::Null, &Value::Null));
+}
