@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use qa_shared::model::{GenerationSettings, Pair};
 use qa_shared::plain::is_unsafe;
 use qa_shared::template::{Template, TemplateError};
-pub use qa_shared::tokens::estimate_tokens;
+pub use qa_shared::tokens::{estimate_conversation, estimate_tokens};
 use serde_json::{Value, json};
 
 /// Marks where the chunk begins in the built-in prompt. A chunk in which this or [`CHUNK_END`] stands gets marks
@@ -18,10 +18,6 @@ pub const CHUNK_START: &str = "<chunk>";
 pub const CHUNK_END: &str = "</chunk>";
 /// What both are made of.
 const CHUNK: &str = "chunk";
-
-/// What chat templates add around a conversation and around each message, in tokens.
-const CONVERSATION_OVERHEAD: u32 = 16;
-const MESSAGE_OVERHEAD: u32 = 8;
 
 const SYSTEM: &str = "You write question-answer pairs that train an assistant on the content of documents. \
 You get one chunk of a document at a time. The chunk is your only source: every question can be answered from \
@@ -162,13 +158,6 @@ pub fn answer_schema(questions: u32) -> Value {
     })
 }
 
-/// Tokens that a conversation takes at most, with what chat templates add.
-pub fn estimate_conversation<'a>(contents: impl IntoIterator<Item = &'a str>) -> u32 {
-    contents.into_iter().fold(CONVERSATION_OVERHEAD, |sum, content| {
-        sum.saturating_add(estimate_tokens(content)).saturating_add(MESSAGE_OVERHEAD)
-    })
-}
-
 fn counted(pairs: u32) -> String {
     if pairs == 1 { "1 question-answer pair".to_owned() } else { format!("{pairs} question-answer pairs") }
 }
@@ -254,7 +243,6 @@ mod tests {
         let prompt = build(&own(None, None, None), "", 50).unwrap();
         let tokens = estimate_conversation([prompt.system.as_str(), prompt.user.as_str()]);
         assert!(tokens <= qa_shared::tokens::BUILT_IN_PROMPT_TOKENS, "{tokens}");
-        assert_eq!(estimate_conversation(["abc", "概"]), 34);
     }
 
     #[test]

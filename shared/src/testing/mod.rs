@@ -14,6 +14,7 @@ mod nats_server;
 pub mod otlp_receiver;
 pub mod samples;
 mod tls_proxy;
+pub mod token_counts;
 
 pub use nats_cluster::TestCluster;
 pub use nats_monitor::Monitor;
