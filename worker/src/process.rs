@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use qa_shared::model::{Failure, FailureReason, Outcome, Task, UnusableAnswer};
+use qa_shared::tokens::fewest_tokens;
 
 use crate::answer::{Parsed, describe, parse};
 use crate::disposition::{CallOutcome, HandBackCause, Limits, Next, Tally, decide};
@@ -42,6 +43,7 @@ pub struct Processing {
 /// What became of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a task that is neither answered nor handed back is lost"]
+#[expect(clippy::large_enum_variant, reason = "there is one per task")]
 pub enum Processed {
     /// A result to publish.
     Result {
@@ -285,13 +287,12 @@ fn opening(prompt: &Prompt) -> Vec<Message> {
     messages
 }
 
-/// Whether the prompt alone exceeds the context even by a generous estimate. A careful one would refuse
-/// prompts that fit; between the two the server and its count of tokens decide.
+/// Whether the prompt alone exceeds the context whatever the tokenizer. A careful estimate would refuse prompts
+/// that fit; between the two the server decides.
 fn surely_too_long(prompt: &Prompt, num_ctx: u32) -> Option<String> {
-    let careful = estimate_conversation([prompt.system.as_str(), prompt.user.as_str()]);
-    let generous = careful / 2;
-    (generous >= num_ctx)
-        .then(|| format!("the prompt takes about {careful} tokens, the model's context is {num_ctx} tokens"))
+    let least = fewest_tokens(&prompt.system).saturating_add(fewest_tokens(&prompt.user));
+    (least >= num_ctx)
+        .then(|| format!("the prompt takes at least {least} tokens, the model's context is {num_ctx} tokens"))
 }
 
 fn beginning(text: &str, chars: usize) -> String {

@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has to fail")]
 
 use qa_shared::model::{OllamaOptions, Usage};
-use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeModel, FakeOllama, expected_pair};
+use qa_shared::testing::fake_ollama::{
+    Behaviour, FakeConfig, FakeModel, FakeOllama, PromptCounts, expected_pair,
+};
 use qa_worker::answer::parse;
 use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::ollama::OllamaServer;
@@ -180,16 +182,95 @@ async fn a_prompt_over_the_context_is_refused_not_cut() {
     assert!(error.message.contains("exceeds the available context size (1000 tokens)"), "{error}");
 }
 
+/// The fakes count four characters as a token; a raised context makes room for twice as many.
 #[tokio::test]
-async fn a_server_that_cuts_the_prompt_silently_is_found_out() {
+async fn a_context_that_is_too_small_is_raised_once_for_all_requests() {
     let fake = FakeOllama::start(FakeConfig::default());
     let server = client(&fake);
-    let long = ChatRequest { num_ctx: 4096, ..request(&"a consumer acknowledges its message. ".repeat(400)) };
-    server.chat(&long).await.unwrap();
-    fake.fault_next(Behaviour::CutsPrompt);
-    let error = server.chat(&long).await.unwrap_err();
+    let of = |words: usize| ChatRequest { num_ctx: 1000, ..request(&"word ".repeat(words)) };
+    let reply = server.chat(&of(1000)).await.unwrap();
+    assert!(reply.prompt_tokens.unwrap() > 1000);
+    server.chat(&of(10)).await.unwrap();
+    server.warm_up(MODEL, 1000).await.unwrap();
+    let contexts: Vec<u64> =
+        fake.stats().bodies.iter().map(|body| body["options"]["num_ctx"].as_u64().unwrap()).collect();
+    assert_eq!(contexts, [1000, 2000, 2000]);
+    assert_eq!(fake.stats().loads.len(), 2, "no reload but for the raise: {:?}", fake.stats().loads);
+
+    let error = server.chat(&of(1800)).await.unwrap_err();
     assert_eq!(error.kind, LlmErrorKind::PromptTooLong);
-    assert!(error.message.contains("cut the prompt"), "{error}");
+    assert!(error.message.contains("not raised this far"), "{error}");
+}
+
+#[tokio::test]
+async fn a_context_is_not_raised_beyond_the_model() {
+    let fake = with_models(vec![FakeModel { context_length: 1000, ..FakeModel::new(MODEL) }]);
+    let long = ChatRequest { num_ctx: 1000, ..request(&"word ".repeat(1000)) };
+    let error = client(&fake).chat(&long).await.unwrap_err();
+    assert_eq!((error.kind, fake.stats().chat_calls), (LlmErrorKind::PromptTooLong, 1));
+    assert!(error.message.contains("takes no more than 1000 tokens"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_cuts_the_prompt_silently_is_found_out() {
+    for (counts, count) in [(PromptCounts::CutToContext, 4096), (PromptCounts::CutToHalf, 2050)] {
+        let fake = FakeOllama::start(FakeConfig { counts, ..FakeConfig::default() });
+        let server = client(&fake);
+        let of = |times: usize| {
+            let text = "a consumer acknowledges its message. ".repeat(times);
+            ChatRequest { num_ctx: 4096, ..request(&text) }
+        };
+        server.chat(&of(40)).await.unwrap();
+        for (times, calls) in [(700, 3), (900, 4)] {
+            let error = server.chat(&of(times)).await.unwrap_err();
+            assert_eq!(error.kind, LlmErrorKind::PromptTooLong);
+            let said = format!("cut the prompt: it used {count} tokens of it, with a context of 4096");
+            assert!(error.message.contains(&said), "{error}");
+            assert!(error.usage.input_tokens >= count, "what the refused answer cost is recorded");
+            assert_eq!(fake.stats().chat_calls, calls, "one more call settles it, and only once");
+        }
+        server.chat(&of(50)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_whole_prompt_with_the_count_of_a_cut_one_is_answered() {
+    let fake = FakeOllama::start(FakeConfig::default());
+    let server = client(&fake);
+    let empty = ChatRequest { num_ctx: 4096, ..request("") };
+    let around = server.chat(&empty).await.unwrap().prompt_tokens.unwrap();
+    for half in [2048, 2050] {
+        // Four characters are a token here.
+        let text = "abc ".repeat(usize::try_from(half - around).unwrap());
+        let reply = server.chat(&ChatRequest { num_ctx: 4096, ..request(&text) }).await.unwrap();
+        assert_eq!(reply.prompt_tokens, Some(half));
+    }
+    assert_eq!(fake.stats().chat_calls, 4, "one suspicion is enough");
+}
+
+#[tokio::test]
+async fn counts_that_cannot_be_used_are_estimated() {
+    let odd = [PromptCounts::Constant(1), PromptCounts::Constant(10), PromptCounts::Missing];
+    for counts in odd {
+        let fake = FakeOllama::start(FakeConfig { counts, ..FakeConfig::default() });
+        let server = client(&fake);
+        for times in [100, 200] {
+            let usage =
+                server.chat(&request(&"a consumer acknowledges. ".repeat(times))).await.unwrap().usage;
+            let least = u64::try_from(times * 5).unwrap();
+            assert!(usage.input_tokens > least && usage.input_tokens < 4 * least, "{counts:?}: {usage:?}");
+            assert_eq!(usage.estimated_input_tokens, usage.input_tokens);
+            assert_eq!(usage.estimated_output_tokens, usage.output_tokens);
+        }
+    }
+}
+
+/// One version counted only what it had not computed before.
+#[tokio::test]
+async fn the_counts_of_ollama_0_30_0_are_estimated() {
+    let config = FakeConfig { version: "0.30.0".to_owned(), ..FakeConfig::default() };
+    let usage = ask(&FakeOllama::start(config)).await.unwrap().usage;
+    assert!(usage.estimated_input_tokens > 0 && usage.input_tokens == usage.estimated_input_tokens);
 }
 
 #[tokio::test]

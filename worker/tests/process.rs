@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use qa_shared::model::{FailureReason, JobId, Outcome, Pair, Provider, Task};
-use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeModel, FakeOllama, expected_pairs};
+use qa_shared::testing::fake_ollama::{
+    Behaviour, FakeConfig, FakeModel, FakeOllama, PromptCounts, expected_pairs,
+};
 use qa_shared::testing::samples;
 use qa_worker::disposition::{HandBackCause, Limits};
 use qa_worker::llm::http::Timeouts;
@@ -223,14 +225,17 @@ async fn a_prompt_that_cannot_fit_costs_no_call_and_one_that_does_not_fit_one() 
     let (reason, message, attempts) = failed(work(&fake, &task(&"word ".repeat(20_000))).await);
     assert_eq!((reason, attempts, fake.stats().chat_calls), (FailureReason::PromptTooLong, 0, 0));
     assert!(message.contains("8192"), "{message}");
+    let model = FakeModel { context_length: 8192, ..FakeModel::new(MODEL) };
+    let fake = FakeOllama::start(FakeConfig { models: vec![model], ..FakeConfig::default() });
     let (reason, _, attempts) = failed(work(&fake, &task(&"word ".repeat(7_000))).await);
     assert_eq!((reason, attempts, fake.stats().chat_calls), (FailureReason::PromptTooLong, 1, 1));
 }
 
 #[tokio::test]
 async fn an_answer_about_half_a_prompt_is_a_failure() {
-    let fake = faulty([Behaviour::CutsPrompt]);
-    let (reason, ..) = failed(work(&fake, &task(&"a consumer acknowledges it. ".repeat(900))).await);
+    let config = FakeConfig { counts: PromptCounts::CutToHalf, ..FakeConfig::default() };
+    let long = task(&"a consumer acknowledges it. ".repeat(1500));
+    let (reason, ..) = failed(work(&FakeOllama::start(config), &long).await);
     assert_eq!(reason, FailureReason::PromptTooLong);
 }
 

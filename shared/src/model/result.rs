@@ -50,6 +50,11 @@ fn is_once(deliveries: &u64) -> bool {
     *deliveries <= 1
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(tokens: &u64) -> bool {
+    *tokens == 0
+}
+
 impl TaskResult {
     /// A failure that came about without a model call.
     pub fn failed_without_call(
@@ -113,6 +118,12 @@ pub struct Usage {
     /// Generated tokens among them that the model spent on reasoning, where the provider tells.
     #[serde(default)]
     pub reasoning_tokens: u64,
+    /// Prompt tokens among them that are estimated, because the server does not report them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub estimated_input_tokens: u64,
+    /// Generated tokens among them that are estimated.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub estimated_output_tokens: u64,
     /// Time the server spent loading the model, in milliseconds.
     #[serde(default)]
     pub load_ms: u64,
@@ -130,6 +141,11 @@ impl Usage {
         self.input_tokens.saturating_add(self.output_tokens)
     }
 
+    /// Those of both that are estimated.
+    pub fn estimated_tokens(&self) -> u64 {
+        self.estimated_input_tokens.saturating_add(self.estimated_output_tokens)
+    }
+
     /// Adds another call's figures.
     pub fn add(&mut self, other: Usage) {
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
@@ -137,6 +153,10 @@ impl Usage {
         self.cache_write_tokens = self.cache_write_tokens.saturating_add(other.cache_write_tokens);
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
         self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
+        self.estimated_input_tokens =
+            self.estimated_input_tokens.saturating_add(other.estimated_input_tokens);
+        self.estimated_output_tokens =
+            self.estimated_output_tokens.saturating_add(other.estimated_output_tokens);
         self.load_ms = self.load_ms.saturating_add(other.load_ms);
         self.prompt_ms = self.prompt_ms.saturating_add(other.prompt_ms);
         self.generation_ms = self.generation_ms.saturating_add(other.generation_ms);

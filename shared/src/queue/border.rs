@@ -63,6 +63,8 @@ pub(super) fn result(mut result: TaskResult) -> TaskResult {
         &mut usage.cache_write_tokens,
         &mut usage.output_tokens,
         &mut usage.reasoning_tokens,
+        &mut usage.estimated_input_tokens,
+        &mut usage.estimated_output_tokens,
     ] {
         *tokens = (*tokens).min(MOST_TOKENS);
     }

@@ -16,7 +16,7 @@ mod script;
 
 use std::sync::{Arc, Mutex};
 
-pub use config::{FakeConfig, FakeModel};
+pub use config::{FakeConfig, FakeModel, PromptCounts};
 pub use record::FakeStats;
 pub use script::{Behaviour, ChatCall};
 

@@ -100,6 +100,8 @@ fn result(outcome: Outcome) -> TaskResult {
             cache_write_tokens: 100,
             output_tokens: 300,
             reasoning_tokens: 50,
+            estimated_input_tokens: 900,
+            estimated_output_tokens: 300,
             load_ms: 1,
             prompt_ms: 2,
             generation_ms: 3,
@@ -206,10 +208,21 @@ fn what_was_written_before_there_were_second_rounds_beside_others_is_read() {
     assert_eq!(read::<JobEntry>("without-dropped-job"), JobEntry { dropped: Vec::new(), ..job() });
 }
 
+/// The usage of a server that reports it.
+fn reported() -> Usage {
+    Usage { estimated_input_tokens: 0, estimated_output_tokens: 0, ..completed().usage }
+}
+
+#[test]
+fn what_a_worker_wrote_that_did_not_estimate_tokens_is_read() {
+    let before: TaskResult = read("without-estimates-result-completed");
+    assert_eq!(before, TaskResult { usage: reported(), ..completed() });
+}
+
 #[test]
 fn what_a_worker_wrote_that_did_not_count_deliveries_is_read() {
     let before: TaskResult = read("without-deliveries-result-completed");
-    assert_eq!(before, TaskResult { deliveries: 0, ..completed() });
+    assert_eq!(before, TaskResult { deliveries: 0, usage: reported(), ..completed() });
 }
 
 /// What a program of today sees of one that is newer: more members, and words that it does not know.

@@ -11,6 +11,7 @@ use qa_shared::tokens::estimate_tokens;
 use serde_json::{Map, Value, json};
 
 use super::schema::{Keywords, portable};
+use super::usage::count;
 use super::{ChatReply, ChatRequest, Finish, Message, Role, SCHEMA_NAME};
 
 /// The smallest budget of reasoning tokens.
@@ -170,7 +171,7 @@ fn refusal(details: &Value) -> String {
 
 /// Anthropic's `input_tokens` are those that the cache had nothing to do with.
 fn usage(usage: &Value) -> Usage {
-    let count = |name: &str| usage[name].as_u64().unwrap_or(0);
+    let count = |name: &str| count(&usage[name]).unwrap_or(0);
     let (cached, written) = (count("cache_read_input_tokens"), count("cache_creation_input_tokens"));
     Usage {
         input_tokens: count("input_tokens").saturating_add(cached).saturating_add(written),

@@ -10,6 +10,7 @@ use qa_shared::model_table::{ModelTraits, ReasoningControl, Structured, Temperat
 use serde_json::{Map, Value, json};
 
 use super::schema::{Keywords, portable};
+use super::usage::count;
 use super::{ChatReply, ChatRequest, Finish, Role};
 
 /// Reasons of the service's filters; the same request meets them again.
@@ -115,7 +116,7 @@ pub(super) fn reply(body: &Value) -> Option<ChatReply> {
 }
 
 fn usage(usage: &Value) -> Usage {
-    let count = |name: &str| usage[name].as_u64().unwrap_or(0);
+    let count = |name: &str| count(&usage[name]).unwrap_or(0);
     let (input, thoughts) = (count("promptTokenCount"), count("thoughtsTokenCount"));
     Usage {
         input_tokens: input,

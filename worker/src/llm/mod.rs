@@ -31,7 +31,9 @@ mod reply;
 mod retry;
 mod retry_after;
 mod schema;
+mod token_counts;
 mod truncation;
+mod usage;
 
 /// What an answer's schema, or the tool that takes it, is called where it needs a name.
 const SCHEMA_NAME: &str = "qa_pairs";

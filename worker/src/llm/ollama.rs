@@ -15,12 +15,14 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::http::{self, HttpError, Lines, Timeouts};
-use super::ollama_errors::{Context, classify, error_text, is_about_schema, shortened};
-use super::ollama_memory::Known;
+use super::ollama_errors::{Context, classify, error_text, is_about_schema, shortened, told_prompt_tokens};
+use super::ollama_memory::{Known, raised};
 use super::ollama_version::Version;
 use super::ollama_wire::{ChatLine, VersionReply, chat_body, reply, text_of};
 use super::retry_after::retry_after;
-use super::truncation::{PromptSize, looks_cut};
+use super::token_counts::{TokenCounts, probe};
+use super::truncation::Verdict;
+use super::usage::estimate_prompt;
 use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer};
 
 /// An answer beyond this is a run-away, in bytes; the output ceiling ends normal ones long before.
@@ -36,6 +38,7 @@ pub struct OllamaServer {
     pub(super) client: reqwest::Client,
     pub(super) timeouts: Timeouts,
     known: Mutex<Known>,
+    counts: TokenCounts,
 }
 
 impl OllamaServer {
@@ -48,6 +51,7 @@ impl OllamaServer {
             client: http::client(base_url, &timeouts, root_ca_pem)?,
             timeouts,
             known: Mutex::default(),
+            counts: TokenCounts::default(),
         })
     }
 
@@ -58,7 +62,10 @@ impl OllamaServer {
 
     pub(super) async fn ask_version(&self) -> Result<Option<String>, LlmError> {
         let reply: VersionReply = self.get("/api/version").await?;
-        self.known().version = Some(Version::parse(reply.version.as_deref()));
+        let version = Version::parse(reply.version.as_deref());
+        if self.known().version.replace(version).is_some_and(|before| before != version) {
+            self.counts.forget();
+        }
         Ok(reply.version)
     }
 
@@ -132,28 +139,27 @@ impl OllamaServer {
         Err(self.malformed("the answer ended without `done`"))
     }
 
-    /// Refuses answers to prompts that the server cut, and learns from the others.
-    fn check_prompt(
+    /// Refuses answers to prompts that the server cut; a suspicious count is settled by a second call.
+    async fn check_counts(
         &self,
         request: &ChatRequest,
-        reply: &ChatReply,
+        mut reply: ChatReply,
+        think: Option<Value>,
         version: Version,
-    ) -> Result<(), LlmError> {
-        let Some(prompt_tokens) = reply.prompt_tokens.filter(|_| version.counts_whole_prompts()) else {
-            return Ok(());
+    ) -> Result<ChatReply, LlmError> {
+        let verdict = if version.counts_whole_prompts() {
+            self.counts.judge(request, &reply)
+        } else {
+            Verdict::Unusable("this version leaves out the tokens that it had computed before".to_owned())
         };
-        let size = PromptSize::of(request.messages.iter().map(|message| message.content.as_str()));
-        let name = normalised_model(Provider::Local, &request.model);
-        let mut known = self.known();
-        let calibration = &mut known.models.entry(name).or_default().calibration;
-        if let Some(reason) = looks_cut(&size, prompt_tokens, request.num_ctx, calibration) {
-            return Err(LlmError::new(
-                LlmErrorKind::PromptTooLong,
-                format!("{} cut the prompt: {reason}", self.shown),
-            ));
-        }
-        calibration.learn(&size, prompt_tokens);
-        Ok(())
+        let verdict = if verdict == Verdict::Suspicious {
+            let deadline = Instant::now() + self.timeouts.request;
+            let answer = self.call(&probe(request), think, None, version, deadline).await;
+            self.counts.probed(request, &mut reply, answer)
+        } else {
+            verdict
+        };
+        self.counts.conclude(&self.shown, request, reply, &verdict)
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, LlmError> {
@@ -234,16 +240,20 @@ impl OllamaServer {
     }
 }
 
-impl LlmServer for OllamaServer {
-    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
-        let version = self.known_version().await?;
-        let think = self.think(&request.model, request.reasoning).await?;
+impl OllamaServer {
+    /// Asks for an answer that follows the schema, as far as the server can.
+    async fn ask(
+        &self,
+        request: &ChatRequest,
+        think: Option<Value>,
+        version: Version,
+    ) -> Result<ChatReply, LlmError> {
         let deadline = Instant::now() + self.timeouts.request;
         let plain = json!("json");
         let takes_schemas = self.takes_schemas(&request.model);
         let format = request.schema.as_ref().map(|schema| if takes_schemas { schema } else { &plain });
         let schema_sent = format.is_some_and(Value::is_object);
-        let answer = match self.call(request, think.clone(), format, version, deadline).await {
+        match self.call(request, think.clone(), format, version, deadline).await {
             Err(error) if schema_sent && is_about_schema(&error) => {
                 tracing::warn!(server = %self.shown, model = %request.model, error = %error,
                     "the server refuses the answer's schema, asking for plain JSON from now on");
@@ -252,8 +262,61 @@ impl LlmServer for OllamaServer {
                 self.call(request, think, Some(&plain), version, deadline).await
             }
             answer => answer,
+        }
+    }
+
+    /// The context that a model is loaded with: it was raised perhaps, and another one would reload the model.
+    pub(super) fn context_for(&self, model: &str, num_ctx: u32) -> u32 {
+        let name = normalised_model(Provider::Local, model);
+        let raised = self.known().models.get(&name).and_then(|memory| memory.raised_context);
+        num_ctx.max(raised.unwrap_or(0))
+    }
+
+    /// Raises the model's context, once, for a prompt that was refused as too long. An error where that cannot help.
+    fn raise_context(&self, request: &ChatRequest, refusal: LlmError) -> Result<u32, LlmError> {
+        let name = normalised_model(Provider::Local, &request.model);
+        let mut known = self.known();
+        let memory = known.models.entry(name).or_default();
+        let longest = memory.info.as_ref().and_then(|(info, _)| info.context_length);
+        let told = told_prompt_tokens(&refusal.message);
+        let least = told.unwrap_or(0).max(request.num_ctx.saturating_add(1));
+        let unsure = if told.is_none() { estimate_prompt(request).saturating_sub(least) } else { 0 };
+        let room = request.max_output.saturating_add(unsure);
+        // Other requests may have met the same refusal meanwhile.
+        let num_ctx = match memory.raised_context {
+            Some(raised) => (raised > request.num_ctx).then_some(raised),
+            None => raised(request.num_ctx, least, room, longest),
+        };
+        let Some(num_ctx) = num_ctx else {
+            let hint = match longest {
+                Some(longest) if request.num_ctx >= longest => {
+                    format!("; the model takes no more than {longest} tokens")
+                }
+                _ => "; the context is not raised this far for one chunk".to_owned(),
+            };
+            return Err(LlmError { message: refusal.message + &hint, ..refusal });
+        };
+        if memory.raised_context.replace(num_ctx).is_none() {
+            tracing::warn!(server = %self.shown, model = %request.model, before = request.num_ctx, num_ctx,
+                "the context is too small for a prompt: raised once, for all requests from now on");
+        }
+        Ok(num_ctx)
+    }
+}
+
+impl LlmServer for OllamaServer {
+    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
+        let version = self.known_version().await?;
+        let think = self.think(&request.model, request.reasoning).await?;
+        let num_ctx = self.context_for(&request.model, request.num_ctx);
+        let mut request = ChatRequest { num_ctx, ..request.clone() };
+        let reply = match self.ask(&request, think.clone(), version).await {
+            Err(error) if error.kind == LlmErrorKind::PromptTooLong => {
+                request.num_ctx = self.raise_context(&request, error)?;
+                self.ask(&request, think.clone(), version).await
+            }
+            answer => answer,
         }?;
-        self.check_prompt(request, &answer, version)?;
-        Ok(answer)
+        self.check_counts(&request, reply, think, version).await
     }
 }

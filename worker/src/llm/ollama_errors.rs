@@ -101,6 +101,13 @@ pub(crate) fn classify(
     LlmError::new(kind, format!("{server} {what}: {text}{hint}"))
 }
 
+/// How many tokens a prompt has that the server refuses as too long, where it says so.
+pub(crate) fn told_prompt_tokens(text: &str) -> Option<u32> {
+    let behind = ["n_prompt_tokens", "request ("].iter().find_map(|mark| text.split(mark).nth(1))?;
+    let digits = behind.trim_start_matches(|c: char| !c.is_ascii_digit());
+    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 /// Whether an error is about the schema in `format`, and nothing else.
 pub(crate) fn is_about_schema(error: &LlmError) -> bool {
     let lower = error.message.to_lowercase();
@@ -129,6 +136,17 @@ pub(crate) fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_length_of_a_refused_prompt_is_read_where_it_is_said() {
+        let said =
+            r#"{"error":{"message":"request (13392 tokens) exceeds","n_prompt_tokens":13392,"n_ctx":8192}}"#;
+        assert_eq!(told_prompt_tokens(said), Some(13_392));
+        assert_eq!(told_prompt_tokens("request (13392 tokens) exceeds the context"), Some(13_392));
+        for silent in ["input length exceeds the context length", "request (", "n_prompt_tokens", ""] {
+            assert_eq!(told_prompt_tokens(silent), None, "{silent}");
+        }
+    }
 
     #[test]
     fn the_table_of_errors() {

@@ -106,7 +106,7 @@ impl OllamaServer {
             temperature: 0.0,
             max_output: 1,
             reasoning: None,
-            num_ctx,
+            num_ctx: self.context_for(model, num_ctx),
             sampling: OllamaOptions::default(),
             seed: None,
         };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ollama_version::Version;
+use super::usage::lenient;
 use super::{ChatReply, ChatRequest, Finish, Role};
 
 /// How long a model stays loaded after a call.
@@ -62,10 +63,15 @@ pub(super) struct ChatLine {
     pub(super) model: Option<String>,
     pub(super) done: bool,
     pub(super) done_reason: Option<String>,
+    #[serde(deserialize_with = "lenient")]
     pub(super) load_duration: Option<u64>,
-    pub(super) prompt_eval_count: Option<u32>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) prompt_eval_count: Option<u64>,
+    #[serde(deserialize_with = "lenient")]
     pub(super) prompt_eval_duration: Option<u64>,
-    pub(super) eval_count: Option<u32>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) eval_count: Option<u64>,
+    #[serde(deserialize_with = "lenient")]
     pub(super) eval_duration: Option<u64>,
 }
 
@@ -191,14 +197,14 @@ pub(super) fn reply(line: &ChatLine, content: String, thinking: String, version:
         thinking: (!thinking.is_empty()).then_some(thinking),
         finish,
         usage: Usage {
-            input_tokens: line.prompt_eval_count.unwrap_or(0).into(),
-            output_tokens: line.eval_count.unwrap_or(0).into(),
+            input_tokens: line.prompt_eval_count.unwrap_or(0),
+            output_tokens: line.eval_count.unwrap_or(0),
             load_ms: ms(line.load_duration),
             prompt_ms: ms(line.prompt_eval_duration),
             generation_ms: ms(line.eval_duration),
             ..Usage::default()
         },
-        prompt_tokens: line.prompt_eval_count,
+        prompt_tokens: line.prompt_eval_count.and_then(|count| u32::try_from(count).ok()),
         model: line.model.clone(),
         id: None,
         held: Duration::ZERO,

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use qa_shared::model::{Reasoning, Usage};
+use qa_shared::model::Reasoning;
 use qa_shared::model_table::{ModelTraits, OutputLimit, ReasoningControl, Structured, Temperature};
 use serde_json::{Map, Value, json};
 
 use super::schema::{Keywords, portable};
+use super::usage::read;
 use super::{ChatReply, ChatRequest, Finish, Role, SCHEMA_NAME};
 
 /// The body of `POST /v1/chat/completions`.
@@ -104,8 +105,8 @@ pub(super) fn reply(body: &Value) -> Option<ChatReply> {
     let choices = body.get("choices")?.as_array()?;
     let text = |name: &str| body[name].as_str().map(str::to_owned);
     let (model, id) = (text("model"), text("id"));
-    let usage = usage(body);
-    let prompt_tokens = body["usage"]["prompt_tokens"].as_u64().and_then(|tokens| u32::try_from(tokens).ok());
+    let usage = read(body);
+    let prompt_tokens = u32::try_from(usage.input_tokens).ok().filter(|tokens| *tokens > 0);
     let Some(choice) = choices.first() else {
         let finish = Finish::Other("no choice".to_owned());
         return Some(ChatReply {
@@ -147,27 +148,6 @@ fn text_of(content: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
         _ => String::new(),
-    }
-}
-
-fn usage(body: &Value) -> Usage {
-    let count = |pointer: &str| body.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
-    let input_tokens = count("/usage/prompt_tokens");
-    // llama.cpp tells times, and what it took from its cache.
-    let milliseconds = |pointer: &str| {
-        let value = body.pointer(pointer).and_then(Value::as_f64).unwrap_or(0.0);
-        Duration::try_from_secs_f64(value / 1000.0)
-            .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-    };
-    Usage {
-        input_tokens,
-        cached_tokens: count("/usage/prompt_tokens_details/cached_tokens").min(input_tokens),
-        cache_write_tokens: count("/usage/prompt_tokens_details/cache_write_tokens").min(input_tokens),
-        output_tokens: count("/usage/completion_tokens"),
-        reasoning_tokens: count("/usage/completion_tokens_details/reasoning_tokens"),
-        prompt_ms: milliseconds("/timings/prompt_ms"),
-        generation_ms: milliseconds("/timings/predicted_ms"),
-        load_ms: 0,
     }
 }
 

@@ -5,6 +5,7 @@ use qa_shared::model_table::{ModelTable, Service};
 use super::super::Message;
 use super::*;
 use crate::prompt::answer_schema;
+use qa_shared::model::Usage;
 
 fn request() -> ChatRequest {
     ChatRequest {

@@ -13,7 +13,6 @@ use qa_shared::clock;
 use qa_shared::model::{Provider, Usage};
 use qa_shared::model_table::{ModelTable, ModelTraits, Service};
 use qa_shared::secret::{Secret, without_credentials};
-use qa_shared::tokens::estimate_tokens;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -25,7 +24,9 @@ use super::rate_limit::{PerMinute, RateLimit, ToldLimits};
 use super::reply::Reply;
 use super::retry::{ErrorInfo, kind_of, remedy};
 use super::retry_after::retry_after;
-use super::truncation::{Calibration, PromptSize, looks_cut};
+use super::token_counts::{TokenCounts, probe};
+use super::truncation::Verdict;
+use super::usage::estimate_prompt;
 use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, ModelInfo, claude, gemini, openai};
 
 /// An answer beyond this is no answer, in bytes; the output ceiling ends normal ones long before.
@@ -61,6 +62,7 @@ pub struct RemoteServer {
     pub(super) timeouts: Timeouts,
     pub(super) table: Arc<ModelTable>,
     pub(super) known: Mutex<HashMap<String, ModelMemory>>,
+    counts: TokenCounts,
     limit: Mutex<RateLimit>,
     /// Whose turn it is to wait for the limits: they are given room in order.
     turn: tokio::sync::Mutex<()>,
@@ -77,7 +79,6 @@ pub(super) struct ModelMemory {
     pub(super) info: Option<ModelInfo>,
     adaptations: u32,
     renamed: bool,
-    calibration: Calibration,
 }
 
 impl RemoteServer {
@@ -98,6 +99,7 @@ impl RemoteServer {
             timeouts,
             table,
             known: Mutex::default(),
+            counts: TokenCounts::default(),
             limit: Mutex::new(RateLimit::new(settings.limits)),
             turn: tokio::sync::Mutex::new(()),
             tells_models: AtomicBool::new(true),
@@ -144,6 +146,7 @@ impl RemoteServer {
     pub(super) fn forget(&self) {
         if !self.is_hosted() {
             lock(&self.known).clear();
+            self.counts.forget();
         }
     }
 
@@ -173,7 +176,6 @@ impl RemoteServer {
             info: None,
             adaptations: 0,
             renamed: false,
-            calibration: Calibration::default(),
         });
         memory.clone()
     }
@@ -329,6 +331,8 @@ impl RemoteServer {
         error.costing(Usage {
             input_tokens: prompt.into(),
             output_tokens: request.max_output.into(),
+            estimated_input_tokens: prompt.into(),
+            estimated_output_tokens: request.max_output.into(),
             ..Usage::default()
         })
     }
@@ -354,29 +358,40 @@ impl RemoteServer {
         })
     }
 
-    /// Refuses answers to prompts that a server of one's own cut; the services refuse such prompts.
-    fn check_prompt(&self, request: &ChatRequest, reply: &ChatReply) -> Result<(), LlmError> {
-        let Some(prompt_tokens) = reply.prompt_tokens.filter(|tokens| *tokens > 0 && !self.is_hosted())
-        else {
-            return Ok(());
+    /// Refuses answers to prompts that a server of one's own cut; the services refuse such prompts. A suspicious
+    /// count is settled by a second call.
+    async fn check_counts(
+        &self,
+        request: &ChatRequest,
+        mut reply: ChatReply,
+        url: &reqwest::Url,
+    ) -> Result<ChatReply, LlmError> {
+        let verdict = if self.is_hosted() { Verdict::Whole } else { self.counts.judge(request, &reply) };
+        let verdict = if verdict == Verdict::Suspicious {
+            let answer = self.ask_once(&probe(request), url).await;
+            self.counts.probed(request, &mut reply, answer)
+        } else {
+            verdict
         };
-        let size = PromptSize::of(request.messages.iter().map(|message| message.content.as_str()));
-        let calibration = self.memory(&request.model).calibration;
-        if let Some(reason) = looks_cut(&size, prompt_tokens, request.num_ctx, &calibration) {
-            let message = format!("{} cut the prompt: {reason}", self.shown);
-            return Err(LlmError::new(LlmErrorKind::PromptTooLong, message).costing(reply.usage));
+        self.counts.conclude(&self.shown, request, reply, &verdict)
+    }
+
+    /// One call as the model is known by now, without adapting to what the server refuses.
+    async fn ask_once(&self, request: &ChatRequest, url: &reqwest::Url) -> Result<ChatReply, LlmError> {
+        let memory = self.memory(&request.model);
+        let body = self.body(request, &memory.traits);
+        let deadline = Instant::now() + self.timeouts.request;
+        let reply = self.exchange(self.client.post(url.clone()).json(&body), deadline).await?;
+        if (200..300).contains(&reply.status) {
+            return self.understand(&reply, &request.model);
         }
-        self.remember(&request.model, |memory| memory.calibration.learn(&size, prompt_tokens));
-        Ok(())
+        Err(self.error(&reply, &ErrorInfo::read(&reply.body), &request.model))
     }
 }
 
 impl LlmServer for RemoteServer {
     async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
-        let prompt: u32 = request
-            .messages
-            .iter()
-            .fold(0, |sum, message| sum.saturating_add(estimate_tokens(&message.content)));
+        let prompt = estimate_prompt(request);
         let tokens = u64::from(prompt) + u64::from(request.max_output);
         let url = self.chat_url(&request.model)?;
         let mut held = Duration::ZERO;
@@ -409,8 +424,7 @@ impl LlmServer for RemoteServer {
             let told = ToldLimits::read(&reply.headers, clock::now());
             lock(&self.limit).learn(&told, self.started.elapsed());
             if let Some(answer) = answer {
-                let answer = answer?;
-                self.check_prompt(request, &answer)?;
+                let answer = self.check_counts(request, answer?, &url).await?;
                 return Ok(ChatReply { held, ..answer });
             }
             let info = ErrorInfo::read(&reply.body);

@@ -172,6 +172,9 @@ pub(crate) fn remedy(service: Service, kind: LlmErrorKind, status: u16, model: &
         LlmErrorKind::ModelNotFound => {
             format!("; check the name `{model}`, or whether the account may use it")
         }
+        LlmErrorKind::PromptTooLong if service == Service::Compatible => {
+            "; load the model with a larger context there, or use smaller chunks".to_owned()
+        }
         LlmErrorKind::Timeout if status == 504 => {
             "; a proxy gave up waiting: raise its read timeout".to_owned()
         }

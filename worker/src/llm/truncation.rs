@@ -1,169 +1,208 @@
-//! Notices that a server cut the prompt although it was told not to.
+//! Notices that a server cut the prompt although the request forbids it, and that its counts mean nothing.
 //!
 //! PURE. A cut prompt gives good-looking pairs about half a chunk, and nothing in the reply says so but the
-//! count of prompt tokens. The bounds are one-sided: better a cut that is missed than a good chunk refused,
-//! since current servers refuse by themselves. It must not know how a request travels.
+//! count of prompt tokens. Refusing good work is worse than missing a cut, so the count alone never decides:
+//! texts of one size differ tenfold in tokens, and a whole prompt may be as long as a cut one. What decides is
+//! that a server which cuts reports the same count, near the context or its half, *whatever the text*: a count
+//! there is a suspicion, and the same prompt with more text behind it (the probe) settles it. It must not know
+//! how a request travels.
 
-use qa_shared::tokens::estimate_tokens;
+use qa_shared::tokens::{estimate_tokens, fewest_tokens};
 
-/// Good replies before a model's own ratio is trusted.
-const ENOUGH_SAMPLES: u32 = 5;
-/// A prompt of fewer estimated tokens says nothing about the model's ratio.
-const SMALLEST_SAMPLE: u32 = 200;
-/// How far below the smallest ratio seen a prompt may lie.
-const RATIO_MARGIN: f64 = 0.7;
-/// How far below the language's own bound a prompt may lie.
-const BOUND_MARGIN: f64 = 0.9;
+/// How far from the context, or its half, the count of a cut prompt may lie: what is kept at the beginning
+/// (`num_keep`) differs by model.
+pub(crate) const NEAR: u32 = 16;
+/// A probe whose count grew by this much was not cut; the filler takes several times as many tokens.
+const GROWN: u32 = 16;
+/// The same prompt is counted this alike.
+const SAME: u32 = 2;
+/// What a chat template and a gateway's own prompt add at most, in tokens.
+const TEMPLATE: u32 = 4096;
+/// So many prompts of different lengths in a row with the same count are no coincidence.
+const CONSTANT_RUN: u32 = 5;
+/// How often the probe's filler stands behind the prompt, and the filler itself: a sentence that no
+/// tokenizer has a token for.
+const FILLER: &str = " one two three four five six seven eight nine ten";
+const FILLERS: usize = 10;
 
-/// What is known about a model's tokens per estimated token, from good replies about mostly ASCII prompts.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Calibration {
-    smallest_ratio: f64,
-    samples: u32,
-}
-
-impl Calibration {
-    /// Learns from a reply whose prompt was not cut.
-    pub(crate) fn learn(&mut self, prompt: &PromptSize, prompt_tokens: u32) {
-        if !prompt.mostly_ascii || prompt.estimate < SMALLEST_SAMPLE {
-            return;
-        }
-        let ratio = f64::from(prompt_tokens) / f64::from(prompt.estimate);
-        self.smallest_ratio = if self.samples == 0 { ratio } else { self.smallest_ratio.min(ratio) };
-        self.samples = self.samples.saturating_add(1);
-    }
+/// What a prompt's count says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing against the answer.
+    Whole,
+    /// The count is what a cut prompt's would be: ask with [`probe_text`] behind the prompt, and say the count to
+    /// [`Counts::probed`].
+    Suspicious,
+    /// The server cut the prompt; says how that shows.
+    Cut(String),
+    /// The server's counts are not those of its prompts; says how that shows.
+    Unusable(String),
 }
 
 /// How large a prompt is, seen from its text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PromptSize {
-    /// Careful estimate in tokens, repeated characters counted once.
-    estimate: u32,
+    bytes: u32,
     /// Tokens that it takes at least.
     at_least: u32,
-    mostly_ascii: bool,
+    /// Tokens that it takes at most, with a margin for the tokenizers that were not measured.
+    at_most: u32,
 }
 
 impl PromptSize {
     /// Measures all messages of a conversation together.
     pub(crate) fn of<'a>(contents: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut dense = String::new();
-        for content in contents {
-            // Tokenizers merge runs of blanks and lines: a padded table is smaller than it looks.
-            let mut last = None;
-            for c in content.chars() {
-                if c.is_alphanumeric() || last != Some(c) {
-                    dense.push(c);
-                }
-                last = Some(c);
+        contents.into_iter().fold(Self::default(), |size, content| {
+            let estimate = estimate_tokens(content);
+            Self {
+                bytes: size.bytes.saturating_add(u32::try_from(content.len()).unwrap_or(u32::MAX)),
+                at_least: size.at_least.saturating_add(fewest_tokens(content)),
+                at_most: size.at_most.saturating_add(estimate).saturating_add(estimate / 8 + 32),
             }
-        }
-        let (mut ascii, mut letters, mut ideographs) = (0_u32, 0_u32, 0_u32);
-        for c in dense.chars() {
-            match c {
-                '\0'..='\x7f' => ascii += 1,
-                '\u{2e80}'.. => ideographs += 1,
-                _ => letters += 1,
-            }
-        }
-        let at_least = ascii / 8 + letters / 8 + ideographs / 4;
-        let mostly_ascii = ascii / 10 >= letters + ideographs;
-        Self { estimate: estimate_tokens(&dense), at_least, mostly_ascii }
+        })
     }
 }
 
-/// Says why a prompt was probably cut, given the prompt tokens that the server reports.
-pub(crate) fn looks_cut(
-    prompt: &PromptSize,
-    prompt_tokens: u32,
+/// What is put behind a suspicious prompt to see whether its count grows.
+pub(crate) fn probe_text() -> String {
+    FILLER.repeat(FILLERS)
+}
+
+/// What is known about the counts that a server reports for a model's prompts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
     num_ctx: u32,
-    calibration: &Calibration,
-) -> Option<String> {
-    if prompt_tokens.saturating_add(1) >= num_ctx {
-        return Some(format!("the prompt fills the whole context of {num_ctx} tokens"));
+    /// The largest count of a prompt that was not cut.
+    longest_whole: u32,
+    /// The count that the server's cut prompts have.
+    cut_at: Option<u32>,
+    run: Run,
+}
+
+/// The last prompts in a row whose counts were the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Run {
+    count: u32,
+    length: u32,
+    shortest: u32,
+    longest: u32,
+    last: u32,
+}
+
+impl Run {
+    fn add(&mut self, bytes: u32, count: u32) {
+        if self.length == 0 || self.count != count {
+            *self = Self { count, length: 1, shortest: bytes, longest: bytes, last: bytes };
+            return;
+        }
+        // Prompts of one size have one count, whatever the server.
+        self.length += u32::from(self.last != bytes);
+        self.last = bytes;
+        self.shortest = self.shortest.min(bytes);
+        self.longest = self.longest.max(bytes);
     }
-    let half = num_ctx / 2 + 2;
-    // Servers from 0.30 cut a long message to half of the context; a prompt may also just be that long.
-    if prompt_tokens.abs_diff(half) <= 1 && prompt.estimate > half.saturating_add(half / 2) {
-        return Some(format!(
-            "the server used {prompt_tokens} tokens of it, half of the context of {num_ctx}"
-        ));
+
+    /// Whether no tokenizer gives these prompts one count.
+    fn is_constant(&self) -> bool {
+        let spread = self.longest - self.shortest;
+        self.length >= CONSTANT_RUN && spread > 64 && spread > self.longest / 20
     }
-    let reported = f64::from(prompt_tokens);
-    if reported < BOUND_MARGIN * f64::from(prompt.at_least) {
-        return Some(format!("the server used {prompt_tokens} tokens of at least {}", prompt.at_least));
+}
+
+impl Counts {
+    /// Judges the count of a reply's prompt, whatever becomes of the reply, and learns from it.
+    pub(crate) fn judge(&mut self, prompt: &PromptSize, count: u32, num_ctx: u32) -> Verdict {
+        if self.num_ctx != num_ctx {
+            *self = Self { num_ctx, ..Self::default() };
+        }
+        self.run.add(prompt.bytes, count);
+        if let Some(limit) = self.limit_near(count)
+            && prompt.at_most > self.never_cut_below(limit, count)
+            && self.run.shortest.saturating_add(NEAR) >= count
+        {
+            let is_known = self.cut_at.is_some_and(|cut| cut.abs_diff(count) <= SAME);
+            return if is_known { self.is_cut(count) } else { Verdict::Suspicious };
+        }
+        if let Some(why) = self.why_unusable(prompt, count) {
+            return Verdict::Unusable(why);
+        }
+        self.longest_whole = self.longest_whole.max(count);
+        Verdict::Whole
     }
-    let expected = f64::from(prompt.estimate) * calibration.smallest_ratio;
-    if calibration.samples >= ENOUGH_SAMPLES && prompt.mostly_ascii && reported < RATIO_MARGIN * expected {
-        return Some(format!("the server used {prompt_tokens} tokens of about {expected:.0}"));
+
+    /// Settles a suspicion: the count of the probe, or nothing where the server refused it as too long, as no
+    /// server does that cuts.
+    pub(crate) fn probed(&mut self, count: u32, probe: Option<u32>) -> Verdict {
+        match probe {
+            Some(probe) if probe.abs_diff(count) <= SAME => return self.is_cut(count),
+            // The probe is what was cut, to the other limit.
+            Some(probe) if probe < count && self.limit_near(probe) == Some(Limit::Half) => {
+                self.cut_at = Some(probe);
+                self.longest_whole = self.longest_whole.max(count);
+            }
+            Some(probe) if probe < count => {
+                return Verdict::Unusable(format!(
+                    "it reports {count} tokens for a prompt, and {probe} for the same with more text behind it"
+                ));
+            }
+            Some(probe) if probe >= count.saturating_add(GROWN) => {
+                self.longest_whole = self.longest_whole.max(probe);
+            }
+            Some(_) | None => self.longest_whole = self.longest_whole.max(count),
+        }
+        Verdict::Whole
     }
-    None
+
+    /// The limit that a cut prompt with this count was cut to.
+    fn limit_near(&self, count: u32) -> Option<Limit> {
+        let half = self.num_ctx / 2;
+        if count.abs_diff(self.num_ctx) <= NEAR {
+            // Longer prompts came whole: this server's context is another one.
+            (self.longest_whole <= self.num_ctx.saturating_add(NEAR)).then_some(Limit::Whole)
+        } else if count.abs_diff(half) <= NEAR {
+            Some(Limit::Half)
+        } else {
+            None
+        }
+    }
+
+    /// How many tokens a prompt needs that is cut to `limit`: a server that reports counts between half of the
+    /// context and all of it cuts only what exceeds the context.
+    fn never_cut_below(&self, limit: Limit, count: u32) -> u32 {
+        let counts_beyond_half = self.longest_whole > self.num_ctx / 2 + NEAR;
+        match limit {
+            Limit::Half if counts_beyond_half => self.num_ctx,
+            Limit::Half | Limit::Whole => count,
+        }
+    }
+
+    fn is_cut(&mut self, count: u32) -> Verdict {
+        self.cut_at = Some(count);
+        Verdict::Cut(format!("it used {count} tokens of it, with a context of {}", self.num_ctx))
+    }
+
+    fn why_unusable(&self, prompt: &PromptSize, count: u32) -> Option<String> {
+        if u64::from(count) * 2 < u64::from(prompt.at_least) {
+            let least = prompt.at_least;
+            return Some(format!("it reports {count} tokens for a prompt of at least {least}"));
+        }
+        if count > prompt.bytes.saturating_add(TEMPLATE) {
+            return Some(format!("it reports {count} tokens for a prompt of {} bytes", prompt.bytes));
+        }
+        self.run.is_constant().then(|| {
+            let Run { count, shortest, longest, .. } = self.run;
+            format!("it reports {count} tokens for prompts of {shortest} bytes and of {longest}")
+        })
+    }
+}
+
+/// What a server cuts a prompt to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    Whole,
+    Half,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PROSE: &str = "The consumer acknowledges each message before the server sends the next one. ";
-
-    fn prose(repeats: usize) -> PromptSize {
-        PromptSize::of([PROSE.repeat(repeats).as_str()])
-    }
-
-    /// Prose takes about 14 tokens per sentence.
-    fn tokens(repeats: usize) -> u32 {
-        u32::try_from(repeats * 14).unwrap()
-    }
-
-    fn calibrated() -> Calibration {
-        let mut calibration = Calibration::default();
-        for repeats in 20..30 {
-            calibration.learn(&prose(repeats), tokens(repeats));
-        }
-        calibration
-    }
-
-    #[test]
-    fn whole_prompts_of_many_kinds_do_not_look_cut() {
-        let calibration = calibrated();
-        let table = format!("{}{}", PROSE.repeat(50), "| a          | b          |\n".repeat(300));
-        for (text, prompt_tokens) in [
-            (PROSE.repeat(100), 1400),
-            // Russian at about 4 characters per token, Chinese at about 1.7.
-            ("Потребитель подтверждает каждое сообщение. ".repeat(50), 540),
-            ("消费者确认每条消息后服务器才发送下一条".repeat(50), 560),
-            (table, 700 + 1800),
-            ("{\"id\": 17, \"ok\": [1, 2, 3]}\n".repeat(100), 2000),
-        ] {
-            let prompt = PromptSize::of([text.as_str()]);
-            assert_eq!(looks_cut(&prompt, prompt_tokens, 8192, &calibration), None, "{text:.60}");
-            assert_eq!(looks_cut(&prompt, prompt_tokens, 8192, &Calibration::default()), None);
-        }
-    }
-
-    #[test]
-    fn a_prompt_that_fills_the_context_was_cut() {
-        for prompt_tokens in [4095, 4096, 5000] {
-            assert!(looks_cut(&prose(400), prompt_tokens, 4096, &Calibration::default()).is_some());
-        }
-    }
-
-    #[test]
-    fn a_prompt_of_half_the_context_was_cut_unless_it_is_that_short() {
-        assert!(looks_cut(&prose(320), 2050, 4096, &Calibration::default()).is_some());
-        assert_eq!(looks_cut(&prose(100), 2050, 4096, &Calibration::default()), None);
-    }
-
-    #[test]
-    fn far_fewer_tokens_than_the_text_can_have_mean_a_cut() {
-        let reason = looks_cut(&prose(300), 1000, 32768, &Calibration::default());
-        assert!(reason.is_some_and(|reason| reason.contains("at least")));
-    }
-
-    #[test]
-    fn a_calibrated_model_shows_smaller_cuts() {
-        let half = tokens(100) / 2;
-        assert_eq!(looks_cut(&prose(100), half + 200, 8192, &Calibration::default()), None);
-        assert!(looks_cut(&prose(100), half + 200, 8192, &calibrated()).is_some());
-    }
-}
+#[path = "truncation_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@ use qa_shared::testing::fake_provider::{
 use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::rate_limit::PerMinute;
 use qa_worker::llm::{ChatRequest, LlmError, LlmErrorKind, LlmServer};
+use serde_json::json;
 
 use crate::support::{client, client_with, every_service, with_model};
 
@@ -209,6 +210,70 @@ async fn a_request_that_was_worked_on_is_counted_as_paid_even_without_an_answer(
     assert_eq!((error.kind, error.usage.output_tokens), (LlmErrorKind::Timeout, 256));
     let error = error_of(FakeProviderConfig::vllm(), Behaviour::Hang, hasty()).await;
     assert_eq!(error.usage.tokens(), 0, "one's own server sends no bill");
+}
+
+/// vLLM with other members in its answers.
+fn with_usage(usage: serde_json::Value) -> FakeProviderConfig {
+    let instead = serde_json::Map::from_iter([("usage".to_owned(), usage)]);
+    FakeProviderConfig { instead, ..FakeProviderConfig::vllm() }
+}
+
+fn long_question(words: usize) -> ChatRequest {
+    ChatRequest {
+        num_ctx: 4096,
+        ..ChatRequest::of("Qwen/Qwen2.5-7B-Instruct", &"Many words stand here. ".repeat(words))
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_usable_counts_is_counted_by_estimates() {
+    for usage in [
+        json!(null),
+        json!({}),
+        json!({ "prompt_tokens": null, "completion_tokens": null }),
+        json!({ "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0 }),
+        json!({ "prompt_tokens": -1, "completion_tokens": "n/a" }),
+        json!({ "prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30 }),
+        json!({ "prompt_tokens": 1e9, "completion_tokens": 20 }),
+    ] {
+        let fake = FakeProvider::start(with_usage(usage.clone()));
+        let server = client(&fake, FakeService::Vllm);
+        for _ in 0..2 {
+            let spent = server.chat(&long_question(200)).await.unwrap().usage;
+            assert!((1000..3000).contains(&spent.input_tokens), "{usage}: {spent:?}");
+            assert_eq!(spent.estimated_input_tokens, spent.input_tokens, "{usage}");
+            assert!(
+                spent.output_tokens > 0 && spent.estimated_output_tokens == spent.output_tokens,
+                "{usage}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn counts_in_other_forms_are_read() {
+    for usage in [
+        json!({ "prompt_tokens": 1150.0, "completion_tokens": 20.0 }),
+        json!({ "input_tokens": 1150, "output_tokens": 20 }),
+        json!({ "promptTokenCount": 1150, "candidatesTokenCount": 20 }),
+    ] {
+        let fake = FakeProvider::start(with_usage(usage.clone()));
+        let reply = client(&fake, FakeService::Vllm).chat(&long_question(200)).await.unwrap();
+        assert_eq!((reply.usage.input_tokens, reply.usage.output_tokens), (1150, 20), "{usage}");
+        assert_eq!((reply.prompt_tokens, reply.usage.estimated_tokens()), (Some(1150), 0), "{usage}");
+    }
+}
+
+#[tokio::test]
+async fn a_compatible_server_that_cuts_prompts_is_found_out_by_one_more_call() {
+    let usage = json!({ "prompt_tokens": 4096, "completion_tokens": 20 });
+    let fake = FakeProvider::start(with_usage(usage));
+    let server = client(&fake, FakeService::Vllm);
+    for (words, calls) in [(1200, 2), (1500, 3)] {
+        let error = server.chat(&long_question(words)).await.unwrap_err();
+        assert_eq!((error.kind, fake.stats().calls), (LlmErrorKind::PromptTooLong, calls), "{error}");
+        assert!(error.message.contains("cut the prompt") && error.usage.input_tokens > 0, "{error}");
+    }
 }
 
 #[tokio::test]

@@ -108,13 +108,16 @@ async fn answer(
     let mut prompt = prompt_tokens(&call.seen.body);
     let context = usize::try_from(runner.num_ctx).unwrap_or(usize::MAX);
     if prompt > context {
-        if call.seen.body["truncate"] == json!(false) {
-            call.finish();
-            return error(400, &too_long(prompt, context));
+        match config.counts.cut(context) {
+            Some(kept) => prompt = kept,
+            None if call.seen.body["truncate"] == json!(false) => {
+                call.finish();
+                return error(400, &too_long(prompt, context));
+            }
+            None => prompt = context / 2 + 2,
         }
-        prompt = context / 2 + 2;
     }
-    let plan = Plan::new(&call.seen, &behaviour, model, prompt, context);
+    let plan = Plan::new(&call.seen, &behaviour, model, prompt, context, config.counts);
     match behaviour {
         Behaviour::Hang => std::future::pending().await,
         Behaviour::Slow(before_first_token) => pause(before_first_token).await,

@@ -21,6 +21,43 @@ pub struct FakeConfig {
     pub token_delay: Duration,
     /// Whether a schema in `format` is refused, as by a server that cannot make a grammar of it.
     pub refuse_schema: bool,
+    /// What it reports for prompts, and whether it cuts them.
+    pub counts: PromptCounts,
+}
+
+/// What a server does with prompts that exceed its context, and what it reports for prompts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PromptCounts {
+    /// It refuses them where the request forbids to cut, and counts whole prompts.
+    #[default]
+    Whole,
+    /// It cuts them to its context, whatever the request says (Ollama before 0.12.6).
+    CutToContext,
+    /// It cuts them to half of its context, whatever the request says.
+    CutToHalf,
+    /// It reports the same for each prompt.
+    Constant(usize),
+    /// It reports neither prompt nor answer.
+    Missing,
+}
+
+impl PromptCounts {
+    /// What it keeps of a prompt that exceeds the context.
+    pub(super) fn cut(self, context: usize) -> Option<usize> {
+        match self {
+            Self::CutToContext => Some(context),
+            Self::CutToHalf => Some(context / 2 + 2),
+            Self::Whole | Self::Constant(_) | Self::Missing => None,
+        }
+    }
+
+    pub(super) fn reported(self, prompt: usize) -> Option<usize> {
+        match self {
+            Self::Whole | Self::CutToContext | Self::CutToHalf => Some(prompt),
+            Self::Constant(count) => Some(count),
+            Self::Missing => None,
+        }
+    }
 }
 
 impl Default for FakeConfig {
@@ -35,6 +72,7 @@ impl Default for FakeConfig {
             load_time: Duration::ZERO,
             token_delay: Duration::ZERO,
             refuse_schema: false,
+            counts: PromptCounts::Whole,
         }
     }
 }

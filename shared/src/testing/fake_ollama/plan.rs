@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::answer::pairs_for;
 use super::call::{Call, Durations};
-use super::config::FakeModel;
+use super::config::{FakeModel, PromptCounts};
 use super::script::{Behaviour, ChatCall};
 use crate::testing::fake_server::answer::{as_json, fenced, tokens};
 use crate::testing::fake_server::pause;
@@ -34,7 +34,8 @@ pub(super) struct Plan {
     model: String,
     /// Tokens with whether they are reasoning.
     pieces: Vec<(bool, String)>,
-    prompt: usize,
+    /// What is reported for the prompt; nothing where it is left out.
+    counted: Option<usize>,
     ending: Ending,
     done: bool,
 }
@@ -46,6 +47,7 @@ impl Plan {
         model: &FakeModel,
         prompt: usize,
         context: usize,
+        counts: PromptCounts,
     ) -> Self {
         let reasoning = reasoning_tokens(&call.body, model);
         let text = content(call, behaviour, model);
@@ -68,9 +70,9 @@ impl Plan {
         };
         let sent = if matches!(ending, Ending::Done(_)) { ceiling } else { ceiling.min(TOKENS_BEFORE_FAULT) };
         pieces.truncate(sent);
-        let prompt = if *behaviour == Behaviour::CutsPrompt { context / 2 + 2 } else { prompt };
         let done = *behaviour != Behaviour::NotDone;
-        Self { model: model.name.clone(), pieces, prompt, ending, done }
+        let counted = counts.reported(prompt);
+        Self { model: model.name.clone(), pieces, counted, ending, done }
     }
 
     /// How many tokens it has.
@@ -152,10 +154,14 @@ impl Plan {
 
     fn last_line(&self, content: &str, thinking: &str, reason: &str) -> Value {
         let generated = self.pieces.len();
-        json!({
+        let mut line = json!({
             "model": self.model, "message": message(content, thinking), "done": true, "done_reason": reason,
-            "prompt_eval_count": self.prompt, "eval_count": generated,
-        })
+        });
+        if let Some(counted) = self.counted {
+            line["prompt_eval_count"] = json!(counted);
+            line["eval_count"] = json!(generated);
+        }
+        line
     }
 }
 

@@ -40,8 +40,6 @@ pub enum Behaviour {
     Single,
     /// Takes this long before the first token, then answers.
     Slow(Duration),
-    /// The good answer, with the count of prompt tokens of a server that cut the prompt to half its context.
-    CutsPrompt,
     /// An answer that ends with this `done_reason`.
     DoneReason(String),
     /// HTTP status and error text, at once.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use super::llm::FakeLlm;
 
 /// The key that hosted fakes want unless told otherwise.
@@ -47,6 +49,8 @@ pub struct FakeProviderConfig {
     pub flat_errors: bool,
     /// Gemini's errors come in an array of one.
     pub wrapped_errors: bool,
+    /// Members of an answer that stand in place of its own; null leaves one out.
+    pub instead: Map<String, Value>,
 }
 
 impl FakeProviderConfig {
@@ -107,6 +111,7 @@ impl FakeProviderConfig {
             loading: false,
             flat_errors: false,
             wrapped_errors: false,
+            instead: Map::new(),
         }
     }
 

@@ -53,7 +53,14 @@ pub(super) async fn answer(
     // Others can read what this call wrote as soon as its answer begins.
     lock(&server.prefixes).remember(asked);
     lock(&server.limits).spend_tokens(&context.config, reply.output_tokens(), Instant::now());
-    let body = context.wire.answer(asked, &reply, call.seen.number);
+    let mut body = context.wire.answer(asked, &reply, call.seen.number);
+    for (name, value) in &context.config.instead {
+        if value.is_null() {
+            body.as_object_mut().and_then(|members| members.remove(name));
+        } else {
+            body[name] = value.clone();
+        }
+    }
     match behaviour {
         Behaviour::Drip(pause) => drip(body.to_string(), pause, call),
         Behaviour::DropMidBody => half(&body.to_string(), call),
