@@ -185,6 +185,9 @@ pub struct Figures {
     pub input_tokens: u64,
     /// Its generated tokens.
     pub output_tokens: u64,
+    /// Those of both that are estimated, because a server does not report them; absent where there are none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub estimated_tokens: u64,
     /// Both together per pair, calls without a usable answer included; absent without a pair.
     pub tokens_per_pair: Option<f64>,
     /// What they cost in US dollars; absent where nothing costs anything.
@@ -204,6 +207,11 @@ pub struct Figures {
     pub job_pairs: u64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(tokens: &u64) -> bool {
+    *tokens == 0
+}
+
 impl Figures {
     /// The figures of a run so far; `cost_usd` is what its tokens cost.
     pub fn of(core: &Core, cost_usd: Option<f64>) -> Self {
@@ -215,6 +223,7 @@ impl Figures {
             calls: tally.calls,
             input_tokens: tally.usage.input_tokens,
             output_tokens: tally.usage.output_tokens,
+            estimated_tokens: tally.usage.estimated_tokens(),
             tokens_per_pair: tally.tokens_per_pair(),
             cost_usd,
             failures: tally.reasons.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),

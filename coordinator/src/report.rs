@@ -208,15 +208,17 @@ fn second_rounds(stuck: SpeculationFigures) -> String {
 
 /// Tokens, and what is special about them where anything is.
 fn tokens(usage: &UsageFigures) -> String {
-    let part = |number: u64, what: &str| {
-        if number == 0 { String::new() } else { format!(" ({} {what})", count(number)) }
+    let parts = |parts: [(u64, &str); 2]| {
+        let there = parts.into_iter().filter(|(number, _)| *number > 0);
+        let said: Vec<String> = there.map(|(number, what)| format!("{} {what}", count(number))).collect();
+        if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) }
     };
     format!(
         "{} input{} and {} output{} tokens",
         count(usage.input_tokens),
-        part(usage.cached_tokens, "cached"),
+        parts([(usage.cached_tokens, "cached"), (usage.estimated_input_tokens, "estimated")]),
         count(usage.output_tokens),
-        part(usage.reasoning_tokens, "reasoning"),
+        parts([(usage.reasoning_tokens, "reasoning"), (usage.estimated_output_tokens, "estimated")]),
     )
 }
 
@@ -241,6 +243,11 @@ mod tests {
         assert_eq!(tokens(&usage), "12 000 input and 300 output tokens");
         (usage.cached_tokens, usage.reasoning_tokens) = (9_000, 120);
         assert_eq!(tokens(&usage), "12 000 input (9 000 cached) and 300 output (120 reasoning) tokens");
+        (usage.estimated_input_tokens, usage.estimated_output_tokens) = (1_000, 300);
+        assert_eq!(
+            tokens(&usage),
+            "12 000 input (9 000 cached, 1 000 estimated) and 300 output (120 reasoning, 300 estimated) tokens"
+        );
     }
 
     #[test]

@@ -81,14 +81,20 @@ fn made(record: &ChunkRecord) -> String {
 fn usage(record: &ChunkRecord) -> String {
     let cost = record.cost_usd.and_then(NanoUsd::from_dollars);
     format!(
-        "{} of {} pairs, {}, {} input and {} output tokens{}",
+        "{} of {} pairs, {}, {} input and {} output tokens{}{}",
         record.got,
         record.asked,
         counted(u64::from(record.attempts), "attempt"),
         count(record.input_tokens),
         count(record.output_tokens),
+        estimated(record.estimated_input_tokens.saturating_add(record.estimated_output_tokens)),
         cost.map_or_else(String::new, |cost| format!(", about {cost}"))
     )
+}
+
+/// Tokens that no server reported, where there are any.
+fn estimated(tokens: u64) -> String {
+    if tokens == 0 { String::new() } else { format!(" ({} estimated)", count(tokens)) }
 }
 
 #[cfg(test)]

@@ -124,8 +124,12 @@ fn done(run: &RunStory, figures: &Figures) -> String {
         format!("{} of {} chunks", count(figures.completed), count(run.beginning.outstanding)),
         counted(figures.pairs, "pair"),
         format!(
-            "{} tokens{}",
+            "{} tokens{}{}",
             count(figures.input_tokens.saturating_add(figures.output_tokens)),
+            match figures.estimated_tokens {
+                0 => String::new(),
+                estimated => format!(" ({} estimated)", count(estimated)),
+            },
             figures.tokens_per_pair.map_or_else(String::new, |tokens| format!(" ({tokens:.0} per pair)"))
         ),
     ];
@@ -197,6 +201,7 @@ mod tests {
             pairs: 1800,
             input_tokens: 500_000,
             output_tokens: 100_000,
+            estimated_tokens: 250_000,
             tokens_per_pair: Some(333.3),
             failures: [("no_usable_answer".to_owned(), 3)].into(),
             job_chunks: 900,
@@ -233,7 +238,7 @@ mod tests {
         let night = night.end(None, None);
         let expected = "\
 run          2026-11-22 22:03:00 to 2026-11-23 03:03:00, 5 h 00 min on vm [2J: interrupted by a signal (exit code 3)
-  done       600 of 900 chunks, 3 failed, 1 800 pairs, 600 000 tokens (333 per pair), 121 chunks/h
+  done       600 of 900 chunks, 3 failed, 1 800 pairs, 600 000 tokens (250 000 estimated) (333 per pair), 121 chunks/h
   failed     3 x no_usable_answer: look at the raw answers in the failure log; try a larger model, fewer questions or a lower temperature
   trouble    queue server not reachable, at 2026-11-22 23:00:00 for 12 s
   trouble    worker lost on gpu2, at 2026-11-23 01:00:00, and to the end of the run

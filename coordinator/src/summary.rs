@@ -80,6 +80,8 @@ pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
             cache_write_tokens: tally.usage.cache_write_tokens,
             output_tokens: tally.usage.output_tokens,
             reasoning_tokens: tally.usage.reasoning_tokens,
+            estimated_input_tokens: tally.usage.estimated_input_tokens,
+            estimated_output_tokens: tally.usage.estimated_output_tokens,
             tokens_per_pair: tally.tokens_per_pair(),
             cost_usd: outcome.price.map(|price| price.of(&tally.usage).dollars()),
             seconds: outcome.elapsed.as_secs_f64(),

@@ -161,6 +161,10 @@ struct RecordView {
     #[serde(default)]
     reasoning_tokens: u64,
     #[serde(default)]
+    estimated_input_tokens: u64,
+    #[serde(default)]
+    estimated_output_tokens: u64,
+    #[serde(default)]
     error: Option<Failure>,
 }
 
@@ -333,6 +337,8 @@ fn record_entry(span: Span, view: &RecordView) -> RecordEntry {
             cache_write_tokens: view.cache_write_tokens,
             output_tokens: view.output_tokens,
             reasoning_tokens: view.reasoning_tokens,
+            estimated_input_tokens: view.estimated_input_tokens,
+            estimated_output_tokens: view.estimated_output_tokens,
             ..Usage::default()
         },
     }

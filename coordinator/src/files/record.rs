@@ -71,6 +71,12 @@ pub struct ChunkRecord {
     /// Generated tokens among them that the model spent on reasoning.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reasoning_tokens: u64,
+    /// Prompt tokens among them that are estimated, because the server does not report them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub estimated_input_tokens: u64,
+    /// Generated tokens among them that are estimated.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub estimated_output_tokens: u64,
     /// What they cost in US dollars, by the price of then; absent where nothing costs anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
@@ -125,6 +131,8 @@ impl ChunkRecord {
             cache_write_tokens: 0,
             output_tokens: 0,
             reasoning_tokens: 0,
+            estimated_input_tokens: 0,
+            estimated_output_tokens: 0,
             cost_usd: None,
             duration_seconds: 0.0,
             trace_id: None,
@@ -164,6 +172,8 @@ impl ChunkRecord {
             cache_write_tokens: result.usage.cache_write_tokens,
             output_tokens: result.usage.output_tokens,
             reasoning_tokens: result.usage.reasoning_tokens,
+            estimated_input_tokens: result.usage.estimated_input_tokens,
+            estimated_output_tokens: result.usage.estimated_output_tokens,
             duration_seconds: result.duration_ms as f64 / 1000.0,
             trace_id: Some(result.key.trace_id().to_string()),
             completed_at: Some(completed_at),
@@ -187,6 +197,8 @@ impl ChunkRecord {
             cache_write_tokens: self.cache_write_tokens,
             output_tokens: self.output_tokens,
             reasoning_tokens: self.reasoning_tokens,
+            estimated_input_tokens: self.estimated_input_tokens,
+            estimated_output_tokens: self.estimated_output_tokens,
             ..Usage::default()
         }
     }
@@ -243,10 +255,11 @@ mod tests {
             ChunkRecord::from_result(result, TextHash::of("text"), &settings(), "now".into())
         };
         let plain = serde_json::to_string(&record(&result)).unwrap();
-        assert!(!plain.contains("cache") && !plain.contains("reasoning"), "{plain}");
+        assert!(["cache", "reasoning", "estimated"].iter().all(|word| !plain.contains(word)), "{plain}");
         result.usage.cached_tokens = 300;
         result.usage.cache_write_tokens = 50;
         result.usage.reasoning_tokens = 20;
+        (result.usage.estimated_input_tokens, result.usage.estimated_output_tokens) = (500, 120);
         let text = serde_json::to_string(&record(&result)).unwrap();
         let read: ChunkRecord = serde_json::from_str(&text).unwrap();
         assert_eq!(read.usage(), result.usage);

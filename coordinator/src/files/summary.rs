@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::FileError;
 use super::atomic::write_file;
 use super::pretty::pretty;
+use super::record::is_zero;
 
 /// The file's name in the output directory.
 pub const SUMMARY_NAME: &str = "qa_generation_summary.json";
@@ -121,6 +122,12 @@ pub struct UsageFigures {
     /// Generated tokens among them that the model spent on reasoning.
     #[serde(default)]
     pub reasoning_tokens: u64,
+    /// Prompt tokens among them that are estimated, because a server does not report them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub estimated_input_tokens: u64,
+    /// Generated tokens among them that are estimated.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub estimated_output_tokens: u64,
     /// Prompt and generated tokens of all calls, the useless ones included, per pair that was accepted; absent
     /// where none was.
     #[serde(default)]

@@ -7,6 +7,7 @@ use qa_shared::model_table::ModelTable;
 use serde::Serialize;
 
 use super::ChunkRecord;
+use super::record::is_zero;
 use crate::core::Spent;
 
 /// A sum in the making.
@@ -25,6 +26,10 @@ pub(super) struct UsageSum {
     cached_tokens: u64,
     output_tokens: u64,
     reasoning_tokens: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    estimated_input_tokens: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    estimated_output_tokens: u64,
     /// In US dollars; absent unless the price of everything is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_usd: Option<f64>,
@@ -71,6 +76,8 @@ impl<'a> DocumentUsage<'a> {
             cached_tokens: usage.cached_tokens,
             output_tokens: usage.output_tokens,
             reasoning_tokens: usage.reasoning_tokens,
+            estimated_input_tokens: usage.estimated_input_tokens,
+            estimated_output_tokens: usage.estimated_output_tokens,
             cost_usd: (unpriced == Usage::default()).then(|| cost.dollars()),
         })
     }
@@ -101,6 +108,20 @@ mod tests {
             "reasoning_tokens": 0, "cost_usd": 0.0034,
         });
         assert_eq!(figures, expected);
+    }
+
+    #[test]
+    fn estimated_tokens_are_told_apart() {
+        let models = ModelTable::default();
+        let mut result = completed_result("a", 0, 1, "t", 3);
+        (result.usage.estimated_input_tokens, result.usage.estimated_output_tokens) = (500, 120);
+        let mut sum = DocumentUsage::new(&models);
+        for _ in 0..2 {
+            sum.add(&ChunkRecord::from_result(&result, TextHash::of("t"), &settings(), "now".into()));
+        }
+        let figures = serde_json::to_value(sum.into_figures()).unwrap();
+        assert_eq!(figures["estimated_input_tokens"], json!(1000));
+        assert_eq!(figures["estimated_output_tokens"], json!(240));
     }
 
     #[test]

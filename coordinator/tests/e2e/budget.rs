@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use qa_shared::testing::TestNats;
-use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
+use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama, PromptCounts};
 use serde_json::Value;
 
 use crate::command_line::Line;
@@ -47,6 +47,29 @@ fn cost_of_records(site: &Site) -> f64 {
             (tokens("input_tokens") + 2.0 * tokens("output_tokens")) / 1e6
         })
         .sum()
+}
+
+/// A server that reports no usage costs nothing by its own account; a budget that believed it would never stop.
+#[tokio::test]
+async fn without_reported_tokens_a_budget_counts_estimates_and_says_so() {
+    for limit in [["--max-cost", "0.05"], ["--max-tokens-total", "40000"]] {
+        let config = FakeConfig { slots: 4, counts: PromptCounts::Missing, ..FakeConfig::default() };
+        let (site, server) = (Site::new(&documents()), FakeOllama::start(config));
+        let ended = priced(&site).args(limit).servers(&[&server]).run(4).await;
+        let said = |text: &str| ended.stderr.matches(text).count();
+        assert_eq!(said("does not report token counts"), 1, "{}", ended.stderr);
+        assert!(said("no further chunk fits into the budget") > 0, "{}", ended.stderr);
+        assert!(said(" estimated)") > 0, "{}", ended.stderr);
+        assert!(server.stats().chat_calls < CHUNKS, "{limit:?}");
+        let usage = &site.summary()["usage"];
+        for of in ["input_tokens", "output_tokens"] {
+            assert!(usage[of].as_u64().unwrap() > 0, "{usage}");
+            assert_eq!(usage[of], usage[format!("estimated_{of}")], "{usage}");
+        }
+        assert!((all_runs(&site.summary()) - cost_of_records(&site)).abs() < 1e-9);
+        priced(&site).args(["--resume", limit[0], "10000000"]).servers(&[&server]).run(0).await;
+        site.check();
+    }
 }
 
 fn all_runs(summary: &Value) -> f64 {

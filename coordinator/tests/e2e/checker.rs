@@ -171,11 +171,17 @@ fn usage_of_records(qa: &Value) -> Option<Value> {
     let records = qa["chunks"].as_array().unwrap();
     let sum = |field: &str| records.iter().map(|record| record[field].as_u64().unwrap_or(0)).sum::<u64>();
     (sum("attempts") > 0).then(|| {
-        json!({
+        let mut usage = json!({
             "calls": sum("attempts"), "input_tokens": sum("input_tokens"),
             "cached_tokens": sum("cached_tokens"), "output_tokens": sum("output_tokens"),
             "reasoning_tokens": sum("reasoning_tokens"),
-        })
+        });
+        for estimated in ["estimated_input_tokens", "estimated_output_tokens"] {
+            if sum(estimated) > 0 {
+                usage[estimated] = json!(sum(estimated));
+            }
+        }
+        usage
     })
 }
 
