@@ -1,7 +1,7 @@
 //! What threads and tasks report to the driver.
 
 use qa_shared::model::Failure;
-use qa_shared::queue::ReceivedResult;
+use qa_shared::queue::{ReceivedResult, TopologyError};
 
 use crate::core::{FileStatus, ReceiptId, TaskRef};
 use crate::reconcile::Findings;
@@ -39,8 +39,8 @@ pub(crate) enum Done {
         /// What its chunk fails with.
         failure: Failure,
     },
-    /// What the queue holds was compared with what was published; nothing where it could not be.
-    Compared(Option<Findings>),
+    /// What the queue holds was compared with what was published, or could not be.
+    Compared(Box<Result<Findings, TopologyError>>),
     /// After a stop: tasks that no worker will do, and nothing more will come.
     Drained(Vec<TaskRef>),
     /// Another coordinator has this job.

@@ -11,7 +11,7 @@ use qa_shared::model::{
     Usage, WorkerPresence,
 };
 use qa_shared::nats_server::ServerFailure;
-use qa_shared::queue::{Queue, Receipt, ReceivedResult, Traceparent, Watched};
+use qa_shared::queue::{Queue, Receipt, ReceivedResult, TopologyError, Traceparent, Upkeep, Watched};
 use qa_shared::shutdown::Shutdown;
 use qa_shared::telemetry;
 use tokio::sync::mpsc;
@@ -26,7 +26,7 @@ use crate::happening::{Happening, stopped_by};
 use crate::metrics::RunMetrics;
 use crate::perform::Performer;
 use crate::progress::Reporter;
-use crate::reconcile::{self, Findings, Suspects, Tokens};
+use crate::reconcile::{self, Findings, InWork, Looks, Suspects, Tokens};
 use crate::speed::Speed;
 use crate::tail::Tail;
 use crate::view::{self, View};
@@ -84,10 +84,8 @@ pub(crate) struct Driver {
     pub(crate) tail: Tail,
     pub(crate) started: Instant,
     pub(crate) metrics: RunMetrics,
-    /// What the queue may never deliver.
-    pub(crate) suspects: Suspects,
-    /// Somebody is looking through the queue.
-    pub(crate) is_comparing: bool,
+    /// Looks at the queue.
+    pub(crate) looks: Looks,
 }
 
 impl Driver {
@@ -173,7 +171,9 @@ impl Driver {
                 }
                 Effect::Finish(finish) => end = Some(End::Finished(finish)),
                 Effect::Begin(task) => {
-                    self.note_second_round(task);
+                    if self.performer.lines.second_rounds.contains_key(&task) {
+                        self.note_second_round(task);
+                    }
                     self.performer.perform(&effect);
                 }
                 Effect::Withdraw(task) => self.withdraw(task),
@@ -215,7 +215,7 @@ impl Driver {
                 vec![Event::DocumentBroken { document, error }]
             }
             Done::Unpublishable { task, failure } => vec![self.unpublishable(task, failure)],
-            Done::Compared(findings) => self.compared(findings.unwrap_or_default()),
+            Done::Compared(findings) => self.compared(*findings),
             Done::Drained(taken_back) => vec![Event::Drained { taken_back }],
             Done::LeaseLost(reason) => return Err(End::LeaseLost(reason)),
             Done::FilesFailed(reason) => return Err(End::FilesFailed(reason)),
@@ -249,18 +249,47 @@ impl Driver {
         }
     }
 
-    fn compared(&mut self, findings: Findings) -> Vec<Event> {
-        let Findings { lost, results_are_stuck, suspects } = findings;
-        (self.suspects, self.is_comparing) = (suspects, false);
+    fn compared(&mut self, findings: Result<Findings, TopologyError>) -> Vec<Event> {
+        self.looks.is_comparing = false;
+        let Findings { mended, mut lost, mut withheld, results_are_stuck, suspects } = match findings {
+            Ok(findings) => findings,
+            Err(error) => {
+                if self.looks.failed.failed(Instant::now(), &error) {
+                    tracing::warn!(%error, "the queue cannot be looked through, trying again");
+                }
+                self.looks.suspects = Suspects::default();
+                return Vec::new();
+            }
+        };
+        self.looks.failed.succeeded();
+        self.looks.suspects = suspects;
+        for note in &mended {
+            tracing::warn!("a part of the queue was missing or changed and is mended: {note}");
+        }
+        if !mended.is_empty() {
+            self.announcement.renew(&self.queue, &self.performer.lines.lease);
+        }
         if results_are_stuck {
             tracing::warn!("the queue does not deliver results that it has, asking for them anew");
             self.performer.lines.intake.make_anew();
         }
+        // A look may take long, such as over a restart of the server: what was answered meanwhile is in neither stream.
+        let still_out: BTreeSet<_> = self.core.published_tasks().collect();
+        lost.retain(|task| still_out.contains(task));
+        withheld.retain(|task| still_out.contains(task));
+        let mut events = Vec::new();
         if !lost.is_empty() {
             tracing::warn!(tasks = lost.len(), "the queue lost tasks, publishing them again");
-            return vec![Event::Lost(lost)];
+            events.push(Event::Lost(lost));
         }
-        Vec::new()
+        if !withheld.is_empty() {
+            tracing::warn!(
+                tasks = withheld.len(),
+                "tasks were delivered and no worker works on them, publishing them again in new rounds"
+            );
+            events.push(Event::Withheld(withheld));
+        }
+        events
     }
 
     fn set_aside(&mut self, task: TaskRef, receipt: Receipt, error: &impl std::fmt::Display) -> Event {
@@ -340,19 +369,26 @@ impl Driver {
         if is_made(Mistake::NoReconciliation) {
             return;
         }
+        // One look at a time: what a slow one found may not hold any more.
+        if std::mem::replace(&mut self.looks.is_comparing, true) {
+            return;
+        }
         let mut published = self.published();
         // What is being published at this moment is not lost.
         published.retain(|(task, _)| !self.performer.lines.unconfirmed.contains(*task));
-        // One look at a time: what a slow one found may not hold any more.
-        if published.is_empty() || std::mem::replace(&mut self.is_comparing, true) {
-            return;
-        }
+        let upkeep = Upkeep {
+            pool: self.pool.clone(),
+            job: self.job.clone(),
+            epoch: self.looks.epoch,
+            shares: jobs_at_work(&self.jobs.current(), &self.job).any(|entry| entry.job != self.job),
+        };
         let look = reconcile::Look {
             queue: self.queue.clone(),
-            job: self.job.clone(),
-            pool: self.pool.clone(),
+            upkeep,
             published,
-            suspects: self.suspects.clone(),
+            held: self.performer.held.tasks(),
+            in_work: InWork::of(&self.workers.current()),
+            suspects: self.looks.suspects.clone(),
         };
         tokio::spawn(look.compare(self.performer.lines.done.clone()));
     }
@@ -369,12 +405,7 @@ impl Driver {
             self.announcement.renew(&self.queue, &self.performer.lines.lease);
         }
         // A job whose coordinator is gone has only what it left queued: it must not make others' share small.
-        let fresh_since = clock::unix_millis().saturating_sub(ENTRY_AGE_MS);
-        let rivals = jobs
-            .values()
-            .filter(|entry| entry.state == JobState::Active && entry.pool == self.pool)
-            .filter(|entry| entry.job == self.job || entry.updated_at_ms >= fresh_since)
-            .count();
+        let rivals = jobs_at_work(&jobs, &self.job).filter(|entry| entry.pool == self.pool).count();
         self.show();
         if self.detaching {
             return self.detach_when_published();
@@ -441,6 +472,17 @@ impl Driver {
             is_connected: *self.queue.connected().borrow(),
         })
     }
+}
+
+/// This job, and those others whose coordinators give signs of life.
+fn jobs_at_work<'a>(
+    jobs: &'a BTreeMap<JobId, JobEntry>,
+    own: &'a JobId,
+) -> impl Iterator<Item = &'a JobEntry> {
+    let fresh_since = clock::unix_millis().saturating_sub(ENTRY_AGE_MS);
+    jobs.values()
+        .filter(|entry| entry.state == JobState::Active)
+        .filter(move |entry| entry.job == *own || entry.updated_at_ms >= fresh_since)
 }
 
 /// The key under which a task travels.

@@ -1,6 +1,6 @@
 //! The only place where effects happen: hands them to the threads and tasks that do them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +70,11 @@ impl Held {
     /// The last one that came.
     pub(crate) fn last(&self) -> ReceiptId {
         ReceiptId(self.last)
+    }
+
+    /// The tasks that they are about.
+    pub(crate) fn tasks(&self) -> BTreeSet<TaskRef> {
+        self.results.values().map(|held| held.task).collect()
     }
 
     /// How many messages are held that came no later than this one.

@@ -4,14 +4,20 @@
 //! is lost and published again. Looking at tasks first and at results second is what makes this free of
 //! races: a task that is gone was acked, and acked means that its result was stored before.
 //!
+//! Every look begins with the streams, buckets and consumers themselves: any of them may have vanished, or have
+//! other settings.
+//!
 //! A queue server whose disk lost its last writes may hold messages that it takes for acknowledged, and never
 //! delivers them. What looks like that twice in a row is dealt with: a task is removed and counts as lost, and for
-//! results their consumer is made anew.
+//! results their consumer is made again. A message that was delivered and handed back with a delay of years looks
+//! like one in work: what no worker says that it works on, look after look with free slots, is removed and asked
+//! for in a new round.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
-use qa_shared::model::{DocumentToken, JobId, PoolName, TaskKey};
-use qa_shared::queue::{Queue, QueueError, Results, Tasks};
+use qa_shared::model::{DocumentToken, InstanceId, JobId, PoolName, TaskKey, WorkerPresence};
+use qa_shared::queue::{PoolDepth, Queue, QueueError, Results, Tasks, TopologyError, TopologyNote, Upkeep};
 
 use tokio::sync::mpsc;
 
@@ -20,6 +26,19 @@ use crate::done::Done;
 
 /// Tasks that are looked up one by one in a comparison, from the beginning of the queue.
 const MOST_LOOKUPS: usize = 100;
+
+/// A task is withheld when this many looks in a row, half an ack wait apart, saw nobody work on it. What is not
+/// answered for so long would have been delivered again.
+const SIGHTINGS: u32 = 4;
+/// The same where some worker does not tell all that it works on.
+const UNCERTAIN_SIGHTINGS: u32 = 24;
+/// A result that this many looks in a row found stored, and that never arrived, is withheld.
+const RESULT_SIGHTINGS: u32 = 6;
+
+/// A look that could not be had is told from this many in a row on.
+const FAILED_LOOKS: u32 = 3;
+/// How often it is told again.
+const REPEAT: Duration = Duration::from_secs(300);
 
 /// Which document a token stands for.
 pub(crate) type Tokens = BTreeMap<DocumentToken, u32>;
@@ -48,8 +67,12 @@ pub(crate) async fn take_stock(queue: &Queue, job: &JobId, pool: &PoolName) -> R
 /// What a look at the queue showed about published tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
+    /// What was made again or changed back.
+    pub(crate) mended: Vec<TopologyNote>,
     /// Tasks to publish again.
     pub(crate) lost: Vec<TaskRef>,
+    /// Tasks that were removed because nobody has them and the queue does not deliver them; each needs a new round.
+    pub(crate) withheld: Vec<TaskRef>,
     /// Results are stored that their consumer does not deliver.
     pub(crate) results_are_stuck: bool,
     /// What may never be delivered, for the next look.
@@ -60,16 +83,104 @@ pub(crate) struct Findings {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Suspects {
     tasks: BTreeSet<TaskKey>,
+    /// In how many looks in a row nobody worked on a delivered task.
+    withheld: BTreeMap<TaskKey, u32>,
     results: BTreeSet<TaskKey>,
+    /// In how many looks in a row a result was stored.
+    waiting: BTreeMap<TaskKey, u32>,
+}
+
+/// What the workers say that they work on.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct InWork {
+    running: BTreeSet<TaskKey>,
+    /// A long list is cut off, and workers of earlier versions tell none.
+    is_partial: bool,
+}
+
+impl InWork {
+    /// By the last heartbeats.
+    pub(crate) fn of(workers: &BTreeMap<InstanceId, WorkerPresence>) -> Self {
+        let servers = || workers.values().flat_map(|worker| &worker.servers);
+        Self {
+            running: servers().flat_map(|server| &server.running).map(|task| task.key.clone()).collect(),
+            is_partial: servers().any(|server| server.running.len() < server.busy as usize),
+        }
+    }
+
+    /// How many looks in a row have now seen nobody work on this task though slots are free and it was delivered;
+    /// none for a task that somebody has or may have.
+    fn sightings(&self, key: &TaskKey, sequence: u64, depth: &PoolDepth, before: u32) -> Option<u32> {
+        if self.running.contains(key) || sequence > depth.delivered {
+            return None;
+        }
+        // With all slots busy it may be due, and wait for one.
+        let seen = if depth.waiting_slots > 0 { before + 1 } else { before };
+        (seen > 0).then_some(seen)
+    }
+
+    fn is_withheld(&self, sightings: u32) -> bool {
+        sightings >= if self.is_partial { UNCERTAIN_SIGHTINGS } else { SIGHTINGS }
+    }
+}
+
+/// Looks that could not be had.
+#[derive(Debug, Default)]
+pub(crate) struct FailedLooks {
+    in_a_row: u32,
+    told: Option<(Instant, String)>,
+}
+
+impl FailedLooks {
+    /// One was had.
+    pub(crate) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// One was not; whether that is to be told. What passes by itself is not worth a line.
+    pub(crate) fn failed(&mut self, now: Instant, error: &TopologyError) -> bool {
+        self.in_a_row += 1;
+        let passes = match error {
+            TopologyError::Incompatible { .. } => false,
+            TopologyError::Queue(error) => !matches!(error, QueueError::Refused { .. }),
+        };
+        let text = error.to_string();
+        let is_told = self.told.as_ref().is_some_and(|(at, told)| *told == text && now - *at < REPEAT);
+        if is_told || (passes && self.in_a_row < FAILED_LOOKS) {
+            return false;
+        }
+        self.told = Some((now, text));
+        true
+    }
+}
+
+/// What is known between two looks at the queue.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    /// The lease's, which names the consumer of results.
+    pub(crate) epoch: u64,
+    /// What may never be delivered.
+    pub(crate) suspects: Suspects,
+    pub(crate) failed: FailedLooks,
+    /// One is under way.
+    pub(crate) is_comparing: bool,
+}
+
+impl Looks {
+    pub(crate) fn new(epoch: u64) -> Self {
+        Self { epoch, suspects: Suspects::default(), failed: FailedLooks::default(), is_comparing: false }
+    }
 }
 
 /// A look at the queue.
 pub(crate) struct Look {
     pub(crate) queue: Queue,
-    pub(crate) job: JobId,
-    pub(crate) pool: PoolName,
+    pub(crate) upkeep: Upkeep,
     /// Taken before the look.
     pub(crate) published: Vec<(TaskRef, TaskKey)>,
+    /// Those of which a result is here.
+    pub(crate) held: BTreeSet<TaskRef>,
+    pub(crate) in_work: InWork,
     /// Those of the last look.
     pub(crate) suspects: Suspects,
 }
@@ -77,44 +188,83 @@ pub(crate) struct Look {
 impl Look {
     /// Compares what was published with what the queue holds, and reports.
     pub(crate) async fn compare(self, done: mpsc::Sender<Done>) {
-        let findings = compare(&self).await;
-        if let Err(error) = &findings {
-            tracing::debug!(%error, "the queue could not be looked through");
-        }
-        drop(done.send(Done::Compared(findings.ok())).await);
+        drop(done.send(Done::Compared(Box::new(compare(&self).await))).await);
     }
 }
 
-async fn compare(look: &Look) -> Result<Findings, QueueError> {
-    let Look { queue, job, pool, published, suspects } = look;
+async fn compare(look: &Look) -> Result<Findings, TopologyError> {
+    let Look { queue, upkeep, published, .. } = look;
+    let mended = upkeep.ensure(queue).await?;
     let (tasks, results) = (Tasks::new(queue), Results::new(queue));
     // Before the stock: what is stored afterwards was to be delivered, or was delivered, at this moment.
-    let depth = tasks.pool_depth(pool).await?;
-    let all_delivered = results.is_delivered(job).await?;
-    let stock = take_stock(queue, job, pool).await?;
-    let mut findings = Findings { lost: lost(published, &stock), ..Findings::default() };
-    let waiting = published
-        .iter()
-        .filter(|(_, key)| stock.tasks.contains(key) && !stock.results.contains(key))
-        .take(MOST_LOOKUPS);
-    for (task, key) in waiting {
-        let Some(depth) = &depth else { break };
+    let depth = tasks.pool_depth(&upkeep.pool).await?;
+    let all_delivered = results.is_delivered(&upkeep.job).await?;
+    let stock = take_stock(queue, &upkeep.job, &upkeep.pool).await?;
+    let lost = lost(published, &stock);
+    let mut findings = Findings { mended, lost, ..Findings::default() };
+    if let Some(depth) = depth {
+        look.at_tasks(&tasks, &depth, &stock, &mut findings).await?;
+    }
+    look.at_results(all_delivered, &stock, &mut findings);
+    Ok(findings)
+}
+
+impl Look {
+    /// Finds stored tasks that will not be delivered.
+    async fn at_tasks(
+        &self,
+        tasks: &Tasks,
+        depth: &PoolDepth,
+        stock: &Stock,
+        findings: &mut Findings,
+    ) -> Result<(), QueueError> {
+        let pool = &self.upkeep.pool;
+        let mut waiting: Vec<_> = self
+            .published
+            .iter()
+            .filter(|(_, key)| stock.tasks.contains(key) && !stock.results.contains(key))
+            .collect();
+        waiting.sort_by_key(|(_, key)| self.in_work.running.contains(key));
         let is_idle = depth.pending == 0 && depth.in_flight == 0;
-        let is_stuck =
-            is_idle || tasks.sequence(pool, key).await?.is_some_and(|sequence| sequence <= depth.ack_floor);
-        if is_stuck && suspects.tasks.contains(key) {
-            tasks.remove(pool, key).await?;
-            findings.lost.push(*task);
-        } else if is_stuck {
-            findings.suspects.tasks.insert(key.clone());
+        for (task, key) in waiting.into_iter().take(MOST_LOOKUPS) {
+            let Some(sequence) = tasks.sequence(pool, key).await? else { continue };
+            let is_stuck = is_idle || sequence <= depth.ack_floor;
+            let before = self.suspects.withheld.get(key).copied().unwrap_or_default();
+            if is_stuck && self.suspects.tasks.contains(key) {
+                tasks.remove(pool, key).await?;
+                findings.lost.push(*task);
+            } else if is_stuck {
+                findings.suspects.tasks.insert(key.clone());
+            } else if let Some(seen) = self.in_work.sightings(key, sequence, depth, before) {
+                if self.in_work.is_withheld(seen) {
+                    tasks.remove_at(sequence).await?;
+                    findings.withheld.push(*task);
+                } else {
+                    findings.suspects.withheld.insert(key.clone(), seen);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds stored results that will not be delivered.
+    fn at_results(&self, all_delivered: bool, stock: &Stock, findings: &mut Findings) {
+        let is_missing =
+            |(task, key): &&(TaskRef, TaskKey)| stock.results.contains(key) && !self.held.contains(task);
+        for (_, key) in self.published.iter().filter(is_missing) {
+            let seen = self.suspects.waiting.get(key).copied().unwrap_or_default() + 1;
+            findings.results_are_stuck |= seen >= RESULT_SIGHTINGS;
+            findings.suspects.waiting.insert(key.clone(), seen);
+            if all_delivered {
+                findings.results_are_stuck |= self.suspects.results.contains(key);
+                findings.suspects.results.insert(key.clone());
+            }
+        }
+        if findings.results_are_stuck {
+            // They come again, and have their time.
+            findings.suspects.waiting.clear();
         }
     }
-    if all_delivered {
-        let undelivered = published.iter().map(|(_, key)| key).filter(|key| stock.results.contains(key));
-        findings.suspects.results = undelivered.cloned().collect();
-        findings.results_are_stuck = !findings.suspects.results.is_disjoint(&suspects.results);
-    }
-    Ok(findings)
 }
 
 /// Those of `published` that are neither stored nor answered. `published` must have been taken before the
@@ -133,15 +283,51 @@ mod tests {
 
     use super::*;
 
+    fn key(chunk: u32) -> TaskKey {
+        let document = DocumentName::new("a").token();
+        TaskKey { job: JobId::from_random(1), document, chunk, round: 1 }
+    }
+
+    fn depth(waiting_slots: u64) -> PoolDepth {
+        PoolDepth { pending: 0, in_flight: 3, redelivered: 0, waiting_slots, ack_floor: 0, delivered: 9 }
+    }
+
+    #[test]
+    fn a_delivered_task_that_nobody_works_on_is_withheld_after_some_looks_with_free_slots() {
+        let in_work = InWork { running: [key(1)].into(), is_partial: false };
+        let look =
+            |key: &TaskKey, sequence, slots, before| in_work.sightings(key, sequence, &depth(slots), before);
+        assert_eq!(look(&key(1), 5, 2, 3), None, "a worker says that it has it");
+        assert_eq!(look(&key(2), 10, 2, 3), None, "it was never delivered");
+        let mut seen = 0;
+        for _ in 0..SIGHTINGS {
+            assert!(!in_work.is_withheld(seen));
+            // With all slots busy it may be due: that says nothing.
+            assert_eq!(look(&key(2), 9, 0, seen).unwrap_or_default(), seen);
+            seen = look(&key(2), 9, 1, seen).unwrap();
+        }
+        assert!(in_work.is_withheld(seen));
+        let uncertain = InWork { is_partial: true, ..in_work.clone() };
+        assert!(!uncertain.is_withheld(seen) && uncertain.is_withheld(UNCERTAIN_SIGHTINGS));
+    }
+
+    #[test]
+    fn failed_looks_are_told_when_they_last_and_not_again_and_again() {
+        let (mut looks, now) = (FailedLooks::default(), Instant::now());
+        let away: TopologyError = QueueError::Unavailable { doing: "x", reason: "y".into() }.into();
+        let refused: TopologyError = QueueError::Refused { doing: "x", reason: "y".into(), code: 1 }.into();
+        let told: Vec<_> = (0..5).map(|_| looks.failed(now, &away)).collect();
+        assert_eq!(told, [false, false, true, false, false]);
+        assert!(looks.failed(now, &refused) && !looks.failed(now, &refused));
+        assert!(looks.failed(now + REPEAT, &refused));
+        looks.succeeded();
+        assert!(!looks.failed(now, &away) && looks.failed(now, &refused));
+    }
+
     #[test]
     fn only_what_is_neither_stored_nor_answered_is_lost() {
-        let token = DocumentName::new("a").token();
-        let published: Vec<_> = (0..3)
-            .map(|chunk| {
-                let key = TaskKey { job: JobId::from_random(1), document: token.clone(), chunk, round: 1 };
-                (TaskRef { document: 0, chunk, round: 1 }, key)
-            })
-            .collect();
+        let published: Vec<_> =
+            (0..3).map(|chunk| (TaskRef { document: 0, chunk, round: 1 }, key(chunk))).collect();
         let stock =
             Stock { tasks: [published[0].1.clone()].into(), results: [published[2].1.clone()].into() };
         assert_eq!(lost(&published, &stock), [published[1].0]);

@@ -258,8 +258,7 @@ impl JobRun<'_> {
             speed: Speed::new(Instant::now()),
             tail: Tail::default(),
             started: self.me.started,
-            suspects: reconcile::Suspects::default(),
-            is_comparing: false,
+            looks: reconcile::Looks::new(epoch),
             metrics: RunMetrics::start(self.queue, &self.config.pool),
         };
         let end = self.trace.step("work", work(&mut driver, private)).await?;

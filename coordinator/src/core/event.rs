@@ -105,6 +105,9 @@ pub enum Event {
     AlreadyQueued(Vec<TaskRef>),
     /// These tasks are neither queued nor answered: the queue lost them.
     Lost(Vec<TaskRef>),
+    /// These tasks were delivered and are neither worked on nor delivered again; they were removed from the
+    /// queue. Each chunk gets a new round.
+    Withheld(Vec<TaskRef>),
     /// These tasks seem stuck while slots are free: let each have a second round beside it, as far as that is
     /// allowed.
     Speculate(Vec<TaskRef>),

@@ -158,6 +158,7 @@ impl Core {
             Event::Window(window) => self.window = window,
             Event::AlreadyQueued(tasks) => self.on_already_queued(&tasks),
             Event::Lost(tasks) => self.on_lost(&tasks, &mut effects),
+            Event::Withheld(tasks) => self.on_withheld(&tasks, &mut effects),
             Event::Speculate(tasks) => self.on_speculate(&tasks, &mut effects),
             Event::Begun(tasks) => self.on_begun(&tasks, &mut effects),
             Event::Stop(cause) => self.on_stop(Finish::Stopped(cause), &mut effects),
@@ -247,7 +248,7 @@ impl Core {
         }
     }
 
-    fn on_lost(&mut self, tasks: &[TaskRef], effects: &mut Vec<Effect>) {
+    pub(super) fn on_lost(&mut self, tasks: &[TaskRef], effects: &mut Vec<Effect>) {
         let before = self.published;
         self.put_back(tasks);
         self.tally.republished += u64::from(before - self.published);

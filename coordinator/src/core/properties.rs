@@ -15,6 +15,7 @@ enum Happening {
     ForeignText(usize),
     Unknown(u32, u32),
     WipedQueue,
+    Withheld(usize),
     Speculate(usize),
     LateLoser(usize, bool),
     Flush,
@@ -31,6 +32,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<usize>().prop_map(Happening::ForeignText),
         1 => (0..9_u32, 0..9_u32).prop_map(|(document, chunk)| Happening::Unknown(document + 100, chunk)),
         1 => Just(Happening::WipedQueue),
+        1 => any::<usize>().prop_map(Happening::Withheld),
         4 => any::<usize>().prop_map(Happening::Speculate),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(choice, succeeds)| Happening::LateLoser(choice, succeeds)),
         3 => Just(Happening::Flush),
@@ -93,6 +95,12 @@ fn perform(run: &mut TestRun, happening: &Happening) {
         Happening::WipedQueue => {
             let lost = std::mem::take(&mut run.queue).into_iter().collect();
             run.send(Event::Lost(lost));
+        }
+        Happening::Withheld(choice) => {
+            if let Some(task) = pick(run, choice) {
+                run.queue.remove(&task);
+                run.send(Event::Withheld(vec![task]));
+            }
         }
         Happening::Speculate(choice) => {
             if let Some(task) = pick(run, choice) {

@@ -23,6 +23,8 @@ pub(super) struct Twins {
     had: BTreeSet<(u32, u32)>,
     /// Newer rounds whose beginning is on its way to the disk.
     beginning: BTreeSet<TaskRef>,
+    /// Those of them that replace a withheld task: no older one is beside them.
+    replacing: BTreeSet<TaskRef>,
     alive: BTreeMap<(u32, u32), Twin>,
 }
 
@@ -94,13 +96,37 @@ impl Core {
 
     pub(super) fn on_begun(&mut self, tasks: &[TaskRef], effects: &mut Vec<Effect>) {
         for &task in tasks {
+            let is_replacing = self.twins.replacing.remove(&task);
             let is_wanted = self.twins.beginning.remove(&task)
                 && self.is_running()
                 && self.chunk(task.document, task.chunk) == Some((ChunkState::Published, task.round));
             if is_wanted {
-                self.tally.speculation.started += 1;
+                self.tally.speculation.started += u64::from(!is_replacing);
                 effects.push(Effect::Publish(task));
             }
+        }
+    }
+
+    /// Whoever had a withheld task may still answer it: in a round that is over, its failure counts no more.
+    pub(super) fn on_withheld(&mut self, tasks: &[TaskRef], effects: &mut Vec<Effect>) {
+        for &task in tasks {
+            let place = (task.document, task.chunk);
+            let is_current =
+                self.chunk(task.document, task.chunk) == Some((ChunkState::Published, task.round));
+            let round = task.round.checked_add(1).filter(|_| is_current && self.is_running());
+            let (Some(round), false) = (round, self.twins.alive.contains_key(&place)) else {
+                // One of two rounds, or one that a result has ended meanwhile.
+                self.on_lost(&[task], effects);
+                continue;
+            };
+            if let Some(chunk) = self.chunk_mut(task) {
+                chunk.round = round;
+            }
+            let newer = TaskRef { round, ..task };
+            self.twins.beginning.insert(newer);
+            self.twins.replacing.insert(newer);
+            self.tally.republished += 1;
+            effects.push(Effect::Begin(newer));
         }
     }
 

@@ -34,6 +34,34 @@ fn a_second_round_is_published_only_when_its_beginning_is_on_disk() {
 }
 
 #[test]
+fn a_withheld_task_is_replaced_by_a_new_round_that_alone_decides() {
+    let mut run = TestRun::new(plan(&[1]));
+    run.start(9);
+    run.queue.remove(&OLDER);
+    run.send(Event::Withheld(vec![OLDER]));
+    assert_eq!((run.rounds.as_slice(), run.queue.len()), ([NEWER].as_slice(), 0), "not before it is on disk");
+    run.flush();
+    assert_eq!(run.core.published_tasks().collect::<Vec<_>>(), [NEWER]);
+    assert_eq!((tally(&run).started, run.core.tally().republished), (0, 1));
+    run.receive_copy(failure(OLDER));
+    run.settle();
+    assert_eq!(run.states()[0][0], (ChunkState::Published, 2), "the withheld one has no say any more");
+    run.receive(success(NEWER));
+    run.settle();
+    assert_eq!(run.finished, [Finish::Complete]);
+}
+
+#[test]
+fn a_task_that_was_answered_while_it_seemed_withheld_gets_no_new_round() {
+    let mut run = TestRun::new(plan(&[1]));
+    run.start(9);
+    run.receive(success(OLDER));
+    run.send(Event::Withheld(vec![OLDER]));
+    run.settle();
+    assert_eq!((run.rounds.len(), run.finished.as_slice()), (0, [Finish::Complete].as_slice()));
+}
+
+#[test]
 fn the_first_success_wins_and_the_other_is_withdrawn() {
     for (winner, loser) in [(OLDER, NEWER), (NEWER, OLDER)] {
         let mut run = with_two_rounds();

@@ -21,6 +21,7 @@ mod hosted;
 mod hostile;
 mod local;
 mod metrics;
+mod parts;
 mod permissions;
 mod poison;
 mod private_authority;

@@ -250,6 +250,18 @@ impl Queue {
         self.api(doing, subject, &json!({ "stream_name": stream, "config": config, "action": "" })).await
     }
 
+    /// Has a paused consumer deliver again. Creating it with other settings leaves it paused.
+    pub(super) async fn resume_consumer(
+        &self,
+        doing: &'static str,
+        stream: &str,
+        name: &str,
+    ) -> Result<(), QueueError> {
+        self.api::<serde::de::IgnoredAny>(doing, format!("CONSUMER.PAUSE.{stream}.{name}"), &json!({}))
+            .await?;
+        Ok(())
+    }
+
     pub(super) async fn delete_consumer(
         &self,
         doing: &'static str,

@@ -19,15 +19,20 @@ const NAME_IN_USE: u64 = 10058;
 /// What was done to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopologyNote {
-    /// A stream or bucket was made.
+    /// A stream, bucket or consumer was made.
     Created {
-        /// The stream; a bucket's stream is `KV_` and its name.
-        stream: String,
+        /// Which one; a bucket's stream is `KV_` and its name.
+        what: String,
+    },
+    /// A consumer was paused, and delivers again.
+    Resumed {
+        /// The consumer.
+        what: String,
     },
     /// A setting was changed.
     Migrated {
-        /// The stream.
-        stream: String,
+        /// The stream or consumer.
+        what: String,
         /// The setting.
         setting: &'static str,
         /// What it was.
@@ -40,9 +45,10 @@ pub enum TopologyNote {
 impl fmt::Display for TopologyNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Created { stream } => write!(f, "stream {stream} was created"),
-            Self::Migrated { stream, setting, found, now } => {
-                write!(f, "stream {stream}: {setting} was changed from {found} to {now}")
+            Self::Created { what } => write!(f, "{what} was created"),
+            Self::Resumed { what } => write!(f, "{what} was paused and is resumed"),
+            Self::Migrated { what, setting, found, now } => {
+                write!(f, "{what}: {setting} was changed from {found} to {now}")
             }
         }
     }
@@ -80,16 +86,34 @@ struct Difference {
     is_changeable: bool,
 }
 
+/// Which settings are compared beside those that all programs must find the same.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope {
+    /// How many servers hold a stream.
+    pub(super) replicas: bool,
+    /// The durations of [`super::Timing`], which another job may have set otherwise.
+    pub(super) durations: bool,
+}
+
 /// Makes streams and buckets be there with the right settings; tells what it did. `replicas` is how many
 /// servers hold each of them: `None` leaves what is there and makes new ones with one.
 pub async fn ensure(queue: &Queue, replicas: Option<usize>) -> Result<Vec<TopologyNote>, TopologyError> {
+    let scope = Scope { replicas: replicas.is_some(), durations: true };
+    ensure_streams(queue, replicas, scope).await
+}
+
+pub(super) async fn ensure_streams(
+    queue: &Queue,
+    replicas: Option<usize>,
+    scope: Scope,
+) -> Result<Vec<TopologyNote>, TopologyError> {
     let mut notes = Vec::new();
     for mut config in topology::streams(queue.timing()) {
         if let Some(replicas) = replicas {
             config.num_replicas = replicas;
         }
         // Settings of streams are large values; the caller's future need not hold them.
-        Box::pin(ensure_stream(queue, config, replicas.is_some(), &mut notes)).await?;
+        Box::pin(ensure_stream(queue, config, scope, &mut notes)).await?;
     }
     Ok(notes)
 }
@@ -97,17 +121,18 @@ pub async fn ensure(queue: &Queue, replicas: Option<usize>) -> Result<Vec<Topolo
 async fn ensure_stream(
     queue: &Queue,
     expected: Config,
-    with_replicas: bool,
+    scope: Scope,
     notes: &mut Vec<TopologyNote>,
 ) -> Result<(), TopologyError> {
     let stream = expected.name.clone();
+    let what = format!("stream {stream}");
     let found = match stream_config(queue, &stream).await {
         Ok(found) => found,
         Err(QueueError::Missing { .. }) => {
             let created = queue.api::<Info>(DOING, format!("STREAM.CREATE.{stream}"), &expected).await;
             match created {
                 Ok(_) => {
-                    notes.push(TopologyNote::Created { stream });
+                    notes.push(TopologyNote::Created { what });
                     return Ok(());
                 }
                 Err(QueueError::Refused { code: NAME_IN_USE, .. }) => stream_config(queue, &stream).await?,
@@ -116,17 +141,16 @@ async fn ensure_stream(
         }
         Err(error) => return Err(error.into()),
     };
-    let differences = stream_differences(&found, &expected, with_replicas);
+    let differences = stream_differences(&found, &expected, scope);
     if let Some(wrong) = differences.iter().find(|difference| !difference.is_changeable) {
-        return Err(incompatible(format!("stream {stream}"), wrong, format!("nats stream rm {stream}")));
+        return Err(incompatible(what, wrong, format!("nats stream rm {stream}")));
     }
     let Some(first) = differences.first() else { return Ok(()) };
-    let changed = with_settings(found, &expected, with_replicas);
+    let changed = with_settings(found, &expected, scope);
     match queue.api::<Info>(DOING, format!("STREAM.UPDATE.{stream}"), &changed).await {
         Ok(_) => {}
         Err(QueueError::Refused { reason, .. }) => {
-            let mut error =
-                incompatible(format!("stream {stream}"), first, format!("nats stream rm {stream}"));
+            let mut error = incompatible(what, first, format!("nats stream rm {stream}"));
             if let TopologyError::Incompatible { expected, .. } = &mut error {
                 *expected = format!("{expected} ({reason})");
             }
@@ -135,7 +159,7 @@ async fn ensure_stream(
         Err(error) => return Err(error.into()),
     }
     notes.extend(differences.into_iter().map(|Difference { setting, found, expected, .. }| {
-        TopologyNote::Migrated { stream: stream.clone(), setting, found, now: expected }
+        TopologyNote::Migrated { what: what.clone(), setting, found, now: expected }
     }));
     Ok(())
 }
@@ -145,17 +169,23 @@ async fn stream_config(queue: &Queue, stream: &str) -> Result<Config, QueueError
     Ok(info.config)
 }
 
-/// Makes a consumer be there with the right settings.
+const CONSUMER: &str = "setting up a consumer";
+
+/// Makes a consumer be there with the right settings, or refuses to use the one that is there.
 pub(super) async fn ensure_consumer(
     queue: &Queue,
     stream: &str,
     config: pull::Config,
 ) -> Result<(), TopologyError> {
-    const DOING: &str = "setting up a pool's consumer";
+    const DOING: &str = CONSUMER;
     let expected = config.clone().into_consumer_config();
     let name = expected.durable_name.clone().unwrap_or_default();
     let mut differences = Vec::new();
     if let Some(info) = queue.consumer_info(DOING, stream, &name).await? {
+        if info.paused {
+            tracing::warn!(consumer = name, "the consumer is paused, resuming it");
+            queue.resume_consumer(DOING, stream, &name).await?;
+        }
         differences = consumer_differences(&info.config, &expected);
         if differences.is_empty() {
             return Ok(());
@@ -180,6 +210,47 @@ pub(super) async fn ensure_consumer(
     }
 }
 
+/// The same in the middle of a run, which does not end for it: a consumer whose settings cannot be changed is
+/// deleted and made again, which costs its tasks a second delivery. One that is missing is left to whoever
+/// receives from it, unless `makes`.
+pub(super) async fn keep_consumer(
+    queue: &Queue,
+    stream: &str,
+    mut config: pull::Config,
+    scope: Scope,
+    makes: bool,
+) -> Result<Vec<TopologyNote>, TopologyError> {
+    let name = config.durable_name.clone().unwrap_or_default();
+    let what = format!("consumer {name} of {stream}");
+    let Some(info) = queue.consumer_info(CONSUMER, stream, &name).await? else {
+        if !makes {
+            return Ok(Vec::new());
+        }
+        queue.put_consumer(CONSUMER, stream, config).await?;
+        return Ok(vec![TopologyNote::Created { what }]);
+    };
+    let mut notes = Vec::new();
+    if info.paused {
+        queue.resume_consumer(CONSUMER, stream, &name).await?;
+        notes.push(TopologyNote::Resumed { what: what.clone() });
+    }
+    if !scope.durations {
+        config.ack_wait = info.config.ack_wait;
+    }
+    let differences = consumer_differences(&info.config, &config.clone().into_consumer_config());
+    if differences.is_empty() {
+        return Ok(notes);
+    }
+    if differences.iter().any(|difference| !difference.is_changeable) {
+        queue.delete_consumer(CONSUMER, stream, &name).await?;
+    }
+    queue.put_consumer(CONSUMER, stream, config).await?;
+    notes.extend(differences.into_iter().map(|Difference { setting, found, expected, .. }| {
+        TopologyNote::Migrated { what: what.clone(), setting, found, now: expected }
+    }));
+    Ok(notes)
+}
+
 fn incompatible(what: String, wrong: &Difference, remedy: String) -> TopologyError {
     let Difference { setting, found, expected, .. } = wrong;
     TopologyError::Incompatible { what, setting, found: found.clone(), expected: expected.clone(), remedy }
@@ -199,7 +270,13 @@ fn differ<T: PartialEq + Debug>(
     })
 }
 
-fn stream_differences(found: &Config, expected: &Config, with_replicas: bool) -> Vec<Difference> {
+fn is_age_compared(found: &Config, expected: &Config, scope: Scope) -> bool {
+    // Without an age, heartbeats and leases of the dead would stay; with one, jobs would go.
+    scope.durations || found.max_age.is_zero() || expected.max_age.is_zero()
+}
+
+fn stream_differences(found: &Config, expected: &Config, scope: Scope) -> Vec<Difference> {
+    let max_age = differ("max_age", &found.max_age, &expected.max_age, true);
     let replicas = differ("replicas", &found.num_replicas, &expected.num_replicas, true);
     [
         differ("retention", &found.retention, &expected.retention, false),
@@ -223,10 +300,12 @@ fn stream_differences(found: &Config, expected: &Config, with_replicas: bool) ->
             &expected.discard_new_per_subject,
             true,
         ),
-        differ("max_age", &found.max_age, &expected.max_age, true),
+        max_age.filter(|_| is_age_compared(found, expected, scope)),
+        // Subjects say what a message is about.
+        differ("subject_transform", &found.subject_transform.is_some(), &false, true),
         differ("allow_rollup_hdrs", &found.allow_rollup, &expected.allow_rollup, true),
         differ("no_ack", &found.no_ack, &expected.no_ack, true),
-        replicas.filter(|_| with_replicas),
+        replicas.filter(|_| scope.replicas),
     ]
     .into_iter()
     .flatten()
@@ -234,17 +313,20 @@ fn stream_differences(found: &Config, expected: &Config, with_replicas: bool) ->
 }
 
 /// The settings that were found, with ours where we have an opinion.
-fn with_settings(found: Config, expected: &Config, with_replicas: bool) -> Config {
+fn with_settings(found: Config, expected: &Config, scope: Scope) -> Config {
     let mut changed = found;
+    if is_age_compared(&changed, expected, scope) {
+        changed.max_age = expected.max_age;
+    }
+    changed.subject_transform = None;
     changed.subjects.clone_from(&expected.subjects);
     changed.discard = expected.discard;
     changed.max_messages_per_subject = expected.max_messages_per_subject;
     changed.discard_new_per_subject = expected.discard_new_per_subject;
-    changed.max_age = expected.max_age;
     changed.allow_rollup = expected.allow_rollup;
     changed.deny_delete = expected.deny_delete;
     changed.no_ack = expected.no_ack;
-    if with_replicas {
+    if scope.replicas {
         changed.num_replicas = expected.num_replicas;
     }
     if !changed.max_age.is_zero() {
@@ -255,6 +337,9 @@ fn with_settings(found: Config, expected: &Config, with_replicas: bool) -> Confi
 }
 
 fn consumer_differences(found: &ConsumerConfig, expected: &ConsumerConfig) -> Vec<Difference> {
+    // More than needed may come from another version of this program, which would change it back.
+    let too_few_wait = (found.max_waiting < expected.max_waiting)
+        .then(|| differ("max_waiting", &found.max_waiting, &expected.max_waiting, false));
     [
         differ("filter_subject", &found.filter_subject, &expected.filter_subject, true),
         differ("ack_policy", &found.ack_policy, &expected.ack_policy, false),
@@ -262,7 +347,15 @@ fn consumer_differences(found: &ConsumerConfig, expected: &ConsumerConfig) -> Ve
         differ("ack_wait", &found.ack_wait, &expected.ack_wait, true),
         differ("max_deliver", &found.max_deliver, &expected.max_deliver, true),
         differ("max_ack_pending", &found.max_ack_pending, &expected.max_ack_pending, true),
-        differ("max_waiting", &found.max_waiting, &expected.max_waiting, false),
+        too_few_wait.flatten(),
+        differ("filter_subjects", &found.filter_subjects, &expected.filter_subjects, true),
+        differ("replay_policy", &found.replay_policy, &expected.replay_policy, false),
+        differ("headers_only", &found.headers_only, &expected.headers_only, true),
+        differ("max_batch", &found.max_batch, &expected.max_batch, true),
+        differ("max_bytes", &found.max_bytes, &expected.max_bytes, true),
+        differ("max_expires", &found.max_expires, &expected.max_expires, true),
+        differ("inactive_threshold", &found.inactive_threshold, &expected.inactive_threshold, true),
+        differ("priority_policy", &found.priority_policy, &expected.priority_policy, true),
         differ("backoff", &found.backoff, &expected.backoff, true),
     ]
     .into_iter()

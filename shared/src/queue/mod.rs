@@ -30,6 +30,7 @@ mod tasks;
 mod timing;
 pub mod topology;
 mod trace;
+mod upkeep;
 mod version;
 mod watched;
 
@@ -49,5 +50,6 @@ pub use tasks::{PoolDepth, Stored, StoredTask, TakenBack, Tasks};
 pub use timing::Timing;
 pub use topology::{RESULTS, TASKS};
 pub use trace::Traceparent;
+pub use upkeep::Upkeep;
 pub use version::ServerVersion;
 pub use watched::Watched;

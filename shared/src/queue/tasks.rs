@@ -57,6 +57,8 @@ pub struct PoolDepth {
     pub waiting_slots: u64,
     /// Up to this sequence number every task was acknowledged.
     pub ack_floor: u64,
+    /// Up to this sequence number every task was delivered at least once.
+    pub delivered: u64,
 }
 
 /// The task stream as a coordinator uses it.
@@ -113,6 +115,11 @@ impl Tasks {
         Ok(())
     }
 
+    /// Removes the message with this sequence number, as [`Self::sequence`] gave it; whether it was there.
+    pub async fn remove_at(&self, sequence: u64) -> Result<bool, QueueError> {
+        self.queue.delete_message("removing a task", TASKS, sequence).await
+    }
+
     /// Removes those of these tasks that were never delivered. One that a worker gets in this very moment may
     /// be reported as removed; its result comes nevertheless.
     pub async fn take_back(&self, pool: &PoolName, tasks: &[TaskKey]) -> Result<TakenBack, QueueError> {
@@ -166,6 +173,7 @@ impl Tasks {
             redelivered: info.num_redelivered as u64,
             waiting_slots: info.num_waiting as u64,
             ack_floor: info.ack_floor.stream_sequence,
+            delivered: info.delivered.stream_sequence,
         }))
     }
 

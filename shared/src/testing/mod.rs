@@ -10,6 +10,7 @@ pub mod fuzz;
 mod nats_cluster;
 pub mod nats_jwt;
 mod nats_monitor;
+mod nats_operator;
 mod nats_server;
 pub mod otlp_receiver;
 pub mod samples;
@@ -18,5 +19,6 @@ pub mod token_counts;
 
 pub use nats_cluster::TestCluster;
 pub use nats_monitor::Monitor;
+pub use nats_operator::NatsOperator;
 pub use nats_server::{Shipped, TestNats, TestNatsOptions};
 pub use tls_proxy::TlsProxy;

@@ -12,3 +12,4 @@ mod permissions;
 mod results;
 mod tasks;
 mod topology;
+mod upkeep;

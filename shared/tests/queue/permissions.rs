@@ -27,12 +27,12 @@ fn options(nats: &TestNats, who: Shipped) -> ConnectOptions {
     }
 }
 
-async fn queue(nats: &TestNats, who: Shipped, timing: Timing) -> Queue {
+pub(crate) async fn queue_of(nats: &TestNats, who: Shipped, timing: Timing) -> Queue {
     Queue::connect(&options(nats, who), timing).await.unwrap()
 }
 
 /// A client that may try anything, and what the server says to it.
-async fn attacker(nats: &TestNats, who: Shipped) -> (Client, mpsc::UnboundedReceiver<String>) {
+pub(crate) async fn attacker(nats: &TestNats, who: Shipped) -> (Client, mpsc::UnboundedReceiver<String>) {
     let (said, says) = mpsc::unbounded_channel();
     let client = async_nats::ConnectOptions::new()
         .user_and_password(who.user().to_owned(), who.password().to_owned())
@@ -51,13 +51,13 @@ async fn attacker(nats: &TestNats, who: Shipped) -> (Client, mpsc::UnboundedRece
 
 /// A server with streams, one queued task, one stored result and a heartbeat.
 async fn at_work(nats: &TestNats) -> (JobId, PoolName) {
-    let coordinator = queue(nats, Shipped::Coordinator, short()).await;
+    let coordinator = queue_of(nats, Shipped::Coordinator, short()).await;
     ensure(&coordinator, None).await.unwrap();
     let (job, pool) = (job(1), PoolName::new("p"));
     let tasks = Tasks::new(&coordinator);
     tasks.ensure_pool(&pool).await.unwrap();
     tasks.publish(&task(&pool, key(&job, 0), "text"), None).await.unwrap();
-    let worker = queue(nats, Shipped::Worker, short()).await;
+    let worker = queue_of(nats, Shipped::Worker, short()).await;
     Results::new(&worker).publish(&result(key(&job, 1), "why"), None).await.unwrap();
     (job, pool)
 }
@@ -80,7 +80,6 @@ fn refused_to_both(job: &JobId) -> Vec<String> {
         "$JS.API.STREAM.CREATE.OTHER".to_owned(),
         "$JS.API.STREAM.NAMES".to_owned(),
         "$JS.API.STREAM.LIST".to_owned(),
-        "$JS.API.CONSUMER.DELETE.QA_TASKS.pool-x".to_owned(),
         "$JS.API.CONSUMER.CREATE.KV_QA_JOBS.x".to_owned(),
         "$JS.API.CONSUMER.DURABLE.CREATE.QA_RESULTS.x".to_owned(),
         "$JS.API.STREAM.MSG.DELETE.QA_RESULTS".to_owned(),
@@ -108,6 +107,8 @@ fn refused_to_worker(job: &JobId, pool: &PoolName) -> Vec<String> {
         format!("$JS.API.CONSUMER.CREATE.QA_RESULTS.mine.qa.result.v1.{job}.>"),
         format!("$JS.API.CONSUMER.MSG.NEXT.QA_RESULTS.results-{job}-1"),
         format!("$JS.API.CONSUMER.DELETE.QA_RESULTS.results-{job}-1"),
+        format!("$JS.API.CONSUMER.DELETE.QA_TASKS.pool-{}", pool.token()),
+        format!("$JS.API.CONSUMER.PAUSE.QA_TASKS.pool-{}", pool.token()),
         "$JS.API.CONSUMER.NAMES.QA_RESULTS".to_owned(),
         "$JS.API.STREAM.MSG.DELETE.QA_TASKS".to_owned(),
         "$JS.API.STREAM.MSG.GET.QA_TASKS".to_owned(),
@@ -188,7 +189,7 @@ async fn headers_and_reply_subjects_are_no_way_around() {
     let nats = TestNats::shipped().await;
     let (job, pool) = at_work(&nats).await;
     let (client, _says) = attacker(&nats, Shipped::Worker).await;
-    let coordinator = queue(&nats, Shipped::Coordinator, short()).await;
+    let coordinator = queue_of(&nats, Shipped::Coordinator, short()).await;
     let before = state(&nats).await;
 
     // A roll-up of the whole bucket would remove the leases of all jobs.
@@ -224,7 +225,7 @@ async fn a_missing_permission_is_told_at_once_by_its_subject() {
     let (job, pool) = at_work(&nats).await;
     // Each of these would wait for this long if the refusal were not seen.
     let patient = Timing { request: Duration::from_secs(600), ..short() };
-    let worker = queue(&nats, Shipped::Worker, patient).await;
+    let worker = queue_of(&nats, Shipped::Worker, patient).await;
     let refusals = [
         soon("a refusal", ensure(&worker, None)).await.unwrap_err().to_string(),
         soon("a refusal", Tasks::new(&worker).purge_job(&job)).await.unwrap_err().to_string(),
