@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::format::line;
+use qa_shared::base_url::{is_loopback, server_identity};
 use qa_shared::model::{InstanceId, PoolName, Provider, ServerPresence, WorkerPresence, normalised_model};
 
 /// How long to wait for a worker before saying that there is none.
@@ -162,13 +163,14 @@ fn nobody_serves(
 pub(crate) fn oddities(workers: &BTreeMap<InstanceId, WorkerPresence>, model: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut digests: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut servers: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut servers: BTreeMap<(Option<&str>, String), &str> = BTreeMap::new();
     for worker in workers.values() {
         for server in &worker.servers {
-            // An account is shared on purpose, and its limits are.
-            if !is_loopback(&server.url)
-                && server.account.is_none()
-                && let Some(other) = servers.insert(&server.url, worker.instance.as_str())
+            // Each host has its own this machine. An account is shared on purpose, and its limits are.
+            let host = is_loopback(&server.url).then_some(worker.host.as_str());
+            if server.account.is_none()
+                && let Some(other) =
+                    servers.insert((host, server_identity(&server.url)), worker.instance.as_str())
                 && other != worker.instance.as_str()
             {
                 found.push(format!(
@@ -203,11 +205,6 @@ pub(crate) fn oddities(workers: &BTreeMap<InstanceId, WorkerPresence>, model: &s
         ));
     }
     found
-}
-
-fn is_loopback(url: &str) -> bool {
-    let host = url.split("://").nth(1).unwrap_or(url);
-    host.starts_with("127.") || host.starts_with("localhost") || host.starts_with("[::1]")
 }
 
 #[cfg(test)]
@@ -269,6 +266,16 @@ mod tests {
         let shared = "http://10.0.0.9:11434";
         let workers = [worker("gpu1", shared, "aa"), worker("gpu2", shared, "aa")].into();
         let found = oddities(&workers, "m:latest");
+        assert!(found.len() == 1 && found[0].contains("slots count twice"), "{found:?}");
+    }
+
+    #[test]
+    fn two_workers_of_a_host_on_its_own_server_are_odd_whatever_they_call_it() {
+        let (one, mut other) =
+            (worker("gpu1", "http://localhost:11434", "aa"), worker("gpu1", "http://127.0.0.1:11434", "aa"));
+        other.0 = InstanceId::new("gpu1", 2, 2);
+        other.1.instance = other.0.clone();
+        let found = oddities(&[one, other].into(), "m:latest");
         assert!(found.len() == 1 && found[0].contains("slots count twice"), "{found:?}");
     }
 

@@ -76,8 +76,12 @@ const WRONG_FLAGS: &[(&[&str], &str)] = &[
         "--ollama-base-url: `ftp://gpu1` is not a server address: its scheme is neither http nor https; expected for example http://gpu1:11434 (found on the command line)",
     ),
     (
-        &["--ollama-base-url", "gpu1,http://gpu1:11434/v1"],
-        "--ollama-base-url: the server http://gpu1:11434 is named twice on the command line; name it once",
+        &["--concurrency", "2,3", "--ollama-base-url", "localhost,http://127.0.0.1:11434/v1"],
+        "--concurrency: found 2 numbers on the command line for 1 server; give one number for all servers, or one for each",
+    ),
+    (
+        &["--openai-base-url", "https://x.openai.azure.com/openai/deployments/D"],
+        "--openai-base-url: `https://x.openai.azure.com/openai/deployments/D` is not a server address: an Azure deployment needs its API version: add ?api-version=DATE; expected for example http://gpu1:11434 (found on the command line)",
     ),
     (
         &["--ollama-base-url", ","],

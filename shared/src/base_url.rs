@@ -31,15 +31,70 @@ pub fn normalise_base_url(text: &str) -> Result<String, BaseUrlError> {
 /// slash. A missing scheme means `http`. `version` is the path under which the API's routes lie: with
 /// `keeps_version` it stands at the end where the address has no path of its own (OpenAI's `/v1`; gateways
 /// have others), else it is cut off, since routes bring it along.
+///
+/// Azure's classic form, `https://NAME.openai.azure.com/openai/deployments/DEPLOYMENT?api-version=DATE`, keeps its
+/// query; an address of Azure without a path gets `/openai/v1`.
 pub fn normalise_api_url(text: &str, version: &str, keeps_version: bool) -> Result<String, BaseUrlError> {
+    let (text, query) = match text.trim().split_once('?') {
+        Some((text, query)) if keeps_version => (text, Some(query)),
+        _ => (text, None),
+    };
     let (origin, path) = split(text, None)?;
     let path = path.trim_end_matches('/');
     let path = path.strip_suffix("/chat/completions").unwrap_or(path);
-    if keeps_version {
-        let path = if path.is_empty() { version } else { path };
-        return Ok(format!("{origin}{path}"));
+    if !keeps_version {
+        return Ok(format!("{origin}{}", path.strip_suffix(version).unwrap_or(path)));
     }
-    Ok(format!("{origin}{}", path.strip_suffix(version).unwrap_or(path)))
+    let error = |problem| BaseUrlError { found: without_credentials(text), problem };
+    let is_azure = is_azure_host(host_of(&origin));
+    let path = match path {
+        "" | "/openai" if is_azure => "/openai/v1",
+        "" => version,
+        path => path,
+    };
+    let query = query.map(|query| query.trim_end_matches(['&', '/'])).filter(|query| !query.is_empty());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~=&%+".contains(c);
+    if query.is_some_and(|query| !query.chars().all(is_plain)) {
+        return Err(error("its query holds a character that does not belong there"));
+    }
+    if is_azure && path.contains("/deployments/") && !query.is_some_and(names_api_version) {
+        return Err(error("an Azure deployment needs its API version: add ?api-version=DATE"));
+    }
+    Ok(query.map_or_else(|| format!("{origin}{path}"), |query| format!("{origin}{path}?{query}")))
+}
+
+/// Whether a server with OpenAI's API takes its key in the header `api-key`, as Azure does, not as a bearer's.
+pub fn wants_api_key_header(url: &str) -> bool {
+    is_azure_host(host_of(url)) || url.split_once('?').is_some_and(|(_, query)| names_api_version(query))
+}
+
+fn names_api_version(query: &str) -> bool {
+    query.split('&').any(|part| part.strip_prefix("api-version=").is_some_and(|version| !version.is_empty()))
+}
+
+fn is_azure_host(host: &str) -> bool {
+    [".azure.com", ".azure.us", ".azure.cn", ".azure-api.net"].iter().any(|domain| host.ends_with(domain))
+}
+
+/// Tells servers apart whatever they are called: the names of this machine are one, and so are an address with and
+/// without `/v1`, `/api`, a slash, or the usual port.
+pub fn server_identity(url: &str) -> String {
+    let plain = without_credentials(url);
+    let plain = plain.split('?').next().unwrap_or_default();
+    let (scheme, rest) = plain.split_once("://").unwrap_or(("http", plain));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (host, port) = split_port(authority).unwrap_or((authority, None));
+    let port = port.unwrap_or(if scheme == "https" { 443 } else { 80 });
+    let host = if is_loopback_host(host) { "localhost" } else { host };
+    format!("{host}:{port}{}", base_path(path))
+}
+
+/// The host in an address.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    let host_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    split_port(host_port).map_or(host_port, |(host, _)| host)
 }
 
 /// Brings any address of a server into the form `scheme://[user:password@]host[:port][/path]` without a trailing
@@ -95,13 +150,17 @@ pub fn is_loopback(url: &str) -> bool {
     let rest = plain.split_once("://").map_or(plain.as_str(), |(_, rest)| rest);
     let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
     match split_port(authority) {
-        Ok((host, _)) => {
-            host.eq_ignore_ascii_case("localhost")
-                || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
-                || host.trim_matches(['[', ']']).parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback())
-        }
+        Ok((host, _)) => is_loopback_host(host),
         Err(_) => false,
     }
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+        || host.trim_matches(['[', ']']).parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn split_port(host_port: &str) -> Result<(&str, Option<u16>), &'static str> {
@@ -204,6 +263,58 @@ mod tests {
     }
 
     #[test]
+    fn azures_classic_form_keeps_its_version_and_takes_its_key_in_a_header() {
+        let classic = "https://x.openai.azure.com/openai/deployments/D?api-version=2024-10-21";
+        for (written, expected) in [
+            (classic, classic),
+            ("https://X.openai.azure.com/openai/deployments/D/?api-version=2024-10-21", classic),
+            // As Azure's portal shows it.
+            (
+                "https://x.openai.azure.com/openai/deployments/D/chat/completions?api-version=2024-10-21",
+                classic,
+            ),
+            ("https://x.openai.azure.com/", "https://x.openai.azure.com/openai/v1"),
+            ("https://x.openai.azure.com/openai/v1/", "https://x.openai.azure.com/openai/v1"),
+            ("http://gw:8080/openai?api-version=1", "http://gw:8080/openai?api-version=1"),
+        ] {
+            let url = normalise_api_url(written, "/v1", true);
+            assert_eq!(url.as_deref(), Ok(expected), "{written}");
+            assert!(wants_api_key_header(expected), "{expected}");
+        }
+        assert!(!wants_api_key_header("https://api.openai.com/v1?x=api-version=1"));
+        let lacking = normalise_api_url("https://x.openai.azure.com/openai/deployments/D", "/v1", true);
+        assert!(lacking.unwrap_err().to_string().contains("add ?api-version=DATE"));
+        assert!(normalise_api_url("http://gpu1/v1?a=<b>", "/v1", true).is_err());
+        assert!(normalise_api_url("https://api.anthropic.com?x=1", "/v1", false).is_err());
+    }
+
+    #[test]
+    fn one_server_has_one_identity_under_all_its_names() {
+        for names in [
+            [
+                "http://localhost:11434",
+                "http://127.0.0.1:11434",
+                "http://[::1]:11434/v1",
+                "http://u:p@localhost:11434/",
+            ],
+            ["http://gpu1", "http://gpu1:80/", "http://gpu1/api", "http://gpu1/v1"],
+            ["https://gpu1/llm", "https://gpu1:443/llm/", "https://gpu1/llm/v1", "https://me:x@gpu1/llm?a=b"],
+        ] {
+            for name in names {
+                assert_eq!(server_identity(name), server_identity(names[0]), "{name}");
+            }
+        }
+        for (one, other) in [
+            ("http://localhost:11434", "http://localhost:11435"),
+            ("http://gpu1/a", "http://gpu1/b"),
+            ("http://gpu1", "http://gpu2"),
+            ("http://gpu1", "https://gpu1"),
+        ] {
+            assert_ne!(server_identity(one), server_identity(other));
+        }
+    }
+
+    #[test]
     fn mistakes_are_named_and_credentials_hidden() {
         for (written, part) in [
             ("", "it is empty"),
@@ -225,9 +336,15 @@ mod tests {
 
     #[test]
     fn loopback_is_recognised() {
-        for url in
-            ["http://localhost:11434", "http://127.0.0.1:1", "http://[::1]:2/x", "http://u:p@127.9.9.9"]
-        {
+        for url in [
+            "http://localhost:11434",
+            "http://127.0.0.1:1",
+            "http://[::1]:2/x",
+            "http://u:p@127.9.9.9",
+            "http://localhost.:1",
+            "http://ollama.localhost",
+            "http://[::ffff:127.0.0.1]:1",
+        ] {
             assert!(is_loopback(url), "{url}");
         }
         for url in ["http://gpu1:11434", "http://10.0.0.1:11434/127.0.0.1", "http://localhost.example:1"] {

@@ -3,10 +3,10 @@
 //!
 //! It must not connect to anything.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 
-use qa_shared::base_url::{BaseUrlError, normalise_api_url, normalise_base_url};
+use qa_shared::base_url::{BaseUrlError, normalise_api_url, normalise_base_url, server_identity};
 use qa_shared::model::Provider;
 use qa_shared::model_table::Service;
 use qa_shared::secret::Secret;
@@ -31,6 +31,8 @@ static ANTHROPIC_BASE_URL: Setting = Setting::variable(&[&variables::ANTHROPIC_B
 static GEMINI_BASE_URL: Setting = Setting::variable(&[&variables::GEMINI_BASE_URL]);
 static LLM_CA: Setting = Setting::variable(&[&variables::QA_LLM_CA]);
 static PROVIDERS: Setting = Setting::new("--providers", &[&variables::QA_PROVIDERS]);
+static OLLAMA_KEY: Setting = Setting::variable(&[&variables::OLLAMA_API_KEY]);
+static OLLAMA_KEY_FILE: Setting = Setting::variable(&[&variables::OLLAMA_API_KEY_FILE]);
 static OPENAI_KEY: Setting = Setting::variable(&[&variables::OPENAI_API_KEY]);
 static OPENAI_KEY_FILE: Setting = Setting::variable(&[&variables::OPENAI_API_KEY_FILE]);
 static CLAUDE_KEY: Setting = Setting::variable(&[&variables::ANTHROPIC_API_KEY, &variables::CLAUDE_API_KEY]);
@@ -50,7 +52,7 @@ pub struct ServerSettings {
     pub service: Service,
     /// Its address in the form of [`normalise_base_url`] or [`normalise_api_url`].
     pub url: Address,
-    /// The account's key.
+    /// The account's key, or that of a gateway.
     pub key: Option<Secret>,
     /// Requests in flight.
     pub slots: Slots,
@@ -153,8 +155,10 @@ pub(crate) fn read(
             || !args.ollama_base_url.is_empty()
             || reader.is_set(&OLLAMA_BASE_URL).is_some();
         if is_named || (own.is_empty() && hosted.is_empty()) {
+            let key = read_key(reader, &OLLAMA_KEY, &OLLAMA_KEY_FILE);
             let urls = ollama_urls(reader, &args.ollama_base_url);
-            own.splice(0..0, urls.into_iter().map(|url| server(Service::Ollama, url, None)));
+            note_both_apis(reader, &urls, &own);
+            own.splice(0..0, urls.into_iter().map(|url| server(Service::Ollama, url, key.clone())));
         } else {
             reader.note(
                 "Ollama is not served, since other providers are set and it is not: name it with \
@@ -171,6 +175,18 @@ pub(crate) fn read(
         server.root_ca.clone_from(&root_ca);
     }
     servers
+}
+
+/// A server that is named for both APIs has tasks of two pools, and slots for each.
+fn note_both_apis(reader: &mut Reader<'_>, ollama: &[Address], others: &[ServerSettings]) {
+    for url in ollama {
+        let identity = server_identity(url.expose());
+        if others.iter().any(|other| server_identity(other.url.expose()) == identity) {
+            reader.note(format!(
+                "{url} is named as an Ollama server and as one with OpenAI's API: its slots count twice; name it once"
+            ));
+        }
+    }
 }
 
 /// Whether an address is one of OpenAI's own, of which some are regional.
@@ -261,7 +277,7 @@ fn read_urls(
     normalise: impl Fn(&str) -> Result<String, BaseUrlError>,
 ) -> Vec<Address> {
     let Some(found) = reader.word(setting, joined(flags).as_deref()) else { return Vec::new() };
-    let mut seen = HashSet::new();
+    let mut seen: HashMap<String, Address> = HashMap::new();
     let mut urls = Vec::new();
     let written = values::comma_list(&found.value);
     if written.is_empty() {
@@ -269,10 +285,20 @@ fn read_urls(
     }
     for text in written {
         match normalise(text) {
-            Ok(url) if seen.insert(url.clone()) => urls.push(Address::new(url)),
             Ok(url) => {
-                let problem = format!("the server {} is named twice {}", Address::new(url), found.origin);
-                reader.mistake(Mistake::new(setting, problem).remedy("name it once"));
+                let identity = server_identity(&url);
+                let url = Address::new(url);
+                if let Some(first) = seen.get(&identity) {
+                    reader.note(format!(
+                        "{}: {first} is named twice {}, here as {}: it counts once",
+                        setting.name(),
+                        found.origin,
+                        Address::new(text)
+                    ));
+                } else {
+                    seen.insert(identity, url.clone());
+                    urls.push(url);
+                }
             }
             Err(error) => {
                 let problem = format!("{error} (found {})", found.origin);
@@ -381,6 +407,8 @@ pub fn ways_to_set_key(provider: Provider) -> Option<String> {
 pub fn set_elsewhere(reader: &Reader<'_>) -> Vec<String> {
     let settings = [
         &OLLAMA_BASE_URL,
+        &OLLAMA_KEY,
+        &OLLAMA_KEY_FILE,
         &OPENAI_BASE_URL,
         &OPENAI_KEY,
         &OPENAI_KEY_FILE,

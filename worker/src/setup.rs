@@ -60,7 +60,9 @@ pub fn client(
 ) -> Result<Client, HttpError> {
     let root_ca = server.root_ca.as_deref().map(str::as_bytes);
     if server.service == Service::Ollama {
-        return Ok(Client::Ollama(OllamaServer::new(server.url.expose(), timeouts, root_ca)?));
+        return Ok(Client::Ollama(
+            OllamaServer::new(server.url.expose(), timeouts, root_ca)?.with_key(server.key.clone()),
+        ));
     }
     let settings = RemoteSettings {
         service: server.service,

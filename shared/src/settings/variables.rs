@@ -130,6 +130,10 @@ variables! {
     "Ollama" {
         OLLAMA_BASE_URL, Both, Some("http://127.0.0.1:11434"), "", false,
             "Address of the Ollama server, or several separated by commas; on a fleet the workers read it";
+        OLLAMA_API_KEY, Both, None, "your_ollama_api_key_here", true,
+            "Key for Ollama behind a gateway, sent as a bearer's to every Ollama server whose address holds no USER:PASSWORD@";
+        OLLAMA_API_KEY_FILE, Both, None, "/run/secrets/ollama-key", false,
+            "File that holds it";
         OLLAMA_TOP_K, Coordinator, None, "40", false,
             "Sampling: only the K most likely tokens (40 if unset)";
         OLLAMA_TOP_P, Coordinator, None, "0.9", false,

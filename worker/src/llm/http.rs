@@ -10,7 +10,7 @@ use qa_shared::base_url::is_loopback;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::reply::Reply;
-use super::{LlmError, LlmErrorKind};
+use super::{LlmError, LlmErrorKind, way};
 
 /// A line longer than this is no answer, in bytes.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
@@ -126,7 +126,8 @@ pub(crate) fn transport_error(server: &str, error: reqwest::Error, began: bool) 
         ""
     };
     let what = if began { "broke off its answer" } else { "does not answer" };
-    LlmError::new(kind, format!("{server} {what}: {reason}{help}"))
+    let proxy = if began { String::new() } else { way::about_proxy(server) };
+    LlmError::new(kind, format!("{server} {what}: {reason}{help}{proxy}"))
 }
 
 /// Sends a request and waits for the reply's head, at most until `deadline`.

@@ -34,6 +34,7 @@ mod schema;
 mod token_counts;
 mod truncation;
 mod usage;
+mod way;
 
 /// What an answer's schema, or the tool that takes it, is called where it needs a name.
 const SCHEMA_NAME: &str = "qa_pairs";

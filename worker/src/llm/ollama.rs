@@ -23,17 +23,22 @@ use super::retry_after::retry_after;
 use super::token_counts::{TokenCounts, probe};
 use super::truncation::Verdict;
 use super::usage::estimate_prompt;
-use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer};
+use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, way};
 
 /// An answer beyond this is a run-away, in bytes; the output ceiling ends normal ones long before.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// How long the end of a finished answer is waited for, so that its connection can be used again.
 const END_WAIT: Duration = Duration::from_secs(1);
 
+/// What holds its address.
+const SETTING: &str = "--ollama-base-url (OLLAMA_BASE_URL)";
+
 /// One Ollama server.
 #[derive(Debug)]
 pub struct OllamaServer {
     base: Secret,
+    /// What a gateway before it wants.
+    key: Option<Secret>,
     pub(super) shown: String,
     pub(super) client: reqwest::Client,
     pub(super) timeouts: Timeouts,
@@ -47,12 +52,21 @@ impl OllamaServer {
     pub fn new(base_url: &str, timeouts: Timeouts, root_ca_pem: Option<&[u8]>) -> Result<Self, HttpError> {
         Ok(Self {
             base: Secret::new(base_url.trim_end_matches('/')),
+            key: None,
             shown: without_credentials(base_url.trim_end_matches('/')),
             client: http::client(base_url, &timeouts, root_ca_pem)?,
             timeouts,
             known: Mutex::default(),
             counts: TokenCounts::default(),
         })
+    }
+
+    /// Shows this key with each request, where the address holds no credentials.
+    #[must_use]
+    pub fn with_key(mut self, key: Option<Secret>) -> Self {
+        let has_credentials = without_credentials(self.base.expose()) != self.base.expose();
+        self.key = key.filter(|_| !has_credentials);
+        self
     }
 
     /// Its address without credentials.
@@ -201,11 +215,24 @@ impl OllamaServer {
         model: &str,
         deadline: Instant,
     ) -> Result<reqwest::Response, LlmError> {
+        let request = match &self.key {
+            Some(key) => request.bearer_auth(key.expose()),
+            None => request,
+        };
         let response = http::send(&self.shown, request, deadline).await?;
         if response.status().is_success() {
             return Ok(response);
         }
-        let reply = http::read_reply(&self.shown, response, self.timeouts.idle, deadline, 0).await?;
+        if let Some(error) = way::redirect(&self.shown, SETTING, &response) {
+            return Err(error);
+        }
+        let mut reply = http::read_reply(&self.shown, response, self.timeouts.idle, deadline, 0).await?;
+        if let Some(key) = &self.key {
+            reply.body = key.redacted_bytes(reply.body);
+        }
+        if let Some(error) = way::refused_by_proxy(&self.shown, &reply) {
+            return Err(error);
+        }
         let wait = retry_after(&reply.headers, &Value::Null, clock::now());
         let text = error_text(&String::from_utf8_lossy(&reply.body));
         Err(classify(reply.status, &text, wait, self.context(model)))

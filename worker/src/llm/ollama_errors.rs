@@ -87,7 +87,7 @@ pub(crate) fn classify(
         (_, LlmErrorKind::ModelNotFound) => format!(
             ": the server does not have the model; run `ollama pull {model}` there, or start the worker with --pull"
         ),
-        (401, _) => ": the server wants credentials".to_owned(),
+        (401, _) => ": the server wants credentials; set OLLAMA_API_KEY, or write USER:PASSWORD@ before its host".to_owned(),
         (403, _) => {
             ": the server answers local names only; set OLLAMA_HOST=0.0.0.0 there, or let its proxy rewrite the Host header"
                 .to_owned()

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use qa_shared::base_url::wants_api_key_header;
 use qa_shared::clock;
 use qa_shared::model::{Provider, Usage};
 use qa_shared::model_table::{ModelTable, ModelTraits, Service};
@@ -27,7 +28,9 @@ use super::retry_after::retry_after;
 use super::token_counts::{TokenCounts, probe};
 use super::truncation::Verdict;
 use super::usage::estimate_prompt;
-use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, ModelInfo, claude, gemini, openai};
+use super::{
+    ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, ModelInfo, claude, gemini, openai, way,
+};
 
 /// An answer beyond this is no answer, in bytes; the output ceiling ends normal ones long before.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
@@ -92,7 +95,8 @@ impl RemoteServer {
         let url = settings.url.expose().trim_end_matches('/');
         Ok(Self {
             service: settings.service,
-            shown: without_credentials(url),
+            // A query may hold a key.
+            shown: without_credentials(url.split('?').next().unwrap_or(url)),
             client: http::client(url, &timeouts, root_ca_pem)?,
             base: Secret::new(url),
             key: settings.key,
@@ -195,6 +199,9 @@ impl RemoteServer {
         deadline: Instant,
     ) -> Result<Reply, LlmError> {
         let response = http::send(&self.shown, request.headers(self.headers()?), deadline).await?;
+        if let Some(error) = way::redirect(&self.shown, self.setting(), &response) {
+            return Err(error);
+        }
         let mut reply =
             http::read_reply(&self.shown, response, self.timeouts.idle, deadline, MOST_BYTES).await?;
         // In an answer a short key could be a word of it.
@@ -202,7 +209,16 @@ impl RemoteServer {
         if let Some(key) = self.key.as_ref().filter(|key| !is_answer || key.is_unmistakable()) {
             reply.body = key.redacted_bytes(reply.body);
         }
-        Ok(reply)
+        way::refused_by_proxy(&self.shown, &reply).map_or(Ok(reply), Err)
+    }
+
+    /// What holds its address.
+    fn setting(&self) -> &'static str {
+        match self.service {
+            Service::OpenAi | Service::Compatible | Service::Ollama => "--openai-base-url (OPENAI_BASE_URL)",
+            Service::Claude => "ANTHROPIC_BASE_URL",
+            Service::Gemini => "GEMINI_BASE_URL",
+        }
     }
 
     fn headers(&self) -> Result<HeaderMap, LlmError> {
@@ -214,6 +230,9 @@ impl RemoteServer {
             let (name, text) = match self.service {
                 Service::Claude => ("x-api-key", key.expose().to_owned()),
                 Service::Gemini => ("x-goog-api-key", key.expose().to_owned()),
+                Service::Compatible if wants_api_key_header(self.base.expose()) => {
+                    ("api-key", key.expose().to_owned())
+                }
                 Service::OpenAi | Service::Compatible | Service::Ollama => {
                     ("authorization", format!("Bearer {}", key.expose()))
                 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test whose preparation fails has to fail")]
 
+mod addresses;
 mod check;
 mod faults;
 mod limits;
