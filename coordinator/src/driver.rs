@@ -251,8 +251,9 @@ impl Driver {
 
     fn compared(&mut self, findings: Result<Findings, TopologyError>) -> Vec<Event> {
         self.looks.is_comparing = false;
-        let Findings { mended, mut lost, mut withheld, results_are_stuck, suspects } = match findings {
-            Ok(findings) => findings,
+        let findings = match findings {
+            // At the end of the look, not at its beginning.
+            Ok(findings) => findings.about(&self.core.published_tasks().collect()),
             Err(error) => {
                 if self.looks.failed.failed(Instant::now(), &error) {
                     tracing::warn!(%error, "the queue cannot be looked through, trying again");
@@ -261,6 +262,7 @@ impl Driver {
                 return Vec::new();
             }
         };
+        let Findings { mended, lost, withheld, results_are_stuck, suspects } = findings;
         self.looks.failed.succeeded();
         self.looks.suspects = suspects;
         for note in &mended {
@@ -273,10 +275,6 @@ impl Driver {
             tracing::warn!("the queue does not deliver results that it has, asking for them anew");
             self.performer.lines.intake.make_anew();
         }
-        // A look may take long, such as over a restart of the server: what was answered meanwhile is in neither stream.
-        let still_out: BTreeSet<_> = self.core.published_tasks().collect();
-        lost.retain(|task| still_out.contains(task));
-        withheld.retain(|task| still_out.contains(task));
         let mut events = Vec::new();
         if !lost.is_empty() {
             tracing::warn!(tasks = lost.len(), "the queue lost tasks, publishing them again");

@@ -79,6 +79,16 @@ pub(crate) struct Findings {
     pub(crate) suspects: Suspects,
 }
 
+impl Findings {
+    /// Leaves out what is not out any more. A look may take long, such as over a restart of the server: a task that was
+    /// answered meanwhile, and whose result was received and acknowledged, is in neither stream and yet not lost.
+    pub(crate) fn about(mut self, still_out: &BTreeSet<TaskRef>) -> Self {
+        self.lost.retain(|task| still_out.contains(task));
+        self.withheld.retain(|task| still_out.contains(task));
+        self
+    }
+}
+
 /// Messages that may never be delivered.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Suspects {
@@ -309,6 +319,19 @@ mod tests {
         assert!(in_work.is_withheld(seen));
         let uncertain = InWork { is_partial: true, ..in_work.clone() };
         assert!(!uncertain.is_withheld(seen) && uncertain.is_withheld(UNCERTAIN_SIGHTINGS));
+    }
+
+    #[test]
+    fn what_was_answered_while_a_look_took_its_time_is_not_lost() {
+        let task = |chunk| TaskRef { document: 0, chunk, round: 1 };
+        let findings = Findings {
+            lost: vec![task(0), task(1)],
+            withheld: vec![task(2), task(3)],
+            ..Findings::default()
+        };
+        // The results of 0 and 3 were received, journalled and acknowledged before the look came to its end.
+        let findings = findings.about(&[task(1), task(2), task(4)].into());
+        assert_eq!((findings.lost, findings.withheld), (vec![task(1)], vec![task(2)]));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use qa_shared::model::JobState;
 use qa_shared::queue::{Jobs, Presence, Tasks, Timing};
-use qa_shared::testing::TestNats;
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
+use qa_shared::testing::{TestNats, TestNatsOptions};
 
 use tokio::time::{sleep, timeout};
 
@@ -77,6 +77,24 @@ async fn a_queue_server_killed_and_started_again_loses_nothing() {
     let paid = server.stats().chat_calls;
     let often: Vec<_> = server.stats().per_chunk.into_iter().filter(|(_, calls)| *calls > 1).collect();
     assert!((CHUNKS..=CHUNKS + 4).contains(&paid), "{paid} calls for two restarts and two slots: {often:?}");
+    drop(worker);
+}
+
+#[tokio::test]
+async fn a_queue_server_that_syncs_always_and_is_killed_loses_nothing_and_nothing_is_said_to_be_lost() {
+    let mut nats = TestNats::start_with(TestNatsOptions { sync_always: true, ..Default::default() }).await;
+    let (site, server) = (Site::new(&documents()), server(60));
+    let worker = Line::worker(&nats, &[&server]).impatient().start();
+    let run = site.generate().fleet(&nats).impatient().start();
+    for calls in [6, 14, 22, 30, 38, 46] {
+        server.wait_for(|stats| stats.chat_calls >= calls).await;
+        nats.restart().await;
+    }
+    let ended = run.ends_with(0).await;
+    site.check();
+    assert!(!ended.stderr.contains("lost tasks"), "{}", ended.stderr);
+    let paid = server.stats().chat_calls;
+    assert!((CHUNKS..=CHUNKS + 12).contains(&paid), "{paid} calls for six restarts and two slots");
     drop(worker);
 }
 
