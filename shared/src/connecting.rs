@@ -16,6 +16,8 @@ pub fn connect_options(settings: &NatsSettings, program: Program, name: &str) ->
         name: name.to_owned(),
         inbox_prefix: Some(inbox_prefix.to_owned()),
         replicas: settings.replicas,
+        max_bytes: settings.max_bytes,
+        domain: settings.domain.clone(),
         tls_ca: settings.tls.ca.clone(),
         ..ConnectOptions::default()
     };

@@ -81,7 +81,7 @@ impl Queue {
         subject: String,
         body: &(impl Serialize + ?Sized),
     ) -> Result<V, QueueError> {
-        let refused = self.refusals().of(&format!("$JS.API.{subject}"));
+        let refused = self.refusals().of(&self.api_subject(&subject));
         let answer = tokio::select! {
             answer = self.context().request::<_, _, Response<V>>(subject, body) => answer,
             reason = refused => return Err(QueueError::not_permitted(doing, reason)),
@@ -149,7 +149,7 @@ impl Queue {
             .get_stream_no_info(stream)
             .await
             .map_err(|error| QueueError::unavailable(doing, chain(&error)))?;
-        let refused = self.refusals().of(&format!("$JS.API.STREAM.MSG.GET.{stream}"));
+        let refused = self.refusals().of(&self.api_subject(&format!("STREAM.MSG.GET.{stream}")));
         let found = tokio::select! {
             found = handle.get_last_raw_message_by_subject(subject) => found,
             reason = refused => return Err(QueueError::not_permitted(doing, reason)),

@@ -145,6 +145,7 @@ impl Bucket {
         headers: HeaderMap,
         revision: Option<u64>,
     ) -> Result<Written, PublishError> {
-        self.queue.store("writing a bucket", self.subject(key), value.into(), headers, revision).await
+        let subject = self.queue.bucket_subject(self.subject(key));
+        self.queue.store("writing a bucket", subject, value.into(), headers, revision).await
     }
 }

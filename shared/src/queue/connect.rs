@@ -21,6 +21,8 @@ use crate::secret::Secret;
 
 /// How long connecting and the first questions may take together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// What the subjects of JetStream's requests begin with in a server's own domain.
+const API: &str = "$JS.API";
 /// A dead peer is noticed after two unanswered pings.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// Publications that wait for their acknowledgement at the same time.
@@ -38,6 +40,10 @@ pub struct ConnectOptions {
     pub inbox_prefix: Option<String>,
     /// How many servers of a cluster hold each stream; see [`super::ensure`].
     pub replicas: Option<usize>,
+    /// How many bytes each stream may hold, where the account wants that to be said; see [`super::ensure`].
+    pub max_bytes: Option<u64>,
+    /// The JetStream domain that the streams are in, where it is not the one of the server that is connected to.
+    pub domain: Option<String>,
     /// A token; beats credentials in the address, as everything below does.
     pub token: Option<Secret>,
     /// A user, with `password`.
@@ -134,14 +140,27 @@ pub enum ConnectError {
     },
     /// JetStream is switched off, for the server or for this account.
     #[error(
-        "NATS server at {servers} has no JetStream for this account: {reason}; start it with --jetstream --store_dir DIR"
+        "NATS server at {servers} has no JetStream{domain} for this account: {reason}; start it with --jetstream \
+         --store_dir DIR, or name the domain that has it with QA_NATS_DOMAIN"
     )]
     NoJetStream {
         /// The addresses that were tried.
         servers: String,
         /// What was seen.
         reason: String,
+        /// The domain that was asked for.
+        domain: InDomain,
     },
+}
+
+/// A JetStream domain in a message, if there is one.
+#[derive(Debug, Clone)]
+pub struct InDomain(Option<String>);
+
+impl fmt::Display for InDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |domain| write!(f, " domain `{domain}`"))
+    }
 }
 
 /// A connection to the queue server. Cheap to clone; reconnects by itself for ever.
@@ -157,6 +176,9 @@ struct Inner {
     reconnects: watch::Receiver<u64>,
     refusals: Refusals,
     replicas: Option<usize>,
+    max_bytes: Option<u64>,
+    /// What the subjects of JetStream's requests begin with.
+    api_prefix: String,
     servers: String,
 }
 
@@ -203,23 +225,36 @@ impl Queue {
             let servers = servers.to_owned();
             return Err(ConnectError::OldServer { servers, found, expected: MIN_SERVER_VERSION });
         }
+        let api_prefix =
+            options.domain.as_ref().map_or_else(|| API.to_owned(), |domain| format!("$JS.{domain}.API"));
         let context = ContextBuilder::new()
             .timeout(timing.request)
             .ack_timeout(timing.request)
             .max_ack_inflight(MAX_ACK_INFLIGHT)
+            .api_prefix(&api_prefix)
             .build(client);
-        let refused = refusals.of("$JS.API.INFO");
+        let refused = refusals.of(&format!("{api_prefix}.INFO"));
         let servers = servers.to_owned();
         tokio::select! {
             asked = context.query_account() => if let Err(error) = asked {
-                return Err(ConnectError::NoJetStream { servers, reason: chain(&error) });
+                let domain = options.domain.clone();
+                return Err(ConnectError::NoJetStream { servers, reason: chain(&error), domain: InDomain(domain) });
             },
             reason = refused => return Err(ConnectError::Permission { servers, reason }),
         }
-        let replicas = options.replicas;
-        Ok(Self {
-            inner: Arc::new(Inner { context, timing, connected, reconnects, refusals, replicas, servers }),
-        })
+        let (replicas, max_bytes) = (options.replicas, options.max_bytes);
+        let inner = Inner {
+            context,
+            timing,
+            connected,
+            reconnects,
+            refusals,
+            replicas,
+            max_bytes,
+            api_prefix,
+            servers,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The server's version, as it told when the connection was made last.
@@ -276,6 +311,21 @@ impl Queue {
     /// How many servers of a cluster are to hold each stream, as it was given.
     pub fn replicas(&self) -> Option<usize> {
         self.inner.replicas
+    }
+
+    /// How many bytes each stream may hold, as it was given.
+    pub(super) fn max_bytes(&self) -> Option<u64> {
+        self.inner.max_bytes
+    }
+
+    /// The subject of a request to JetStream.
+    pub(super) fn api_subject(&self, request: &str) -> String {
+        format!("{}.{request}", self.inner.api_prefix)
+    }
+
+    /// The subject to which a bucket's key is written: those of another domain lie under its requests.
+    pub(super) fn bucket_subject(&self, subject: String) -> String {
+        if self.inner.api_prefix == API { subject } else { self.api_subject(&subject) }
     }
 
     pub(super) fn refusals(&self) -> &Refusals {

@@ -15,6 +15,8 @@ use super::{Queue, QueueError, topology};
 const DOING: &str = "setting up streams and buckets";
 /// The server's code for a stream of that name with other settings, made by somebody else in this moment.
 const NAME_IN_USE: u64 = 10058;
+/// The server's code for a stream without a size, in an account where each must have one.
+const MAX_BYTES_REQUIRED: u64 = 10113;
 
 /// What was done to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +93,8 @@ struct Difference {
 pub(super) struct Scope {
     /// How many servers hold a stream.
     pub(super) replicas: bool,
+    /// How many bytes it may hold.
+    pub(super) max_bytes: bool,
     /// The durations of [`super::Timing`], which another job may have set otherwise.
     pub(super) durations: bool,
 }
@@ -98,7 +102,8 @@ pub(super) struct Scope {
 /// Makes streams and buckets be there with the right settings; tells what it did. `replicas` is how many
 /// servers hold each of them: `None` leaves what is there and makes new ones with one.
 pub async fn ensure(queue: &Queue, replicas: Option<usize>) -> Result<Vec<TopologyNote>, TopologyError> {
-    let scope = Scope { replicas: replicas.is_some(), durations: true };
+    let scope =
+        Scope { replicas: replicas.is_some(), max_bytes: queue.max_bytes().is_some(), durations: true };
     ensure_streams(queue, replicas, scope).await
 }
 
@@ -111,6 +116,9 @@ pub(super) async fn ensure_streams(
     for mut config in topology::streams(queue.timing()) {
         if let Some(replicas) = replicas {
             config.num_replicas = replicas;
+        }
+        if let Some(max_bytes) = queue.max_bytes() {
+            config.max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
         }
         // Settings of streams are large values; the caller's future need not hold them.
         Box::pin(ensure_stream(queue, config, scope, &mut notes)).await?;
@@ -136,6 +144,12 @@ async fn ensure_stream(
                     return Ok(());
                 }
                 Err(QueueError::Refused { code: NAME_IN_USE, .. }) => stream_config(queue, &stream).await?,
+                Err(QueueError::Refused { doing, reason, code: code @ MAX_BYTES_REQUIRED }) => {
+                    let reason = format!(
+                        "{reason}: this account wants a size for each stream; set QA_NATS_MAX_BYTES on the coordinator"
+                    );
+                    return Err(QueueError::Refused { doing, reason, code }.into());
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -277,6 +291,7 @@ fn is_age_compared(found: &Config, expected: &Config, scope: Scope) -> bool {
 
 fn stream_differences(found: &Config, expected: &Config, scope: Scope) -> Vec<Difference> {
     let max_age = differ("max_age", &found.max_age, &expected.max_age, true);
+    let max_bytes = differ("max_bytes", &found.max_bytes, &expected.max_bytes, true);
     let replicas = differ("replicas", &found.num_replicas, &expected.num_replicas, true);
     [
         differ("retention", &found.retention, &expected.retention, false),
@@ -306,6 +321,7 @@ fn stream_differences(found: &Config, expected: &Config, scope: Scope) -> Vec<Di
         differ("allow_rollup_hdrs", &found.allow_rollup, &expected.allow_rollup, true),
         differ("no_ack", &found.no_ack, &expected.no_ack, true),
         replicas.filter(|_| scope.replicas),
+        max_bytes.filter(|_| scope.max_bytes),
     ]
     .into_iter()
     .flatten()
@@ -326,6 +342,9 @@ fn with_settings(found: Config, expected: &Config, scope: Scope) -> Config {
     changed.allow_rollup = expected.allow_rollup;
     changed.deny_delete = expected.deny_delete;
     changed.no_ack = expected.no_ack;
+    if scope.max_bytes {
+        changed.max_bytes = expected.max_bytes;
+    }
     if scope.replicas {
         changed.num_replicas = expected.num_replicas;
     }

@@ -35,7 +35,7 @@ mod version;
 mod watched;
 
 pub use ack::AckError;
-pub use connect::{ConnectError, ConnectOptions, Queue};
+pub use connect::{ConnectError, ConnectOptions, InDomain, Queue};
 pub use deliveries::{BeatGuard, Delivery, SourceError, TaskSource};
 pub use error::{PublishError, QueueError};
 pub use jobs::{Jobs, JobsError, Renewal};

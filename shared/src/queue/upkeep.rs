@@ -25,7 +25,7 @@ pub struct Upkeep {
 impl Upkeep {
     /// Makes everything be there as it should be; tells what was not. May be called at any time.
     pub async fn ensure(&self, queue: &Queue) -> Result<Vec<TopologyNote>, TopologyError> {
-        let scope = Scope { replicas: false, durations: !self.shares };
+        let scope = Scope { replicas: false, max_bytes: false, durations: !self.shares };
         let mut notes = Box::pin(ensure_streams(queue, queue.replicas(), scope)).await?;
         let pool = topology::pool_consumer(&self.pool, queue.timing());
         notes.extend(keep_consumer(queue, TASKS, pool, scope, true).await?);

@@ -24,7 +24,14 @@ static NKEY_SEED_FILE: Setting = Setting::variable(&[&variables::QA_NATS_NKEY_SE
 static CA: Setting = Setting::variable(&[&variables::QA_NATS_CA]);
 static CERT: Setting = Setting::variable(&[&variables::QA_NATS_CERT]);
 static REPLICAS: Setting = Setting::variable(&[&variables::QA_NATS_REPLICAS]);
+static MAX_BYTES: Setting = Setting::variable(&[&variables::QA_NATS_MAX_BYTES]);
+static DOMAIN: Setting = Setting::variable(&[&variables::QA_NATS_DOMAIN]);
 static KEY: Setting = Setting::variable(&[&variables::QA_NATS_KEY]);
+
+/// A stream that holds less than this takes no large message, in bytes.
+const LEAST_MAX_BYTES: u64 = 1 << 20;
+/// The largest size that a server understands.
+const MOST_MAX_BYTES: u64 = i64::MAX as u64;
 
 /// How the queue is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +44,10 @@ pub struct NatsSettings {
     pub tls: NatsTls,
     /// How many servers hold each stream, where that is set.
     pub replicas: Option<usize>,
+    /// How many bytes each stream may hold, where that is set.
+    pub max_bytes: Option<u64>,
+    /// The JetStream domain of the streams, where it is not the server's own.
+    pub domain: Option<String>,
 }
 
 /// Who we are to the NATS server.
@@ -78,28 +89,39 @@ impl NatsSettings {
     pub fn read(reader: &mut Reader<'_>, args: &NatsArgs) -> Option<Self> {
         let found = reader.word(&NATS_URL, args.nats_url.as_deref())?;
         let url = normalised(&found).unwrap_or_else(|| {
-            let expected = "an address such as nats://host:4222 (also tls://)";
+            let expected =
+                "an address such as nats://host:4222 (also tls://, ws:// and wss://; all of one kind)";
             reader.mistake(Mistake::value(&NATS_URL, &found, expected));
             Address::new("")
         });
-        Some(Self { url, auth: read_auth(reader, args), tls: read_tls(reader), replicas: None })
+        Some(Self::of(url, reader, args))
     }
 
     /// Reads them for a coordinator of a fleet: it is the one that makes streams.
     pub fn read_with_replicas(reader: &mut Reader<'_>, args: &NatsArgs) -> Option<Self> {
         let expected = "a whole number from 1 to 5";
         let replicas = reader.parsed(&REPLICAS, None, expected, values::within(1..=5));
-        Some(Self { replicas, ..Self::read(reader, args)? })
+        let expected = "a size of at least 1M, such as 500M or 2G";
+        let max_bytes = reader.parsed(&MAX_BYTES, None, expected, |text| {
+            values::bytes(text).filter(|bytes| (LEAST_MAX_BYTES..=MOST_MAX_BYTES).contains(bytes))
+        });
+        Some(Self { replicas, max_bytes, ..Self::read(reader, args)? })
     }
 
     /// Reads them with a worker's default address.
     pub fn read_or_local(reader: &mut Reader<'_>, args: &NatsArgs) -> Self {
-        Self::read(reader, args).unwrap_or_else(|| Self {
-            url: Address::new("nats://127.0.0.1:4222"),
-            auth: read_auth(reader, args),
-            tls: read_tls(reader),
-            replicas: None,
-        })
+        Self::read(reader, args)
+            .unwrap_or_else(|| Self::of(Address::new("nats://127.0.0.1:4222"), reader, args))
+    }
+
+    fn of(url: Address, reader: &mut Reader<'_>, args: &NatsArgs) -> Self {
+        let (auth, tls) = (read_auth(reader, args), read_tls(reader));
+        let expected = "the name of a JetStream domain, without dots, blanks and wildcards";
+        let domain = reader.parsed(&DOMAIN, None, expected, |text| {
+            let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '.' | '*' | '>');
+            (!text.is_empty() && text.chars().all(is_plain)).then(|| text.to_owned())
+        });
+        Self { url, auth, tls, replicas: None, max_bytes: None, domain }
     }
 }
 
@@ -165,6 +187,7 @@ fn read_tls(reader: &mut Reader<'_>) -> NatsTls {
 
 /// Each address with its scheme; `None` if one is no address of a NATS server.
 fn normalised(found: &Found) -> Option<Address> {
+    let mut over_web = Vec::new();
     let addresses: Option<Vec<String>> = values::comma_list(&found.value)
         .into_iter()
         .map(|address| {
@@ -178,10 +201,15 @@ fn normalised(found: &Found) -> Option<Address> {
             let host_is_valid = !host_and_port.is_empty()
                 && !host_and_port.starts_with(':')
                 && !host_and_port.contains(|c: char| c.is_whitespace() || c == '/');
-            let scheme_is_valid = ["nats", "tls"].contains(&scheme.as_str());
+            let scheme_is_valid = ["nats", "tls", "ws", "wss"].contains(&scheme.as_str());
+            over_web.push(scheme.starts_with("ws"));
             (scheme_is_valid && host_is_valid && port_is_valid)
                 .then(|| format!("{scheme}://{}", rest.trim_end_matches('/')))
         })
         .collect();
-    addresses.filter(|addresses| !addresses.is_empty()).map(|addresses| Address::new(addresses.join(",")))
+    // The client connects to servers of one kind.
+    let is_mixed = over_web.iter().any(|web| *web != over_web[0]);
+    addresses
+        .filter(|addresses| !addresses.is_empty() && !is_mixed)
+        .map(|addresses| Address::new(addresses.join(",")))
 }

@@ -39,6 +39,23 @@ pub fn positive_duration(text: &str) -> Option<Duration> {
     duration(text).filter(|duration| !duration.is_zero())
 }
 
+/// A number of bytes, perhaps with K, M, G or T (1024 each).
+pub fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let power =
+        match text[digits..].trim_start().to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+            "" => 0,
+            "K" => 1,
+            "M" => 2,
+            "G" => 3,
+            "T" => 4,
+            _ => return None,
+        };
+    number.checked_mul(1024_u64.checked_pow(power)?)
+}
+
 /// The parts of a list separated by commas, trimmed; empty ones are left out.
 pub fn comma_list(text: &str) -> Vec<&str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect()
@@ -70,6 +87,23 @@ mod tests {
         }
         for text in ["", "2", "y", "maybe"] {
             assert_eq!(yes_or_no(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        for (text, expected) in [
+            ("1024", 1024),
+            ("500M", 500 << 20),
+            ("2G", 2 << 30),
+            (" 1 GiB ", 1 << 30),
+            ("3kb", 3072),
+            ("1T", 1 << 40),
+        ] {
+            assert_eq!(bytes(text), Some(expected), "{text}");
+        }
+        for text in ["", "M", "-1", "1.5G", "1P", "99999999999T"] {
+            assert_eq!(bytes(text), None, "{text}");
         }
     }
 

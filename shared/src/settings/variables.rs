@@ -179,7 +179,7 @@ variables! {
     }
     "The queue (NATS JetStream)" {
         QA_NATS_URL, Both, None, "nats://10.0.0.5:4222", false,
-            "Address of the NATS server, or several separated by commas; unset: the coordinator runs on this machine alone and a worker tries nats://127.0.0.1:4222";
+            "Address of the NATS server, or several separated by commas (nats://, tls://, ws:// or wss://); unset: the coordinator runs on this machine alone and a worker tries nats://127.0.0.1:4222";
         QA_NATS_TOKEN, Both, None, "your_nats_token_here", true,
             "Token for the NATS server";
         QA_NATS_TOKEN_FILE, Both, None, "/run/secrets/nats-token", false,
@@ -204,6 +204,10 @@ variables! {
             "The nats-server program for local mode; unset: found on PATH";
         QA_NATS_REPLICAS, Coordinator, None, "3", false,
             "On how many servers of a cluster each stream is kept, 1 to 5; unset: 1 for new streams, and no change of those that are there";
+        QA_NATS_MAX_BYTES, Coordinator, None, "500M", false,
+            "How many bytes each of the five streams may hold, at least 1M, for accounts that demand a size; unset: no limit for new streams, and no change of those that are there";
+        QA_NATS_DOMAIN, Both, None, "hub", false,
+            "JetStream domain of the streams, for programs that connect to a leaf node; unset: that of the server";
         QA_ACK_WAIT, Both, Some("60s"), "", false,
             "How long a task may go without a sign of life before another worker gets it";
         QA_PRESENCE_AGE, Both, Some("30s"), "", false,

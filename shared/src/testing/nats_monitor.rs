@@ -1,7 +1,5 @@
 //! What a test's nats-server says about itself on its monitoring port.
 
-use std::fs;
-
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,11 +22,7 @@ impl Monitor {
     ///
     /// When the server has none.
     pub fn of(nats: &TestNats) -> Self {
-        let files = fs::read_dir(nats.ports()).expect("the server tells its ports");
-        let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
-        let ports = texts.filter_map(|text| serde_json::from_str::<Value>(&text).ok());
-        let mut urls = ports.filter_map(|ports| Some(ports["monitoring"][0].as_str()?.to_owned()));
-        let url = urls.next().expect("the server has a monitoring port");
+        let url = nats.other_url("monitoring");
         Self { address: url.trim_start_matches("http://").trim_end_matches('/').to_owned() }
     }
 

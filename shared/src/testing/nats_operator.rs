@@ -48,11 +48,22 @@ impl NatsOperator {
         self.stream(name).await.cached_info().state.messages
     }
 
+    /// The names of all streams.
+    pub async fn streams(&self) -> Vec<String> {
+        let names: Vec<_> = self.0.stream_names().collect().await;
+        names.into_iter().map(|name| name.expect("streams can be listed")).collect()
+    }
+
+    /// The names of a stream's consumers.
+    pub async fn consumers(&self, stream: &str) -> Vec<String> {
+        let names: Vec<_> = self.stream(stream).await.consumer_names().collect().await;
+        names.into_iter().map(|name| name.expect("consumers can be listed")).collect()
+    }
+
     /// The only consumer of a stream.
     pub async fn consumer(&self, stream: &str) -> String {
-        let stream = self.stream(stream).await;
-        let names: Vec<_> = stream.consumer_names().collect().await;
-        let [Ok(name)] = names.as_slice() else { panic!("expected one consumer, found {names:?}") };
+        let names = self.consumers(stream).await;
+        let [name] = names.as_slice() else { panic!("expected one consumer, found {names:?}") };
         name.clone()
     }
 

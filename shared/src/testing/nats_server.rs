@@ -16,6 +16,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// How a test's server differs from a plain one.
 #[derive(Debug, Clone)]
 pub struct TestNatsOptions {
+    /// The JetStream domain.
+    pub domain: Option<String>,
     /// What clients must present.
     pub token: Option<String>,
     /// Whether it has JetStream.
@@ -62,6 +64,7 @@ impl Shipped {
 impl Default for TestNatsOptions {
     fn default() -> Self {
         Self {
+            domain: None,
             token: None,
             jetstream: true,
             max_payload: 1024 * 1024,
@@ -74,8 +77,8 @@ impl Default for TestNatsOptions {
 /// The configuration file that a server is started with.
 #[derive(Debug, Clone)]
 enum File {
-    /// Written for it, with more lines.
-    Own(String),
+    /// Written for it, in this domain, with more lines.
+    Own(Option<String>, String),
     /// The one in `deploy/nats`; only the port and places of files are its own.
     Shipped,
 }
@@ -121,7 +124,7 @@ impl TestNats {
         if !options.jetstream {
             config.store = None;
         }
-        let file = File::Own(options.more);
+        let file = File::Own(options.domain, options.more);
         let (child, port) = spawn(&program, directory.path(), &config, &file).await;
         config.listen.port = Some(port);
         Self { program, directory, config, file, child, port }
@@ -146,15 +149,28 @@ impl TestNats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// The address of another port of it, such as `websocket`, `leafnodes` or `monitoring`.
+    ///
+    /// # Panics
+    ///
+    /// When the server has none.
+    pub fn other_url(&self, kind: &str) -> String {
+        let files = std::fs::read_dir(self.ports()).expect("the server tells its ports");
+        let texts = files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
+        let ports = texts.filter_map(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        let mut urls = ports.filter_map(|ports| Some(ports[kind][0].as_str()?.to_owned()));
+        urls.next().unwrap_or_else(|| panic!("the server has no port for {kind}"))
+    }
+
     /// The directory in which it tells its ports.
-    pub(super) fn ports(&self) -> &Path {
+    fn ports(&self) -> &Path {
         &self.config.ports
     }
 
     /// The lines of its configuration that are its own.
     pub(super) fn configuration(&self) -> &str {
         match &self.file {
-            File::Own(more) => more,
+            File::Own(_, more) => more,
             File::Shipped => "",
         }
     }
@@ -301,10 +317,12 @@ async fn spawn(program: &Path, directory: &Path, config: &ServerConfig, file: &F
     std::fs::create_dir_all(&config.ports).expect("the directory of ports files can be made");
     let mut command = Command::new(program);
     match file {
-        File::Own(more) => {
+        File::Own(domain, more) => {
             let file = directory.join("nats-server.conf");
             config.write(&file).expect("the configuration can be written");
             let own = std::fs::read_to_string(&file).expect("it was just written");
+            let domain = domain.as_ref().map_or_else(String::new, |domain| format!("domain: {domain},"));
+            let own = own.replace("jetstream {", &format!("jetstream {{ {domain}"));
             std::fs::write(&file, own + more).expect("the configuration can be written");
             command.arg("--config").arg(&file);
         }

@@ -5,6 +5,7 @@
 mod buckets;
 mod connect;
 mod deliveries;
+mod elsewhere;
 mod fixtures;
 mod hostile;
 mod lease;
