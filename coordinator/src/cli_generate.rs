@@ -145,6 +145,11 @@ pub struct RunArgs {
     /// With --sample: another seed picks other chunks [default: 0]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub seed: Option<String>,
+    /// Local mode: keep waiting when no LLM server can serve (no memory, a subscription, an unknown model, refused
+    /// credentials, nothing listens), instead of ending with exit code 7 after QA_NO_SERVER_TIMEOUT (2 minutes)
+    /// [env: QA_WAIT]
+    #[arg(long)]
+    pub wait: bool,
     /// Stop when more than this percentage of the last 100 chunks failed, or `off`
     /// [env: QA_MAX_FAILURE_RATE] [default: 20]
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]

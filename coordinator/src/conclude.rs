@@ -110,7 +110,9 @@ async fn tidy_queue(conclusion: &Conclusion<'_>, consumer: ResultsConsumer) {
             }
             Finish::Complete => forget(queue, job).await?,
             Finish::Sampled
-            | Finish::Stopped(StopCause::Signal | StopCause::FailureRate(_) | StopCause::Budget(_)) => {
+            | Finish::Stopped(
+                StopCause::Signal | StopCause::FailureRate(_) | StopCause::Budget(_) | StopCause::NoServer(_),
+            ) => {
                 jobs.set_state(job, JobState::Interrupted).await.map_err(|error| error.to_string())?;
             }
             Finish::Stopped(StopCause::Detached | StopCause::Cancelled) => {}

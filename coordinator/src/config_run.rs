@@ -1,10 +1,13 @@
 //! Which chunks a run is about and when it stops: resume, sample, failure rate.
 
+use std::time::Duration;
+
 use qa_shared::settings::{Mistake, Reader, values};
 
 use crate::cli_generate::RunArgs;
 use crate::config_settings::{
-    ACCEPT_CHANGES, MAX_FAILURE_RATE, NO_RESUME, RESTART, RESUME, SAMPLE, SEED, SPECULATION,
+    ACCEPT_CHANGES, MAX_FAILURE_RATE, NO_RESUME, NO_SERVER_TIMEOUT, RESTART, RESUME, SAMPLE, SEED,
+    SPECULATION, WAIT,
 };
 
 /// Which chunks a run is about and when it stops.
@@ -22,6 +25,8 @@ pub struct RunSettings {
     pub sample: Option<Sample>,
     /// The percentage of failed chunks that stops the run, above 0, at most 100; `None`: nothing stops it.
     pub max_failure_percent: Option<f64>,
+    /// How long a local run goes on while no LLM server can serve; `None`: as long as it takes.
+    pub no_server_timeout: Option<Duration>,
 }
 
 /// What happens to output that exists.
@@ -50,6 +55,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, args: &RunArgs) -> RunSettings {
         let mistake = Mistake::new(&ACCEPT_CHANGES, "it only counts together with --resume");
         reader.mistake(mistake.remedy("add --resume, or leave it out"));
     }
+    let timeout = reader.duration(&NO_SERVER_TIMEOUT, None);
+    let waits = reader.yes_or_no(&WAIT, args.wait.then_some(true));
     RunSettings {
         start,
         accept_changes: args.accept_changes,
@@ -57,6 +64,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, args: &RunArgs) -> RunSettings {
         speculates: reader.yes_or_no(&SPECULATION, args.no_speculation.then_some(false)),
         sample: read_sample(reader, args),
         max_failure_percent: read_failure_rate(reader, args.max_failure_rate.as_deref()),
+        no_server_timeout: (!waits).then_some(timeout),
     }
 }
 

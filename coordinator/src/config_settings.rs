@@ -45,6 +45,8 @@ settings! {
     SAMPLE = Setting::flag("--sample", None);
     SEED = Setting::flag("--seed", Some("0"));
     SPECULATION = Setting::new("--no-speculation", &[&variables::QA_SPECULATION]);
+    WAIT = Setting::new("--wait", &[&variables::QA_WAIT]);
+    NO_SERVER_TIMEOUT = Setting::variable(&[&variables::QA_NO_SERVER_TIMEOUT]);
     MAX_FAILURE_RATE = Setting::new("--max-failure-rate", &[&variables::QA_MAX_FAILURE_RATE]);
 
     MAX_COST = Setting::new("--max-cost", &[&variables::QA_MAX_COST]);

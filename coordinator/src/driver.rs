@@ -395,6 +395,9 @@ impl Driver {
         let workers = self.workers.current();
         let has_work = self.core.totals().outstanding() > 0 && !self.core.is_stopping();
         let slots = self.fleet.look(&workers, &self.pool, has_work);
+        if let Some(causes) = self.fleet.gives_up() {
+            return Event::Stop(StopCause::NoServer(causes));
+        }
         self.note_events(&workers);
         self.look_at_tail();
         let jobs = self.jobs.current();

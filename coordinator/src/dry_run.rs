@@ -297,6 +297,8 @@ mod tests {
             version: None,
             reachable: true,
             problem: None,
+            obstacle: None,
+            unserved: Vec::new(),
             models: vec![ServedModel { name: model.into(), digest: None, gpu_percent: None }],
             slots: 4,
             auto: false,

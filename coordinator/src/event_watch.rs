@@ -290,6 +290,8 @@ mod tests {
                 version: None,
                 reachable: true,
                 problem: None,
+                obstacle: None,
+                unserved: Vec::new(),
                 models: Vec::new(),
                 slots: 2,
                 auto: false,

@@ -20,6 +20,8 @@ pub enum ExitCode {
     Queue = 5,
     /// Files cannot be read or written.
     Files = 6,
+    /// A local run had no LLM server that can serve; `--resume` goes on.
+    NoServer = 7,
     /// A defect of the program.
     Internal = 70,
     /// A second signal: left at once.
@@ -28,7 +30,7 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// Every code.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Success,
         Self::Failures,
         Self::Configuration,
@@ -36,6 +38,7 @@ impl ExitCode {
         Self::Stopped,
         Self::Queue,
         Self::Files,
+        Self::NoServer,
         Self::Internal,
         Self::SecondSignal,
     ];
@@ -52,6 +55,7 @@ impl ExitCode {
             }
             Self::Queue => "queue unreachable or unusable",
             Self::Files => "files cannot be read or written",
+            Self::NoServer => "no LLM server can serve (local run, without --wait); --resume goes on",
             Self::Internal => "internal error: please report it",
             Self::SecondSignal => "second signal: left at once; --resume goes on",
         }
@@ -63,7 +67,7 @@ impl ExitCode {
             Self::Success => "completed",
             Self::Failures => "failed_chunks",
             Self::Interrupted => "interrupted",
-            Self::Stopped => "stopped",
+            Self::Stopped | Self::NoServer => "stopped",
             Self::Configuration | Self::Queue | Self::Files | Self::Internal | Self::SecondSignal => "error",
         }
     }

@@ -4,9 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::format::line;
 use qa_shared::base_url::{is_loopback, server_identity};
-use qa_shared::model::{InstanceId, PoolName, Provider, ServerPresence, WorkerPresence, normalised_model};
+use qa_shared::model::{
+    InstanceId, Obstacle, PoolName, Provider, ServerPresence, WorkerPresence, normalised_model,
+};
+
+use crate::format::{duration, line};
+use crate::waiting;
 
 /// How long to wait for a worker before saying that there is none.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -20,6 +24,10 @@ pub(crate) struct FleetWatch {
     model: String,
     nobody_since: Option<Instant>,
     said_at: Option<Instant>,
+    /// How long no server may be able to serve, for reasons that stay, before the run ends.
+    patience: Option<Duration>,
+    /// Since when that is so, and the reasons.
+    hopeless: Option<(Instant, String)>,
     known: BTreeMap<InstanceId, String>,
     said: BTreeSet<String>,
     /// The command that adds a worker, for the message.
@@ -34,11 +42,24 @@ impl FleetWatch {
             model: normalised_model(provider, model),
             nobody_since: None,
             said_at: None,
+            patience: None,
+            hopeless: None,
             known: BTreeMap::new(),
             said: BTreeSet::new(),
             help,
             is_local,
         }
+    }
+
+    /// The same for a run that ends when no server can serve for so long.
+    pub(crate) fn giving_up_after(self, patience: Option<Duration>) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Why the run should end: no server has been able to serve for long, for reasons that stay.
+    pub(crate) fn gives_up(&self) -> Option<String> {
+        let (since, causes) = self.hopeless.as_ref()?;
+        (since.elapsed() >= self.patience?).then(|| causes.clone())
     }
 
     /// Takes the workers of this moment; returns the slots that serve the pool.
@@ -60,7 +81,11 @@ impl FleetWatch {
             .filter(|server| server.reachable)
             .map(|server| server.slots)
             .sum();
-        let serving = workers.values().any(|worker| !worker.draining && worker.pools.contains(pool));
+        let serving = waiting::is_served(workers, pool, self.provider);
+        let causes =
+            if serving || !has_work { None } else { waiting::lasting_causes(workers, pool, self.provider) };
+        let since = self.hopeless.take().map_or_else(Instant::now, |(since, _)| since);
+        self.hopeless = causes.map(|causes| (since, causes));
         if serving || !has_work {
             self.nobody_since = None;
             self.said_at = None;
@@ -69,8 +94,14 @@ impl FleetWatch {
             let is_due = self.said_at.is_none_or(|said| said.elapsed() >= REPEAT);
             if since.elapsed() >= PATIENCE && is_due {
                 self.said_at = Some(Instant::now());
-                let text =
+                let mut text =
                     nobody_serves(workers, pool, (self.provider, &self.model), &self.help, self.is_local);
+                if let (Some(_), Some(patience)) = (&self.hopeless, self.patience) {
+                    let patience = duration(patience.as_secs_f64());
+                    text.push_str(&format!(
+                        "\nthe run ends when this lasts for {patience} (exit code 7; --wait keeps waiting)"
+                    ));
+                }
                 tracing::warn!("{text}");
             }
         }
@@ -111,18 +142,12 @@ fn nobody_serves(
     }
     let mut lines =
         vec![format!("no worker serves pool `{pool}` (model `{model}`): tasks wait. Present are:")];
+    let mut hindrances = Vec::new();
     for worker in workers.values() {
         for server in &worker.servers {
-            let state = match (&server.problem, server.reachable) {
-                (Some(problem), _) => problem.clone(),
-                (None, false) => "not reachable".to_owned(),
-                (None, true) if server.models.is_empty() => "no models".to_owned(),
-                (None, true) => {
-                    let names: Vec<_> = server.models.iter().map(|model| model.name.as_str()).collect();
-                    format!("has {}", names.join(", "))
-                }
-            };
-            lines.push(format!("  {} ({}): {state}", server.url, worker.host));
+            let found = waiting::hindrance(server, pool);
+            hindrances.extend(found.filter(|_| server.provider == provider).map(|found| found.obstacle));
+            lines.push(waiting::server_line(server, &worker.host, found));
         }
         // In local mode the worker is ours, and so is its pool.
         if !worker.named_pools.is_empty() && !is_local {
@@ -130,20 +155,39 @@ fn nobody_serves(
             lines.push(format!("  {} only takes tasks of pool {}", worker.host, names.join(", ")));
         }
     }
+    lines.extend(advice(workers, &hindrances, (provider, model), help, is_local));
+    lines.join("\n")
+}
+
+/// What helps, where no server's words say it.
+fn advice(
+    workers: &BTreeMap<InstanceId, WorkerPresence>,
+    hindrances: &[Obstacle],
+    (provider, model): (Provider, &str),
+    help: &str,
+    is_local: bool,
+) -> Option<String> {
     let of_provider = |server: &&ServerPresence| server.provider == provider;
     let servers = || workers.values().flat_map(|worker| &worker.servers).filter(of_provider);
     if servers().next().is_none() && !is_local {
-        lines.push(format!("none of them works for provider {provider}: {help}"));
-        return lines.join("\n");
+        return Some(format!("none of them works for provider {provider}: {help}"));
     }
-    let has_model =
-        |server: &ServerPresence| server.reachable && server.models.iter().any(|served| served.name == model);
+    if let Some(remedy) = hindrances.iter().find_map(|obstacle| waiting::remedy(*obstacle, provider)) {
+        return Some(remedy.to_owned());
+    }
+    let has_model = |server: &ServerPresence| {
+        server.reachable
+            && server.unserved.is_empty()
+            && server.models.iter().any(|served| served.name == model)
+    };
     if servers().any(has_model) {
-        lines.push("a server that has the model is loading it, or is busy with another pool".to_owned());
-        return lines.join("\n");
+        return Some("a server that has the model is loading it, or is busy with another pool".to_owned());
+    }
+    if servers().all(|server| server.obstacle.is_some() || !server.unserved.is_empty()) {
+        return None;
     }
     let is_reachable = servers().any(|server| server.reachable);
-    lines.push(match (provider, is_reachable) {
+    Some(match (provider, is_reachable) {
         (Provider::Local, true) => format!(
             "run `ollama pull {model}` on a GPU host (or use --pull), or choose one of the models above with --model"
         ),
@@ -155,8 +199,7 @@ fn nobody_serves(
                       `qa-worker check` tells what works"
             .to_owned(),
         (_, false) => "mend what is told above; `qa-worker check` tries it, the run goes on by itself".to_owned(),
-    });
-    lines.join("\n")
+    })
 }
 
 /// What is odd about the fleet, one sentence each.
@@ -224,6 +267,8 @@ mod tests {
             version: None,
             reachable: true,
             problem: None,
+            obstacle: None,
+            unserved: Vec::new(),
             models: vec![model],
             slots: 2,
             auto: false,
@@ -295,6 +340,47 @@ mod tests {
         assert_eq!(watch.look(&[(instance.clone(), one.clone())].into(), &pool, true), 2);
         one.draining = true;
         assert_eq!(watch.look(&[(instance, one)].into(), &pool, true), 0);
+    }
+
+    #[test]
+    fn a_run_gives_up_when_no_server_can_serve_for_reasons_that_stay() {
+        use crate::waiting::tests::{pool, server, workers};
+        let lasting = workers(vec![server(Some(Obstacle::OutOfMemory), "no memory")]);
+        let passing = workers(vec![server(Some(Obstacle::Other), "busy")]);
+        let watch =
+            |patience| FleetWatch::new(Provider::Local, "m", String::new(), true).giving_up_after(patience);
+        let mut waits = watch(None);
+        waits.look(&lasting, &pool(), true);
+        assert_eq!(waits.gives_up(), None);
+        let mut patient = watch(Some(Duration::from_secs(3600)));
+        patient.look(&lasting, &pool(), true);
+        let since = patient.hopeless.as_ref().unwrap().0;
+        patient.look(&lasting, &pool(), true);
+        assert_eq!((patient.gives_up(), patient.hopeless.as_ref().unwrap().0), (None, since));
+        patient.look(&passing, &pool(), true);
+        assert_eq!(patient.hopeless, None, "the time counts anew");
+        let mut hasty = watch(Some(Duration::ZERO));
+        for (workers, has_work, gives_up) in
+            [(&passing, true, false), (&lasting, false, false), (&lasting, true, true)]
+        {
+            hasty.look(workers, &pool(), has_work);
+            assert_eq!(hasty.gives_up().is_some(), gives_up);
+        }
+        assert!(hasty.gives_up().unwrap().contains("no memory"));
+    }
+
+    #[test]
+    fn a_servers_own_words_say_why_tasks_wait() {
+        use crate::waiting::tests::{pool, server, workers};
+        let words =
+            "http://gpu1:11434 answered 500: model requires more system memory: choose a smaller model";
+        for obstacle in [Obstacle::OutOfMemory, Obstacle::Other] {
+            let present = workers(vec![server(Some(obstacle), words)]);
+            let text = nobody_serves(&present, &pool(), (Provider::Local, "m:latest"), "", true);
+            assert!(text.contains("tasks wait"), "{text}");
+            assert!(text.contains("answered 500: model requires more system memory"), "{text}");
+            assert!(!text.contains("is loading it") && !text.contains("ollama pull"), "{text}");
+        }
     }
 
     #[test]

@@ -249,6 +249,7 @@ pub fn stopped_by(cause: &StopCause) -> Happening {
         StopCause::FailureRate(figures) => ("failure_rate", Some(figures.clone())),
         StopCause::Budget(figures) => ("budget", Some(figures.clone())),
         StopCause::Detached => ("detach", None),
+        StopCause::NoServer(causes) => ("no_server", Some(causes.clone())),
     };
     Happening::Stopping { by: by.to_owned(), why }
 }
@@ -270,6 +271,7 @@ mod tests {
     fn every_cause_of_a_stop_is_told() {
         let told = |cause| serde_json::to_value(stopped_by(&cause)).unwrap();
         assert_eq!(told(StopCause::Signal)["by"], "signal");
+        assert_eq!(told(StopCause::NoServer("no memory".to_owned()))["by"], "no_server");
         assert_eq!(told(StopCause::Budget("$1 of $1".to_owned()))["why"], "$1 of $1");
     }
 }

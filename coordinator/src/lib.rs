@@ -77,3 +77,4 @@ mod trace;
 pub mod trace_url;
 mod unconfirmed;
 mod view;
+mod waiting;

@@ -227,12 +227,24 @@ impl Performer {
                     stop_worker(worker).await;
                     refs(&published)
                 }
-                (StopCause::Signal | StopCause::FailureRate(_) | StopCause::Budget(_), None) => {
+                (
+                    StopCause::Signal
+                    | StopCause::FailureRate(_)
+                    | StopCause::Budget(_)
+                    | StopCause::NoServer(_),
+                    None,
+                ) => {
                     let taken_back = take_back(&queue, &pool, &published).await;
                     crash(CrashPoint::TasksTakenBack);
                     taken_back
                 }
-                (StopCause::Signal | StopCause::FailureRate(_) | StopCause::Budget(_), worker) => {
+                (
+                    StopCause::Signal
+                    | StopCause::FailureRate(_)
+                    | StopCause::Budget(_)
+                    | StopCause::NoServer(_),
+                    worker,
+                ) => {
                     let mut taken_back = take_back(&queue, &pool, &published).await;
                     stop_worker(worker).await;
                     receive_the_rest(&queue, &job, &pool, &done).await;

@@ -32,6 +32,7 @@ impl Site {
             speculates: true,
             sample: None,
             max_failure_percent: None,
+            no_server_timeout: None,
         };
         let budget = BudgetConfig {
             dry_run: false,

@@ -200,6 +200,7 @@ pub(crate) fn tell_stop(cause: &StopCause) {
             );
         }
         StopCause::FailureRate(figures) => tracing::error!("{figures}: stopping (--max-failure-rate)"),
+        StopCause::NoServer(causes) => tracing::error!("no LLM server can serve: stopping\n{causes}"),
     }
 }
 

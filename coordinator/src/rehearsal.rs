@@ -323,6 +323,7 @@ const RUN_SETTINGS: RunSettings = RunSettings {
     retry_failed: true,
     sample: None,
     max_failure_percent: None,
+    no_server_timeout: None,
 };
 
 fn settings() -> GenerationSettings {

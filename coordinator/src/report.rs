@@ -114,6 +114,9 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
             format!("interrupted: {figures}; raise the limit, or lower --max-tokens, to go on")
         }
         Finish::Stopped(StopCause::FailureRate(figures)) => format!("stopped: {figures}"),
+        Finish::Stopped(StopCause::NoServer(causes)) => {
+            format!("interrupted: no LLM server can serve (--wait keeps waiting)\n{causes}")
+        }
     };
     let mut say = |label: &str, value: String| {
         writeln!(text, "{label:<12}{value}").expect("a String takes every text");

@@ -413,6 +413,12 @@ impl JobRun<'_> {
             }
             Place::Local(_) => "the in-process worker is still starting".to_owned(),
         };
-        FleetWatch::new(self.config.settings.provider, &self.config.settings.model, help, is_local)
+        // Where other machines may join, their servers are waited for.
+        let patience = match &self.config.place {
+            Place::Local(place) if place.listen.is_none() => self.config.run.no_server_timeout,
+            Place::Local(_) | Place::Fleet(_) => None,
+        };
+        let settings = &self.config.settings;
+        FleetWatch::new(settings.provider, &settings.model, help, is_local).giving_up_after(patience)
     }
 }

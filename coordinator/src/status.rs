@@ -24,6 +24,7 @@ use crate::report_story;
 use crate::run_error::RunError;
 use crate::story::Story;
 use crate::view::{self, ServerView, View};
+use crate::waiting;
 
 /// Documents listed one by one at most; the rest is counted.
 const MOST_DOCUMENTS: usize = 1000;
@@ -219,6 +220,12 @@ fn describe(status: &Status) -> String {
                 duration(run.elapsed_seconds)
             ));
             say(format!("             {}; {}", rate_and_eta(run), fleet_line(run)));
+            for server in &run.servers {
+                if let Some(problem) = &server.problem {
+                    let (url, host) = (line(&server.url, 80), line(&server.host, 60));
+                    say(format!("  server     {url} ({host}): {}", waiting::own_words(&server.url, problem)));
+                }
+            }
             for document in &run.active {
                 say(format!(
                     "  in work    {}: {}/{} chunks, {} failed",
@@ -313,7 +320,8 @@ fn describe_queue(queue: &QueueStatus, say: &mut impl FnMut(String)) {
         say("  no worker is present".to_owned());
     }
     for server in &queue.workers {
-        let problem = server.problem.as_ref().map(|problem| format!(": {}", line(problem, 200)));
+        let words = server.problem.as_ref().map(|problem| waiting::own_words(&server.url, problem));
+        let problem = words.map(|words| format!(": {words}"));
         say(format!(
             "  worker {} at {}  {}/{} slots{} busy, {:.0} tokens/s{}",
             line(&server.host, 60),

@@ -110,7 +110,7 @@ pub(crate) fn status(finish: &Finish) -> &'static str {
     match finish {
         Finish::Complete => "completed",
         Finish::Sampled => "sampled",
-        Finish::Stopped(StopCause::Signal | StopCause::Budget(_)) => "interrupted",
+        Finish::Stopped(StopCause::Signal | StopCause::Budget(_) | StopCause::NoServer(_)) => "interrupted",
         Finish::Stopped(StopCause::Cancelled) => "cancelled",
         Finish::Stopped(StopCause::Detached) => "detached",
         Finish::Stopped(StopCause::FailureRate(_)) => "stopped",
@@ -124,6 +124,7 @@ pub(crate) fn exit_code(finish: &Finish, run: &RunSummary) -> ExitCode {
         Finish::Sampled if run.chunks.failed > 0 => ExitCode::Failures,
         Finish::Complete | Finish::Sampled => ExitCode::Success,
         Finish::Stopped(StopCause::FailureRate(_) | StopCause::Budget(_)) => ExitCode::Stopped,
+        Finish::Stopped(StopCause::NoServer(_)) => ExitCode::NoServer,
         Finish::Stopped(StopCause::Signal | StopCause::Cancelled | StopCause::Detached) => {
             ExitCode::Interrupted
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use qa_shared::clock;
-use qa_shared::model::{InstanceId, JobId, NanoUsd, PoolName, WorkerPresence};
+use qa_shared::model::{InstanceId, JobId, NanoUsd, PoolName, ServerPresence, WorkerPresence};
 use serde::{Deserialize, Serialize};
 
 use crate::config::BudgetConfig;
@@ -188,6 +188,12 @@ fn run_cost(sight: &Sight<'_>) -> Option<f64> {
     sight.budget.real_price().map(|price| price.of(usage).dollars())
 }
 
+/// What keeps a server from a pool, else what is wrong with it.
+fn problem_of(server: &ServerPresence, pool: &PoolName) -> Option<String> {
+    let unserved = server.unserved.iter().find(|unserved| unserved.pool == *pool);
+    unserved.map(|unserved| &unserved.words).or(server.problem.as_ref()).cloned()
+}
+
 /// The LLM servers of all workers.
 pub(crate) fn servers(workers: &BTreeMap<InstanceId, WorkerPresence>, pool: &PoolName) -> Vec<ServerView> {
     let of_worker = |worker: &WorkerPresence| -> Vec<ServerView> {
@@ -203,7 +209,7 @@ pub(crate) fn servers(workers: &BTreeMap<InstanceId, WorkerPresence>, pool: &Poo
                 auto: server.auto,
                 tokens_per_second: server.tokens_per_second,
                 serving: serving && server.reachable,
-                problem: server.problem.clone(),
+                problem: problem_of(server, pool),
             })
             .collect()
     };

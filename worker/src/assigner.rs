@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use qa_shared::model::{JobEntry, JobId, PoolName};
+use qa_shared::model::{JobEntry, JobId, Obstacle, PoolName};
 use qa_shared::model_table::Service;
 use qa_shared::queue::{Queue, TaskSource, Tasks};
 use qa_shared::shutdown::Shutdown;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::context;
 use crate::llm::client::Client;
 use crate::llm::ollama_models::PullProgress;
-use crate::llm::{LlmError, LlmErrorKind, ModelInfo};
+use crate::llm::{LlmError, LlmErrorKind, ModelInfo, nearest};
 use crate::pools::{self, Candidate, Choice, Restrictions, WantedPool};
 use crate::server::{Reachability, Server};
 
@@ -94,8 +94,10 @@ impl Assigner {
     }
 
     async fn look_at_server(&self, memory: &mut Memory) {
-        // A key does not become right by being shown again and again.
-        let is_settled = self.server.is_reachable() || self.server.key_is_refused();
+        // A key does not become right by being shown again and again. A proxy before a server of one's own may
+        // refuse everybody for a moment.
+        let is_refused = self.server.key_is_refused() && self.server.client.is_hosted();
+        let is_settled = self.server.is_reachable() || is_refused;
         let every = if is_settled { INVENTORY } else { RETRY };
         let has_doubt = self.server.take_doubt();
         if !has_doubt && memory.last_inventory.is_some_and(|last| last.elapsed() < every) {
@@ -134,6 +136,7 @@ impl Assigner {
             return RETRY;
         }
         let wanted = pools::wanted(&self.jobs.borrow().clone(), &self.restrictions);
+        self.server.keep_wanted(|pool| wanted.iter().any(|wanted| wanted.pool == *pool));
         let able = self.able(&wanted, memory).await;
         let current = self.assignment.borrow().as_ref().map(|assignment| assignment.pool.clone());
         let Some(candidates) = self.candidates(&able, current.as_ref(), memory).await else { return COMPARE };
@@ -181,25 +184,40 @@ impl Assigner {
                 };
             if has_model {
                 memory.unable.remove(&served);
+                if self.server.obstacle_to(&pool.pool) == Some(Obstacle::ModelUnknown) {
+                    self.server.can_serve(&pool.pool);
+                }
                 able.push((pool.clone(), served));
-            } else if memory.unable.insert(served.clone()) {
-                let help = match self.server.client.service() {
-                    Service::Ollama => format!("`ollama pull {served}` there, or --pull here"),
-                    Service::Compatible => {
-                        format!(
-                            "start it with that model, or serve another as {served} with --models {served}=NAME"
-                        )
-                    }
-                    _ => "check the name, and what the account may use".to_owned(),
-                };
-                tracing::warn!(
-                    server = %self.server.url,
-                    model = %served,
-                    "a job wants a model that this server does not have: {help}"
-                );
+            } else {
+                self.lacks(pool, &served, memory);
             }
         }
         able
+    }
+
+    /// Says that the server does not have a model, and what helps.
+    fn lacks(&self, pool: &WantedPool, served: &str, memory: &mut Memory) {
+        let help = match self.server.client.service() {
+            Service::Ollama => {
+                format!("run `ollama pull {served}` there, use --pull, or choose another one with --model")
+            }
+            Service::Compatible => {
+                format!("start it with that model, or serve another as {served} with --models {served}=NAME")
+            }
+            _ => "check the name, and what the account may use".to_owned(),
+        };
+        let names: Vec<String> = self.server.presence().models.into_iter().map(|model| model.name).collect();
+        let near = nearest(served, &names);
+        let has = if near.is_empty() { "no model".to_owned() } else { near.join(", ") };
+        let words = format!("{} does not have the model `{served}`; it has {has}; {help}", self.server.url);
+        self.server.cannot_serve(&pool.pool, Obstacle::ModelUnknown, &words);
+        if memory.unable.insert(served.to_owned()) {
+            tracing::warn!(
+                server = %self.server.url,
+                model = %served,
+                "a job wants a model that this server does not have: {help}"
+            );
+        }
     }
 
     /// Asks a service about a model: it has far more than one would list.
@@ -312,9 +330,14 @@ impl Assigner {
         };
         // Nobody takes a task for what was loaded before while this is being loaded.
         self.assignment.send_replace(None);
+        self.server.tries(&pool.pool, true);
         match self.load(pool, served, memory).await {
             Ok((num_ctx, info)) => {
-                self.server.set_problem(None);
+                // Only Ollama has loaded the model by now: of others an answer is the proof.
+                if matches!(self.server.client, Client::Ollama(_)) {
+                    self.server.can_serve(&pool.pool);
+                }
+                self.server.tries(&pool.pool, false);
                 self.server.slots.forget();
                 let context = (num_ctx < u32::MAX).then_some(num_ctx);
                 tracing::info!(server = %self.server.url, pool = %pool.pool, model = served, context, slots = %self.server.slots, "working for pool");
@@ -330,7 +353,7 @@ impl Assigner {
             }
             Err(error) => {
                 tracing::warn!(server = %self.server.url, model = served, %error, "the model cannot be used yet");
-                self.server.set_problem(Some(error.message));
+                self.server.cannot_serve(&pool.pool, error.kind.obstacle(), &error.message);
                 memory.last_inventory = None;
                 let wait = self.server.close_for_a_while(None).unwrap_or(RETRY);
                 memory.failed_until.insert(pool.pool.clone(), Instant::now() + wait);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{
-    Failure, FailureReason, JobEntry, JobId, JobState, Outcome, Task, TaskKey, TaskResult,
+    Failure, FailureReason, JobEntry, JobId, JobState, Obstacle, Outcome, Task, TaskKey, TaskResult,
 };
 use qa_shared::queue::{Delivery, PoisonNotes, Presence, PublishError, Results};
 use qa_shared::shutdown::Shutdown;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::assigner::Assignment;
+use crate::blame::{REFUSED_TRIES, Try, tries_for};
 use crate::disposition::{ACCOUNT_PAUSE, HandBackCause};
 use crate::driver::WorkerSetup;
 use crate::llm::LlmError;
@@ -41,20 +42,6 @@ enum Settlement {
     Ack,
     HandBack(Option<Duration>),
     Discard,
-}
-
-/// At so many tries servers may fail before the task counts as failed: the task may be the cause.
-const FAULTY_TRIES: u32 = 4;
-/// The same where a try takes all the time that a task may take.
-const SLOW_TRIES: u32 = 2;
-
-/// How many tries a failure takes that the server may be the cause of; none where it is not.
-fn tries_for(outcome: &Outcome) -> Option<u32> {
-    match outcome {
-        Outcome::Failed { failure } if failure.reason == FailureReason::ServerError => Some(FAULTY_TRIES),
-        Outcome::Failed { failure } if failure.reason == FailureReason::Deadline => Some(SLOW_TRIES),
-        Outcome::Failed { .. } | Outcome::Completed { .. } => None,
-    }
 }
 
 /// What it takes to attend to deliveries.
@@ -241,8 +228,6 @@ impl Attendant {
         deadline: Instant,
     ) -> End {
         let key = &task.key;
-        let started_at_ms = clock::unix_millis();
-        let started = Instant::now();
         let processing = Processing {
             model: work.model.clone(),
             num_ctx: work.num_ctx,
@@ -250,6 +235,7 @@ impl Attendant {
             deadline: Some(deadline),
         };
         let mut progress = self.unfinished.take(key);
+        let begun = Try::begin(task, server, work, deliveries, &progress);
         let _running = server.running.begin(key);
         let processed = tokio::select! {
             processed = process::process(task, server, &processing, &mut progress) => processed,
@@ -257,52 +243,51 @@ impl Attendant {
             () = self.drained() => return End::HandBack(None),
         };
         match processed {
-            Processed::Result { outcome, spent, last_error, unusable } => {
+            Processed::Result { outcome, mut spent, last_error, unusable } => {
                 if let Some(tries) = tries_for(&outcome) {
                     server.close_for_a_while(None);
                     server.doubt();
-                    progress.faults += 1;
-                    // The server may be broken, not the chunk: let others try before the chunk counts as failed.
-                    if progress.faults < tries {
+                    if !begun.blames_chunk(&mut progress, tries, self.drained()).await {
+                        if let Outcome::Failed { failure } = &outcome {
+                            server.cannot_serve(&work.pool, Obstacle::Other, &failure.message);
+                        }
                         self.unfinished.keep(key, progress);
                         tracing::warn!(server = %server.url, task = %key, "LLM server failed, handing the task back");
                         return End::HandBack(Some(Duration::from_millis(500)));
                     }
+                    spent = progress.spent;
                 } else {
                     server.finished(spent.usage.output_tokens);
                     if matches!(outcome, Outcome::Completed { .. }) {
-                        server.running.answered(started.elapsed());
+                        server.running.answered(begun.started.elapsed());
                     }
-                    Self::learn(server, started, last_error.as_ref(), spent.attempts);
+                    Self::learn(server, work, begun.started, last_error.as_ref(), spent.attempts);
                 }
-                End::Store(Box::new(TaskResult {
-                    key: key.clone(),
-                    text_hash: Some(task.text_hash),
-                    outcome,
-                    asked: task.settings.questions_per_chunk,
-                    worker: self.setup.instance.clone(),
-                    host: self.setup.host.clone(),
-                    server: Some(server.url.clone()),
-                    provider: Some(server.client.provider()),
-                    model: Some(work.model.clone()),
-                    attempts: spent.attempts,
-                    usage: spent.usage,
-                    started_at_ms,
-                    duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-                    deliveries,
-                    unusable,
-                }))
+                let result = begun.result(&self.setup, outcome, spent);
+                End::Store(Box::new(TaskResult { unusable, ..result }))
             }
             Processed::HandBack { cause: HandBackCause::Stopping, .. } => End::HandBack(None),
             Processed::HandBack { cause, message, after } => {
-                self.unfinished.keep(key, progress);
-                let closed = if cause.is_about_the_account() {
+                let is_account = cause.is_about_the_account() && server.client.is_hosted();
+                let closed = if is_account {
                     server.suspend(message.clone(), after)
+                } else if cause == HandBackCause::KeyRefused {
+                    // A proxy may refuse everybody while the server behind it starts.
+                    server.close_for_a_while(None)
                 } else {
                     server.close_for_a_while(Some(after))
                 };
                 tell_closed(server, &message, closed);
+                server.cannot_serve(&work.pool, cause.obstacle(), &message);
                 server.doubt();
+                let may_be_the_chunk = cause.may_be_the_requests() && !is_account;
+                if may_be_the_chunk && begun.blames_chunk(&mut progress, REFUSED_TRIES, self.drained()).await
+                {
+                    let failure = Failure { reason: FailureReason::ServerError, message };
+                    let outcome = progress.outcome_or(failure);
+                    return End::Store(Box::new(begun.result(&self.setup, outcome, progress.spent)));
+                }
+                self.unfinished.keep(key, progress);
                 // At once: another server may be free. This one asks for nothing meanwhile.
                 End::HandBack(Some(Duration::from_millis(500)))
             }
@@ -311,10 +296,20 @@ impl Attendant {
 
     /// What a task with a result says about its server: an answer that it is well, an error about the account
     /// that nothing more will come of it.
-    fn learn(server: &Server, begun: Instant, last_error: Option<&LlmError>, attempts: u32) {
+    fn learn(
+        server: &Server,
+        work: &Assignment,
+        begun: Instant,
+        last_error: Option<&LlmError>,
+        attempts: u32,
+    ) {
         match last_error {
-            None if attempts > 0 => server.recovered(begun),
+            None if attempts > 0 => {
+                server.recovered(begun);
+                server.can_serve(&work.pool);
+            }
             Some(error) if error.kind.is_about_the_account() => {
+                server.cannot_serve(&work.pool, error.kind.obstacle(), &error.message);
                 let closed = server.suspend(error.message.clone(), ACCOUNT_PAUSE);
                 tell_closed(server, &error.message, closed);
             }

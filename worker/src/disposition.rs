@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use qa_shared::backoff::Backoff;
-use qa_shared::model::{Failure, FailureReason};
+use qa_shared::model::{Failure, FailureReason, Obstacle};
 
 use crate::answer::{Problem, describe};
 use crate::llm::{Finish, LlmError, LlmErrorKind};
@@ -117,10 +117,14 @@ pub enum HandBackCause {
     Overloaded,
     /// The server does not answer.
     Unreachable,
+    /// Something before the server answers in its place.
+    ProxyReply,
     /// The server is busy loading the model.
     ModelLoading,
     /// The server does not have the model (any more).
     ModelMissing,
+    /// The model runs only for accounts with a subscription.
+    SubscriptionRequired,
     /// The server has not enough memory for the model.
     OutOfMemory,
     /// The provider does not accept the key.
@@ -135,6 +139,28 @@ impl HandBackCause {
     /// Whether only the account's owner can help: nobody should go on asking with it.
     pub fn is_about_the_account(self) -> bool {
         matches!(self, Self::KeyRefused | Self::QuotaExhausted)
+    }
+
+    /// The same for the coordinator, which only wants to know what lasts.
+    pub fn obstacle(self) -> Obstacle {
+        match self {
+            Self::Unreachable => Obstacle::NothingListens,
+            Self::ModelMissing => Obstacle::ModelUnknown,
+            Self::OutOfMemory => Obstacle::OutOfMemory,
+            Self::SubscriptionRequired => Obstacle::SubscriptionRequired,
+            Self::KeyRefused => Obstacle::CredentialsRefused,
+            Self::Overloaded
+            | Self::ProxyReply
+            | Self::ModelLoading
+            | Self::QuotaExhausted
+            | Self::Stopping => Obstacle::Other,
+        }
+    }
+
+    /// Whether one request may bring it about while the server answers others: a filter of a proxy refuses a
+    /// chunk's words, or a chunk ends the process that works on it.
+    pub fn may_be_the_requests(self) -> bool {
+        matches!(self, Self::Unreachable | Self::ProxyReply | Self::OutOfMemory | Self::KeyRefused)
     }
 }
 
@@ -221,6 +247,10 @@ fn after_error(error: &LlmError, tally: &mut Tally, limits: &Limits) -> Next {
         }
         // Others may reach their servers, or have the model, or the memory for it: give the task to them.
         LlmErrorKind::Unreachable => hand_back(HandBackCause::Unreachable, error, limits.first_wait),
+        LlmErrorKind::ProxyReply => hand_back(HandBackCause::ProxyReply, error, limits.first_wait),
+        LlmErrorKind::SubscriptionRequired => {
+            hand_back(HandBackCause::SubscriptionRequired, error, limits.longest_wait)
+        }
         LlmErrorKind::ModelNotFound => hand_back(HandBackCause::ModelMissing, error, limits.longest_wait),
         LlmErrorKind::OutOfMemory => hand_back(HandBackCause::OutOfMemory, error, limits.longest_wait),
         // What was paid for stays; the rest waits for an account that works.

@@ -118,6 +118,8 @@ fn errors() {
     for (before, kind, expected, counts) in [
         (tally(0, 0), Kind::Unreachable, handed_back(HandBackCause::Unreachable, 1), 0),
         (tally(2, 2), Kind::Unreachable, handed_back(HandBackCause::Unreachable, 1), 0),
+        (tally(0, 0), Kind::ProxyReply, handed_back(HandBackCause::ProxyReply, 1), 0),
+        (tally(0, 0), Kind::SubscriptionRequired, handed_back(HandBackCause::SubscriptionRequired, 10), 0),
         (tally(0, 2), Kind::Overloaded { retry_after: None }, hold(1), 0),
         (
             tally(0, 0),
@@ -182,6 +184,8 @@ fn any_outcome() -> impl Strategy<Value = CallOutcome> {
             retry_after: seconds.map(|seconds| Duration::from_secs(seconds.into()))
         }),
         Just(Kind::Unreachable),
+        Just(Kind::ProxyReply),
+        Just(Kind::SubscriptionRequired),
         Just(Kind::ModelLoading),
         Just(Kind::ModelNotFound),
         Just(Kind::KeyRefused),
@@ -224,6 +228,8 @@ proptest! {
                     LlmErrorKind::Overloaded { .. }
                         | LlmErrorKind::ModelLoading
                         | LlmErrorKind::Unreachable
+                        | LlmErrorKind::ProxyReply
+                        | LlmErrorKind::SubscriptionRequired
                         | LlmErrorKind::KeyRefused
                         | LlmErrorKind::QuotaExhausted
                 )

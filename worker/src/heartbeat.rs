@@ -114,9 +114,11 @@ fn busy_slots(setup: &WorkerSetup) -> u32 {
     setup.servers.iter().map(|server| server.busy()).sum()
 }
 
-/// Busy slots and open ones.
-fn load(setup: &WorkerSetup) -> (u32, u32) {
-    (busy_slots(setup), setup.servers.iter().map(|server| server.slots.open()).sum())
+/// Busy slots, open ones, and the changes of what cannot be served.
+fn load(setup: &WorkerSetup) -> (u32, u32, u64) {
+    let open = setup.servers.iter().map(|server| server.slots.open()).sum();
+    let changes = setup.servers.iter().map(|server| server.obstacle_changes()).sum();
+    (busy_slots(setup), open, changes)
 }
 
 /// Tasks that may have to be done elsewhere.

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod assigner;
 mod attend;
+mod blame;
 pub mod breaker;
 pub mod check;
 pub mod cli;

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use qa_shared::model::{Outcome, Pair, TaskKey, TaskResult, Usage};
+use qa_shared::model::{Failure, Outcome, Pair, TaskKey, TaskResult, Usage};
 
 /// Tasks that are remembered at most; the oldest are forgotten first, they were finished elsewhere.
 const MOST_TASKS: usize = 4096;
@@ -27,11 +27,20 @@ pub struct TaskProgress {
     pub spent: Spent,
     /// Its valid pairs.
     pub pairs: Vec<Pair>,
-    /// Tries that ended because the server failed.
+    /// Tries that ended because the server failed, while it answered others.
     pub faults: u32,
 }
 
 impl TaskProgress {
+    /// What it comes to where nothing more will come: its pairs, or the failure.
+    pub(crate) fn outcome_or(&self, failure: Failure) -> Outcome {
+        if self.pairs.is_empty() {
+            Outcome::Failed { failure }
+        } else {
+            Outcome::Completed { pairs: self.pairs.clone() }
+        }
+    }
+
     /// How far the task of a result had come, which could not be stored.
     pub(crate) fn of(result: &TaskResult) -> Self {
         let pairs = match &result.outcome {

@@ -2,12 +2,12 @@
 //!
 //! Shared by the server's slots, its assigner and the heartbeat. It must not know about tasks.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use qa_shared::model::{ServedModel, ServerPresence};
+use qa_shared::model::{Obstacle, PoolName, ServedModel, ServerPresence, UnservedPool};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -20,6 +20,8 @@ use crate::slots::ServerSlots;
 
 /// How far back the speed looks.
 const SPEED_WINDOW: Duration = Duration::from_secs(300);
+/// Of an obstacle's words so much is told, in characters.
+const MOST_WORDS: usize = 600;
 /// While one task tries a server that was in trouble, nobody else does; tasks end long before this.
 const LONGEST_TRIAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -34,6 +36,10 @@ pub struct Server {
     pub slots: ServerSlots,
     busy: AtomicU32,
     finished: AtomicU64,
+    /// Good answers, to tasks and to trials.
+    answered: AtomicU64,
+    /// How often what it cannot serve has changed.
+    obstacle_changes: AtomicU64,
     state: Mutex<State>,
     /// Something changed that the assigner should look at.
     pub changed: Notify,
@@ -50,6 +56,10 @@ pub struct Server {
 struct State {
     info: Option<ServerInfo>,
     problem: Option<String>,
+    /// Why it does not answer.
+    obstacle: Option<Obstacle>,
+    /// Pools that it cannot serve, until it does.
+    unserved: BTreeMap<PoolName, UnservedPool>,
     key_is_refused: bool,
     /// What only the account's owner can mend, and since when.
     account_problem: Option<(Instant, String)>,
@@ -66,9 +76,13 @@ impl Server {
             client,
             busy: AtomicU32::new(0),
             finished: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            obstacle_changes: AtomicU64::new(0),
             state: Mutex::new(State {
                 info: None,
                 problem: None,
+                obstacle: None,
+                unserved: BTreeMap::new(),
                 key_is_refused: false,
                 account_problem: None,
                 breaker: Breaker::default(),
@@ -130,6 +144,7 @@ impl Server {
             Ok(info) => {
                 state.info = Some(info);
                 state.problem = None;
+                state.obstacle = None;
                 state.key_is_refused = false;
                 (!was_reachable).then_some(Reachability::Came)
             }
@@ -138,6 +153,7 @@ impl Server {
                 state.info = None;
                 state.key_is_refused = error.kind == LlmErrorKind::KeyRefused;
                 state.problem = Some(error.message.clone());
+                state.obstacle = Some(error.kind.obstacle());
                 is_news.then_some(Reachability::Went(error.message))
             }
         }
@@ -154,9 +170,44 @@ impl Server {
         self.doubtful.swap(false, Ordering::Relaxed)
     }
 
-    /// Shows a problem with a model in the heartbeat; none when it is solved.
-    pub fn set_problem(&self, problem: Option<String>) {
-        self.state().problem = problem;
+    /// It cannot serve a pool: shown in the heartbeat until it serves it.
+    pub fn cannot_serve(&self, pool: &PoolName, obstacle: Obstacle, words: &str) {
+        let words: String = words.chars().take(MOST_WORDS).collect();
+        let told = UnservedPool { pool: pool.clone(), obstacle, words, trying: false };
+        let before = self.state().unserved.insert(pool.clone(), told.clone());
+        if before.is_none_or(|before| before != told) {
+            self.obstacle_changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a pool that it could not serve is being tried again.
+    pub fn tries(&self, pool: &PoolName, trying: bool) {
+        if let Some(unserved) = self.state().unserved.get_mut(pool) {
+            unserved.trying = trying;
+            self.obstacle_changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// It serves a pool, or would as far as is known.
+    pub fn can_serve(&self, pool: &PoolName) {
+        if self.state().unserved.remove(pool).is_some() {
+            self.obstacle_changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Why it cannot serve a pool, if it cannot.
+    pub fn obstacle_to(&self, pool: &PoolName) -> Option<Obstacle> {
+        self.state().unserved.get(pool).map(|unserved| unserved.obstacle)
+    }
+
+    /// Forgets pools that are not wanted any more.
+    pub fn keep_wanted(&self, is_wanted: impl Fn(&PoolName) -> bool) {
+        self.state().unserved.retain(|pool, _| is_wanted(pool));
+    }
+
+    /// How often what it cannot serve has changed.
+    pub(crate) fn obstacle_changes(&self) -> u64 {
+        self.obstacle_changes.load(Ordering::Relaxed)
     }
 
     /// Takes no tasks for a while: longer each time, until an answer succeeds. Returns how long; nothing if
@@ -187,6 +238,7 @@ impl Server {
     /// It gave an answer to a task that was begun then: it takes tasks again, all at once. What was under way when
     /// the account came to its end says nothing.
     pub fn recovered(&self, begun: Instant) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
         if state.account_problem.as_ref().is_some_and(|(since, _)| *since >= begun) {
             return;
@@ -194,6 +246,11 @@ impl Server {
         state.breaker.succeeded();
         state.account_problem = None;
         self.gate_changed.notify_waiters();
+    }
+
+    /// How many good answers it has given.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Takes a finished task's figures.
@@ -221,10 +278,9 @@ impl Server {
             account: self.client.account(),
             version: state.info.as_ref().and_then(|info| info.version.clone()),
             reachable: state.info.is_some(),
-            problem: match &state.account_problem {
-                Some((_, problem)) => Some(problem.clone()),
-                None => state.problem.clone(),
-            },
+            problem: state.told_problem(),
+            obstacle: state.obstacle,
+            unserved: state.unserved.values().cloned().collect(),
             models: state.info.as_ref().map(|info| info.models.clone()).unwrap_or_default(),
             slots: self.slots.open(),
             auto: self.slots.is_auto(),
@@ -233,6 +289,18 @@ impl Server {
             tokens_per_second: if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 },
             running: self.running.told(),
         }
+    }
+}
+
+impl State {
+    /// What is wrong, in words. That it lacks one model of many is no problem of a server.
+    fn told_problem(&self) -> Option<String> {
+        let account = self.account_problem.as_ref().map(|(_, problem)| problem);
+        let of_pool = || {
+            let others = self.unserved.values().find(|unserved| unserved.obstacle != Obstacle::ModelUnknown);
+            others.map(|unserved| &unserved.words)
+        };
+        account.or(self.problem.as_ref()).or_else(of_pool).cloned()
     }
 }
 
@@ -311,6 +379,42 @@ mod tests {
         assert_eq!(waits.now_or_never(), Some(()));
         assert!(server.closed().is_none(), "the next one");
         assert!(server.closed().is_some(), "and no other");
+    }
+
+    #[test]
+    fn what_it_cannot_serve_stays_told_until_it_serves_it() {
+        let server = server();
+        let (pool, other) = (PoolName::new("ollama/m:latest"), PoolName::new("ollama/x:latest"));
+        server.cannot_serve(&pool, Obstacle::OutOfMemory, &"answered 500: no memory ".repeat(99));
+        server.cannot_serve(&other, Obstacle::ModelUnknown, "it has others");
+        let changes = server.obstacle_changes();
+        // Its list of models is no proof that a model can be loaded.
+        server.asked(Ok(ServerInfo { version: None, models: Vec::new() }));
+        let told = server.presence();
+        assert_eq!(told.unserved.len(), 2);
+        assert_eq!(told.unserved[0].words.chars().count(), MOST_WORDS);
+        assert!(told.problem.unwrap().starts_with("answered 500"));
+        server.tries(&pool, true);
+        assert!(server.presence().unserved[0].trying && server.obstacle_changes() > changes);
+        server.can_serve(&pool);
+        server.keep_wanted(|_| false);
+        let told = server.presence();
+        assert_eq!((told.unserved, told.problem), (Vec::new(), None));
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_says_why() {
+        let server = server();
+        for (kind, obstacle) in [
+            (LlmErrorKind::Unreachable, Obstacle::NothingListens),
+            (LlmErrorKind::KeyRefused, Obstacle::CredentialsRefused),
+            (LlmErrorKind::ProxyReply, Obstacle::Other),
+        ] {
+            server.asked(Err(LlmError::new(kind, "no")));
+            assert_eq!(server.presence().obstacle, Some(obstacle));
+        }
+        server.asked(Ok(ServerInfo { version: None, models: Vec::new() }));
+        assert_eq!(server.presence().obstacle, None);
     }
 
     #[test]

@@ -50,13 +50,38 @@ async fn error_statuses_have_their_kinds() {
         (500, "model runner has unexpectedly stopped", Kind::ServerFault),
         (500, "option \"temperature\" must be of type float32", Kind::Rejected),
         (500, "model requires more system memory (9 GiB) than is available (3 GiB)", Kind::OutOfMemory),
-        (403, "", Kind::Rejected),
-        (502, "bad gateway", Kind::Unreachable),
+        (403, "", Kind::KeyRefused),
+        (502, "bad gateway", Kind::ProxyReply),
     ] {
         assert_eq!(kind_of(Behaviour::Status(status, text.to_owned())).await, kind, "{status} {text}");
     }
     let retry_after = Some(Duration::from_secs(17));
     assert_eq!(kind_of(Behaviour::BusyFor(17)).await, Kind::Overloaded { retry_after });
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_an_answer_is_not_the_servers_word() {
+    use LlmErrorKind as Kind;
+    let page = "<!DOCTYPE html><html><head><title>Log in to the hotel network</title></head></html>";
+    for (status, kind) in [
+        (200, Kind::ProxyReply),
+        (302, Kind::ProxyReply),
+        (404, Kind::ProxyReply),
+        (405, Kind::ProxyReply),
+        (530, Kind::ProxyReply),
+        (401, Kind::KeyRefused),
+        (403, Kind::KeyRefused),
+        (524, Kind::Timeout),
+    ] {
+        let fake = FakeOllama::start(FakeConfig::default());
+        fake.fault_next(Behaviour::Page(status, page.to_owned()));
+        let error = client(&fake).chat(&request("A")).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{status}: {error}");
+        assert!(
+            error.message.contains("Log in to the hotel network") && !error.message.contains('<'),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

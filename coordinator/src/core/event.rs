@@ -66,6 +66,8 @@ pub enum StopCause {
     Budget(String),
     /// `--detach`: the fleet goes on without this coordinator.
     Detached,
+    /// No LLM server can serve, for reasons that stay; the text gives them.
+    NoServer(String),
 }
 
 /// What happened.

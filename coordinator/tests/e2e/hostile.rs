@@ -142,6 +142,8 @@ fn presence(random: u32) -> WorkerPresence {
         version: Some(STEERING.to_owned()),
         reachable: true,
         problem: Some(STEERING.to_owned()),
+        obstacle: None,
+        unserved: Vec::new(),
         models: vec![ServedModel {
             name: STEERING.to_owned(),
             digest: Some(STEERING.to_owned()),

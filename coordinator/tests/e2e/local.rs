@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use qa_shared::queue::{ConnectError, ConnectOptions, Queue, Timing};
 use qa_shared::secret::Secret;
-use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
+use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeModel, FakeOllama};
 
 use crate::documents::Document;
 use crate::processes::{no_process_is_left_in, processes_in};
@@ -104,7 +104,6 @@ async fn an_ollama_that_dies_in_the_middle_is_waited_for() {
 
 #[tokio::test]
 async fn a_missing_model_is_named_with_the_command_that_pulls_it() {
-    use qa_shared::testing::fake_ollama::FakeModel;
     let site = Site::new(&[Document::new("wanting", 3)]);
     let server = FakeOllama::start(FakeConfig {
         models: vec![FakeModel::new("llama3.2:3b")],
@@ -118,6 +117,119 @@ async fn a_missing_model_is_named_with_the_command_that_pulls_it() {
     site.generate().args(["--resume", "--pull"]).servers(&[&server]).run(0).await;
     assert_eq!(server.stats().pulled, ["qwen3:8b"]);
     site.check();
+}
+
+/// Ways in which the only server cannot serve until someone does something, with the words that say so.
+fn lasting_causes() -> Vec<(FakeConfig, &'static [&'static str])> {
+    let cannot_load = |status, text: &str| FakeConfig {
+        cannot_load: Some((status, text.to_owned())),
+        ..FakeConfig::default()
+    };
+    let other = FakeConfig { models: vec![FakeModel::new("qwen3:14b")], ..FakeConfig::default() };
+    vec![
+        (
+            cannot_load(500, "model requires more system memory (21.4 GiB) than is available (15.1 GiB)"),
+            &["requires more system memory (21.4 GiB)", "a smaller model"],
+        ),
+        (
+            cannot_load(
+                403,
+                "this model requires a subscription, upgrade for access: https://ollama.com/upgrade",
+            ),
+            &["requires a subscription", "--model"],
+        ),
+        (cannot_load(401, "unauthorized"), &["answered 401", "wants credentials"]),
+        (other, &["does not have the model `qwen3:8b`", "qwen3:14b", "ollama pull qwen3:8b"]),
+    ]
+}
+
+#[tokio::test]
+async fn a_run_ends_when_no_server_can_serve_for_a_reason_that_stays() {
+    for (config, words) in lasting_causes() {
+        let site = Site::new(&[Document::new("waiting", 3)]);
+        let server = FakeOllama::start(config);
+        let line = site.generate().env("QA_NO_SERVER_TIMEOUT", "1s").servers(&[&server]);
+        let ended = line.run(7).await;
+        for words in words {
+            assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+        }
+        assert!(!ended.stderr.contains("OLLAMA_HOST"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("no LLM server can serve"), "{}", ended.stderr);
+        assert_eq!(
+            (site.status_of("waiting"), site.summary()["status"].as_str()),
+            ("interrupted".to_owned(), Some("interrupted"))
+        );
+        server.reconfigure(|config| *config = FakeConfig::default());
+        site.generate().arg("--resume").servers(&[&server]).run(0).await;
+        site.check();
+    }
+}
+
+#[tokio::test]
+async fn a_run_ends_when_nothing_listens() {
+    let site = Site::new(&[Document::new("waiting", 3)]);
+    let server = FakeOllama::start(FakeConfig::default());
+    server.disappear();
+    let line = site.generate().env("QA_NO_SERVER_TIMEOUT", "1s").servers(&[&server]);
+    let ended = line.run(7).await;
+    assert!(ended.stderr.contains("ollama serve"), "{}", ended.stderr);
+    server.come_back();
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    site.check();
+}
+
+#[tokio::test]
+async fn a_run_that_shall_wait_goes_on_when_the_server_can_serve() {
+    let site = Site::new(&[Document::new("waiting", 3)]);
+    let (config, _) = lasting_causes().remove(0);
+    let server = FakeOllama::start(config);
+    let line = site.generate().arg("--wait").env("QA_NO_SERVER_TIMEOUT", "1s").servers(&[&server]);
+    let mut run = line.start();
+    // Said after 8 seconds, when another run would have ended long ago.
+    run.says("tasks wait").await;
+    run.says("requires more system memory").await;
+    let status = site.coordinator("status").run(0).await;
+    assert!(status.stdout.contains("requires more system memory"), "{}", status.stdout);
+    server.reconfigure(|config| config.cannot_load = None);
+    run.ends_with(0).await;
+    site.check();
+}
+
+#[tokio::test]
+async fn what_stands_before_the_server_fails_no_chunk() {
+    let page = "<html><title>Error 1033: Cloudflare Tunnel error</title></html>";
+    let runs = [530, 404, 302, 405, 401, 200].map(async |status| {
+        let site = Site::new(&[Document::new("behind a tunnel", 8)]);
+        let server = FakeOllama::start(FakeConfig::default());
+        server.respond_with(move |call| match call.number {
+            3..=6 => Behaviour::Page(status, page.to_owned()),
+            _ => Behaviour::Answer,
+        });
+        site.generate().servers(&[&server]).run(0).await;
+        site.check();
+    });
+    futures_util::future::join_all(runs).await;
+}
+
+#[tokio::test]
+async fn a_chunk_that_a_well_server_always_fails_over_is_failed_in_the_end() {
+    for chunks in [1, 6] {
+        let document = Document::new("poisonous", chunks);
+        let site = Site::new(std::slice::from_ref(&document));
+        let server = FakeOllama::start(FakeConfig::default());
+        let poison = crate::spent::texts(&[document])[0].clone();
+        server.respond_with(move |call| {
+            if call.chunk == poison {
+                Behaviour::Page(403, "<html>Blocked by a filter</html>".to_owned())
+            } else {
+                Behaviour::Answer
+            }
+        });
+        let line = site.generate().args(["--max-failure-rate", "off"]).servers(&[&server]);
+        let ended = line.run(1).await;
+        assert!(ended.stderr.contains("Blocked by a filter"), "{}", ended.stderr);
+        assert_eq!(site.positions("poisonous", "failed_chunks"), [0]);
+    }
 }
 
 #[tokio::test]

@@ -24,4 +24,4 @@ pub use provider::{Provider, UnknownProvider, normalised_model};
 pub use result::{Outcome, TaskResult, UnusableAnswer, Usage};
 pub use settings::{GenerationSettings, OllamaOptions, PromptSettings, Reasoning};
 pub use task::{SecondRound, Task};
-pub use worker::{RunningTask, ServedModel, ServerPresence, WorkerPresence};
+pub use worker::{Obstacle, RunningTask, ServedModel, ServerPresence, UnservedPool, WorkerPresence};

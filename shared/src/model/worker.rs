@@ -49,6 +49,12 @@ pub struct ServerPresence {
     /// What is wrong with it, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Why it does not answer as it should, for programs; `problem` says it in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<Obstacle>,
+    /// Pools whose tasks it would take, but cannot serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unserved: Vec<UnservedPool>,
     /// Models that it has.
     pub models: Vec<ServedModel>,
     /// Requests that the worker keeps in flight at most, at the moment.
@@ -66,6 +72,46 @@ pub struct ServerPresence {
     /// What it works on, the longest first; only so many as fit well into a heartbeat.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub running: Vec<RunningTask>,
+}
+
+/// Why a server does not serve. A reason that this version does not know reads as [`Obstacle::Other`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Obstacle {
+    /// Nothing listens at its address.
+    NothingListens,
+    /// It does not have the model.
+    ModelUnknown,
+    /// The model does not fit into its memory.
+    OutOfMemory,
+    /// The model runs only for accounts with a subscription.
+    SubscriptionRequired,
+    /// It refuses the credentials, or wants some.
+    CredentialsRefused,
+    /// Something that may pass by itself: it loads the model, has too much to do, or fails.
+    #[serde(other)]
+    Other,
+}
+
+impl Obstacle {
+    /// Whether it stays until a person does something.
+    pub fn is_lasting(self) -> bool {
+        self != Self::Other
+    }
+}
+
+/// A pool that a server cannot serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnservedPool {
+    /// The pool.
+    pub pool: PoolName,
+    /// Why.
+    pub obstacle: Obstacle,
+    /// The same in the server's words, with what helps; on one line, without credentials.
+    pub words: String,
+    /// Whether the server is being tried again at this moment, as by loading the model.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trying: bool,
 }
 
 /// A task that a server works on.

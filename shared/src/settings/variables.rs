@@ -218,6 +218,10 @@ variables! {
             "Pool of the tasks instead of the model's own; a worker may name several, separated by commas";
         QA_MAX_FAILURE_RATE, Coordinator, Some("20"), "", false,
             "Stop when more than this percentage of the last 100 chunks failed, or `off`";
+        QA_WAIT, Coordinator, Some("false"), "", false,
+            "Local mode: keep waiting when no LLM server can serve, instead of ending with exit code 7";
+        QA_NO_SERVER_TIMEOUT, Coordinator, Some("2m"), "", false,
+            "How long a local run waits when no LLM server can serve for a reason that stays (memory, subscription, unknown model, credentials, nothing listens)";
         QA_SPECULATION, Coordinator, Some("true"), "", false,
             "At the end of a run, give up to 3 % of the chunks that seem stuck to a free server too; the first answer counts";
         QA_CONCURRENCY, Both, Some("auto"), "", false,

@@ -140,6 +140,8 @@ fn presence() -> WorkerPresence {
             version: Some("0.32.15".to_owned()),
             reachable: true,
             problem: Some("slow".to_owned()),
+            obstacle: None,
+            unserved: Vec::new(),
             models: vec![ServedModel {
                 name: "qwen3:8b".to_owned(),
                 digest: Some("sha256:ab".to_owned()),

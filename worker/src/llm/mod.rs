@@ -7,16 +7,18 @@
 use std::fmt;
 use std::time::Duration;
 
-use qa_shared::model::{OllamaOptions, Reasoning, ServedModel, Usage};
+use qa_shared::model::{Obstacle, OllamaOptions, Reasoning, ServedModel, Usage};
 use serde_json::Value;
 
 mod adapt;
 mod claude;
 pub mod client;
+mod foreign;
 #[cfg(test)]
 mod fuzz_tests;
 mod gemini;
 pub mod http;
+mod near_names;
 pub mod ollama;
 mod ollama_errors;
 mod ollama_memory;
@@ -35,6 +37,8 @@ mod token_counts;
 mod truncation;
 mod usage;
 mod way;
+
+pub use near_names::nearest;
 
 /// What an answer's schema, or the tool that takes it, is called where it needs a name.
 const SCHEMA_NAME: &str = "qa_pairs";
@@ -199,10 +203,14 @@ pub enum LlmErrorKind {
     },
     /// No connection, or it broke before an answer began.
     Unreachable,
-    /// The server is loading the model and takes no requests meanwhile.
+    /// Something before the server answers in its place: a proxy, a tunnel, a login page.
+    ProxyReply,
+    /// The server has not loaded the model yet, or not any more, and takes no requests for it meanwhile.
     ModelLoading,
     /// The server does not have the model.
     ModelNotFound,
+    /// The model runs only for accounts with a subscription.
+    SubscriptionRequired,
     /// The account's key is missing, wrong, or not allowed to do this.
     KeyRefused,
     /// The account's quota or credit is used up; only its owner or time helps.
@@ -232,6 +240,29 @@ impl LlmErrorKind {
     pub fn is_about_the_account(self) -> bool {
         matches!(self, Self::KeyRefused | Self::QuotaExhausted)
     }
+
+    /// The same for the coordinator, which only wants to know what lasts.
+    pub fn obstacle(self) -> Obstacle {
+        match self {
+            Self::Unreachable => Obstacle::NothingListens,
+            Self::ModelNotFound => Obstacle::ModelUnknown,
+            Self::OutOfMemory => Obstacle::OutOfMemory,
+            Self::SubscriptionRequired => Obstacle::SubscriptionRequired,
+            Self::KeyRefused => Obstacle::CredentialsRefused,
+            Self::Overloaded { .. }
+            | Self::ProxyReply
+            | Self::ModelLoading
+            | Self::QuotaExhausted
+            | Self::PromptTooLong
+            | Self::Rejected
+            | Self::Refused
+            | Self::NotBegun
+            | Self::ServerFault
+            | Self::Malformed
+            | Self::Timeout
+            | Self::IdleTimeout => Obstacle::Other,
+        }
+    }
 }
 
 impl fmt::Display for LlmErrorKind {
@@ -239,8 +270,10 @@ impl fmt::Display for LlmErrorKind {
         f.write_str(match self {
             Self::Overloaded { .. } => "overloaded",
             Self::Unreachable => "unreachable",
+            Self::ProxyReply => "proxy_reply",
             Self::ModelLoading => "model_loading",
             Self::ModelNotFound => "model_not_found",
+            Self::SubscriptionRequired => "subscription_required",
             Self::KeyRefused => "key_refused",
             Self::QuotaExhausted => "quota_exhausted",
             Self::PromptTooLong => "prompt_too_long",

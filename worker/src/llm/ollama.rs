@@ -14,8 +14,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
+use super::foreign::is_page;
 use super::http::{self, HttpError, Lines, Timeouts};
-use super::ollama_errors::{Context, classify, error_text, is_about_schema, shortened, told_prompt_tokens};
+use super::ollama_errors::{
+    Context, classify, classify_reply, is_about_schema, page_instead_of_answer, shortened, told_prompt_tokens,
+};
 use super::ollama_memory::{Known, raised};
 use super::ollama_version::Version;
 use super::ollama_wire::{ChatLine, VersionReply, chat_body, reply, text_of};
@@ -193,6 +196,9 @@ impl OllamaServer {
             body.extend_from_slice(&line);
             body.push(b'\n');
         }
+        if is_page(None, &body) {
+            return Err(page_instead_of_answer(&self.shown, &String::from_utf8_lossy(&body)));
+        }
         self.parse(&body)
     }
 
@@ -221,7 +227,12 @@ impl OllamaServer {
         };
         let response = http::send(&self.shown, request, deadline).await?;
         if response.status().is_success() {
-            return Ok(response);
+            let content_type = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
+            if !is_page(content_type, b"") {
+                return Ok(response);
+            }
+            let body = http::error_body(response, deadline).await;
+            return Err(page_instead_of_answer(&self.shown, &body));
         }
         if let Some(error) = way::redirect(&self.shown, SETTING, &response) {
             return Err(error);
@@ -234,8 +245,7 @@ impl OllamaServer {
             return Err(error);
         }
         let wait = retry_after(&reply.headers, &Value::Null, clock::now());
-        let text = error_text(&String::from_utf8_lossy(&reply.body));
-        Err(classify(reply.status, &text, wait, self.context(model)))
+        Err(classify_reply(&reply, wait, self.context(model)))
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, LlmError> {

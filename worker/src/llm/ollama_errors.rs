@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::foreign::{is_page, page_words};
+use super::reply::Reply;
 use super::{LlmError, LlmErrorKind};
 
 /// Error texts are cut to this many characters.
@@ -33,11 +35,18 @@ const REFUSED: &[&str] =
 /// Texts that speak of memory.
 const MEMORY: &[&str] = &[
     "requires more system memory",
+    "requires more gpu memory",
     "out of memory",
+    "outofdevicememory",
     "cudamalloc failed",
     "unable to allocate",
+    "failed to allocate",
+    "cannot allocate memory",
     "insufficient memory",
+    "not enough memory",
 ];
+/// Texts that say that a model of Ollama's cloud is not free of charge.
+const SUBSCRIPTION: &[&str] = &["requires a subscription", "upgrade for access", "ollama.com/upgrade"];
 /// What is busy rather than broken.
 const BUSY: &[&str] = &["server busy", "maximum pending requests"];
 
@@ -50,19 +59,64 @@ pub(crate) struct Context<'a> {
     pub(crate) model: &'a str,
 }
 
-/// Classifies an error reply: its status (200 for an error line within an answer), its text, and how long
-/// the server asks to wait.
+/// Classifies an error reply, whoever wrote it: Ollama, or something before it.
+pub(crate) fn classify_reply(reply: &Reply, retry_after: Option<Duration>, context: Context<'_>) -> LlmError {
+    let body = String::from_utf8_lossy(&reply.body);
+    // Ollama refuses unknown names of its host without a word.
+    let is_own = error_member(&body).is_some() || (reply.status == 403 && body.trim().is_empty());
+    if is_own {
+        return classify(reply.status, &error_text(&body), retry_after, context);
+    }
+    use LlmErrorKind as Kind;
+    let kind = match reply.status {
+        401 | 403 => Kind::KeyRefused,
+        408 | 504 | 524 => Kind::Timeout,
+        413 => Kind::PromptTooLong,
+        429 | 503 => Kind::Overloaded { retry_after },
+        _ => Kind::ProxyReply,
+    };
+    let hint = match (reply.status, kind) {
+        (401, _) => CREDENTIALS,
+        (403, _) => {
+            ": a proxy before the server refuses access; check its rules, and the credentials in the address"
+        }
+        (404, _) => ": is this an Ollama server? A proxy or tunnel before it may have lost it",
+        (413, _) => ": a proxy limits the size of requests (nginx: client_max_body_size)",
+        (_, Kind::Timeout) => ": a proxy gave up waiting; raise its read timeout",
+        _ => "",
+    };
+    let is_page = is_page(reply.headers.get("content-type"), &reply.body);
+    let from = if is_page { "with a page, not with Ollama's words" } else { "not in Ollama's words" };
+    let Context { server, .. } = context;
+    let (status, words) = (reply.status, page_words(&body));
+    LlmError::new(kind, format!("{server} answered {status}, {from}: {words}{hint}"))
+}
+
+/// A reply under status 200 that is a page, such as that of a login.
+pub(crate) fn page_instead_of_answer(server: &str, body: &str) -> LlmError {
+    let words = page_words(body);
+    LlmError::new(
+        LlmErrorKind::ProxyReply,
+        format!("{server} answered with a page, not with Ollama's words: {words}: is this an Ollama server?"),
+    )
+}
+
+/// Classifies an error in Ollama's words: its status (200 for an error line within an answer), its text, and
+/// how long the server asks to wait.
 pub(crate) fn classify(
     status: u16,
     text: &str,
     retry_after: Option<Duration>,
     context: Context<'_>,
 ) -> LlmError {
-    let Context { server, model } = context;
     let lower = text.to_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
+    let is_inside = status == 200;
+    let status = if is_inside { status_inside(text).unwrap_or(status) } else { status };
     let kind = if has(TOO_LONG) {
         LlmErrorKind::PromptTooLong
+    } else if has(SUBSCRIPTION) {
+        LlmErrorKind::SubscriptionRequired
     } else if has(BUSY) || status == 429 {
         LlmErrorKind::Overloaded { retry_after }
     } else if has(MEMORY) {
@@ -70,35 +124,78 @@ pub(crate) fn classify(
     } else if has(SCHEMA) || has(REFUSED) {
         LlmErrorKind::Rejected
     } else {
-        match status {
-            404 if !model.is_empty() && lower.contains("not found") && lower.contains("model") => {
-                LlmErrorKind::ModelNotFound
-            }
-            502 => LlmErrorKind::Unreachable,
-            503 if lower.contains("loading model") => LlmErrorKind::ModelLoading,
-            503 => LlmErrorKind::Overloaded { retry_after },
-            504 => LlmErrorKind::Timeout,
-            200 | 408 | 499..=599 => LlmErrorKind::ServerFault,
-            _ => LlmErrorKind::Rejected,
-        }
+        kind_of_status(status, &lower, retry_after, context)
     };
-    let text = shortened(text);
-    let hint = match (status, kind) {
+    let what = if is_inside { "failed within its answer".to_owned() } else { format!("answered {status}") };
+    let hint = hint(status, kind, &lower, context.model);
+    LlmError::new(kind, format!("{} {what}: {}{hint}", context.server, shortened(text)))
+}
+
+/// What a status means where the text says nothing more.
+fn kind_of_status(
+    status: u16,
+    text: &str,
+    retry_after: Option<Duration>,
+    context: Context<'_>,
+) -> LlmErrorKind {
+    match status {
+        404 if !context.model.is_empty() && text.contains("not found") && text.contains("model") => {
+            LlmErrorKind::ModelNotFound
+        }
+        // A model of Ollama's cloud that was retired.
+        410 if !context.model.is_empty() => LlmErrorKind::ModelNotFound,
+        401 | 403 => LlmErrorKind::KeyRefused,
+        300..=399 | 404 | 405 | 502 => LlmErrorKind::ProxyReply,
+        413 => LlmErrorKind::PromptTooLong,
+        503 if text.contains("loading model") => LlmErrorKind::ModelLoading,
+        503 => LlmErrorKind::Overloaded { retry_after },
+        504 => LlmErrorKind::Timeout,
+        200 | 408 | 499..=599 => LlmErrorKind::ServerFault,
+        _ => LlmErrorKind::Rejected,
+    }
+}
+
+/// How credentials reach a server that wants some.
+const CREDENTIALS: &str = ": the server, or a proxy before it, wants credentials; set OLLAMA_API_KEY, or write \
+                           USER:PASSWORD@ before its host";
+
+/// What helps, for the end of a message: one remedy for each cause.
+fn hint(status: u16, kind: LlmErrorKind, text: &str, model: &str) -> String {
+    match (status, kind) {
         (_, LlmErrorKind::ModelNotFound) => format!(
-            ": the server does not have the model; run `ollama pull {model}` there, or start the worker with --pull"
+            ": the server does not have the model; run `ollama pull {model}` there, use --pull, or choose another \
+             one with --model"
         ),
-        (401, _) => ": the server wants credentials; set OLLAMA_API_KEY, or write USER:PASSWORD@ before its host".to_owned(),
-        (403, _) => {
+        (_, LlmErrorKind::SubscriptionRequired) => {
+            ": choose a model that runs without a subscription (--model), or upgrade the account".to_owned()
+        }
+        (_, LlmErrorKind::OutOfMemory) => {
+            ": choose a smaller model (--model), or free memory there (`ollama ps` lists what is loaded)".to_owned()
+        }
+        (401, _) if text.contains("sign in") || text.contains("signin") || text == "unauthorized" => {
+            format!("{CREDENTIALS}, or run `ollama signin` there for a model of Ollama's cloud")
+        }
+        (401, _) => CREDENTIALS.to_owned(),
+        (403, _) if text.is_empty() => {
             ": the server answers local names only; set OLLAMA_HOST=0.0.0.0 there, or let its proxy rewrite the Host header"
                 .to_owned()
         }
+        (403, _) => ": the server refuses access to this".to_owned(),
         (404, _) => ": is this an Ollama server?".to_owned(),
         (504, _) => ": a proxy gave up waiting; raise its read timeout".to_owned(),
         _ => String::new(),
-    };
-    let what =
-        if status == 200 { "failed within its answer".to_owned() } else { format!("answered {status}") };
-    LlmError::new(kind, format!("{server} {what}: {text}{hint}"))
+    }
+}
+
+/// The status within an error's text, where it is JSON that has one: of llama-server, or of a server of Ollama's
+/// cloud.
+fn status_inside(text: &str) -> Option<u16> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    let names = ["code", "status", "StatusCode", "status_code"];
+    let code = [&value["error"], &value]
+        .iter()
+        .find_map(|error| names.iter().find_map(|name| error[*name].as_u64()))?;
+    u16::try_from(code).ok().filter(|code| (400..600).contains(code))
 }
 
 /// How many tokens a prompt has that the server refuses as too long, where it says so.
@@ -116,13 +213,17 @@ pub(crate) fn is_about_schema(error: &LlmError) -> bool {
 
 /// The text in an error reply's body: `{"error": "text"}`, `{"error": {...}}`, or the body itself.
 pub(crate) fn error_text(body: &str) -> String {
+    error_member(body).unwrap_or_else(|| body.trim().to_owned())
+}
+
+/// The same where the body is an error in Ollama's form.
+fn error_member(body: &str) -> Option<String> {
     match serde_json::from_str::<Value>(body) {
-        Ok(Value::Object(members)) => match members.get("error") {
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-            None => body.trim().to_owned(),
-        },
-        _ => body.trim().to_owned(),
+        Ok(Value::Object(members)) => members.get("error").map(|error| match error {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }),
+        _ => None,
     }
 }
 
@@ -166,12 +267,18 @@ mod tests {
             (400, "invalid character 'x' looking for beginning of value", Kind::Rejected),
             (404, "model 'm' not found", Kind::ModelNotFound),
             (404, "model \"m\" not found, try pulling it first", Kind::ModelNotFound),
-            (404, "404 page not found", Kind::Rejected),
-            (403, "", Kind::Rejected),
-            (401, "unauthorized", Kind::Rejected),
-            (405, "", Kind::Rejected),
-            (301, "", Kind::Rejected),
-            (413, "", Kind::Rejected),
+            (404, "404 page not found", Kind::ProxyReply),
+            (403, "", Kind::KeyRefused),
+            (
+                403,
+                "this model requires a subscription, upgrade for access: https://ollama.com/upgrade",
+                Kind::SubscriptionRequired,
+            ),
+            (401, "unauthorized", Kind::KeyRefused),
+            (405, "", Kind::ProxyReply),
+            (301, "", Kind::ProxyReply),
+            (410, "model m was retired", Kind::ModelNotFound),
+            (413, "", Kind::PromptTooLong),
             (500, "option \"temperature\" must be of type float32", Kind::Rejected),
             (
                 500,
@@ -198,12 +305,108 @@ mod tests {
             (503, "upstream gone", busy),
             (503, "Loading model", Kind::ModelLoading),
             (429, "slow down", busy),
-            (502, "Bad Gateway", Kind::Unreachable),
+            (502, "Bad Gateway", Kind::ProxyReply),
             (504, "Gateway Time-out", Kind::Timeout),
+            (200, r#"{"error":{"code":503,"message":"Loading model"}}"#, Kind::ModelLoading),
+            (200, r#"{"code":429,"message":"slow down"}"#, busy),
+            (200, r#"{"error":"x","StatusCode":502}"#, Kind::ProxyReply),
+            (200, r#"{"error":"x","StatusCode":7}"#, Kind::ServerFault),
+            (200, r#"{"status":502,"message":"upstream"}"#, Kind::ProxyReply),
         ] {
             let error = classify(status, text, None, Context { server: "http://gpu1:11434", model: "m" });
             assert_eq!(error.kind, kind, "{status} {text}");
             assert!(error.message.starts_with("http://gpu1:11434 "), "{}", error.message);
+        }
+    }
+
+    fn of(status: u16, content_type: &str, body: &str) -> LlmError {
+        let headers = [("content-type", content_type)].into_iter().collect();
+        let reply = Reply { status, headers, body: body.as_bytes().to_vec() };
+        classify_reply(&reply, None, Context { server: "http://gpu1:11434", model: "m" })
+    }
+
+    #[test]
+    fn what_stands_before_the_server_never_refuses_the_request() {
+        use LlmErrorKind as Kind;
+        let busy = Kind::Overloaded { retry_after: None };
+        let cloudflare =
+            "<!DOCTYPE html><html><head><title>Error 1033: Cloudflare Tunnel error</title></head></html>";
+        for (status, content_type, body, kind) in [
+            (530, "text/html", cloudflare, Kind::ProxyReply),
+            (521, "text/html", cloudflare, Kind::ProxyReply),
+            (522, "text/html", cloudflare, Kind::ProxyReply),
+            (524, "text/html", cloudflare, Kind::Timeout),
+            (504, "text/html", "<html>Gateway Time-out</html>", Kind::Timeout),
+            (
+                404,
+                "text/html",
+                "The endpoint abc.ngrok-free.app is offline.\n\nERR_NGROK_3200\n",
+                Kind::ProxyReply,
+            ),
+            (404, "text/plain", "404 page not found\n", Kind::ProxyReply),
+            (404, "application/json", r#"{"detail":"Not Found"}"#, Kind::ProxyReply),
+            (
+                400,
+                "text/html",
+                "<html>400 The plain HTTP request was sent to HTTPS port</html>",
+                Kind::ProxyReply,
+            ),
+            (502, "text/html", "<html><body>502 Bad Gateway</body></html>", Kind::ProxyReply),
+            (500, "text/html", "<html>Internal Server Error</html>", Kind::ProxyReply),
+            (405, "text/html", "<html>405 Not Allowed</html>", Kind::ProxyReply),
+            (302, "text/html", "", Kind::ProxyReply),
+            (418, "text/plain", "I am a teapot", Kind::ProxyReply),
+            (503, "text/plain", "no available server", busy),
+            (429, "text/plain", "Too Many Requests", busy),
+            (401, "text/html", "<html>401 Authorization Required</html>", Kind::KeyRefused),
+            (
+                403,
+                "text/html",
+                "<html><title>Forbidden. You do not have access</title></html>",
+                Kind::KeyRefused,
+            ),
+            (413, "text/html", "<html>413 Request Entity Too Large</html>", Kind::PromptTooLong),
+            (404, "application/json", r#"{"error":"model 'm' not found"}"#, Kind::ModelNotFound),
+            (403, "text/plain", "", Kind::KeyRefused),
+        ] {
+            let error = of(status, content_type, body);
+            assert_eq!(error.kind, kind, "{status} {body}: {error}");
+        }
+        let message = of(530, "text/html", cloudflare).message;
+        assert!(
+            message.contains("530") && message.contains("Error 1033: Cloudflare Tunnel error"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn each_cause_has_its_own_remedy() {
+        let all = [
+            (403, "text/plain", "", "OLLAMA_HOST=0.0.0.0"),
+            (
+                403,
+                "application/json",
+                r#"{"error":"this model requires a subscription"}"#,
+                "without a subscription",
+            ),
+            (403, "text/html", "<html>403 Forbidden</html>", "a proxy before the server refuses access"),
+            (401, "text/html", "<html>401</html>", "USER:PASSWORD@"),
+            (401, "application/json", r#"{"error":"unauthorized"}"#, "ollama signin"),
+            (
+                500,
+                "application/json",
+                r#"{"error":"model requires more system memory (9 GiB)"}"#,
+                "a smaller model",
+            ),
+            (404, "application/json", r#"{"error":"model 'm' not found"}"#, "ollama pull m"),
+        ];
+        for (status, content_type, body, remedy) in all {
+            let message = of(status, content_type, body).message;
+            assert!(message.contains(remedy), "{message}");
+            for (_, _, _, other) in all.iter().filter(|(.., other)| *other != remedy) {
+                let shares_a_way = remedy == "ollama signin" && *other == "USER:PASSWORD@";
+                assert!(shares_a_way || !message.contains(other), "{message}: {other}");
+            }
         }
     }
 

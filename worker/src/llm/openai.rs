@@ -96,10 +96,15 @@ fn effort(level: Reasoning) -> &'static str {
     }
 }
 
-/// The reply's meaning; `None` where it is none of this API's replies.
+/// Whether a reply is an error, which gateways put beside an empty or broken choice, or into the choice.
+pub(super) fn names_error(body: &Value) -> bool {
+    let choice = &body["choices"][0];
+    !body["error"].is_null() || !choice["error"].is_null() || choice["finish_reason"] == "error"
+}
+
+/// The reply's meaning; `None` where it is an error or none of this API's replies.
 pub(super) fn reply(body: &Value) -> Option<ChatReply> {
-    // Gateways may say so beside an empty or broken choice.
-    if body.get("error").is_some_and(|error| !error.is_null()) {
+    if names_error(body) {
         return None;
     }
     let choices = body.get("choices")?.as_array()?;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::adapt::{RENAMED, adapt};
+use super::foreign::is_page;
 use super::http::{self, HttpError, Timeouts};
 use super::rate_limit::{PerMinute, RateLimit, ToldLimits};
 use super::reply::Reply;
@@ -277,7 +278,8 @@ impl RemoteServer {
 
     /// The error that a reply stands for.
     pub(super) fn error(&self, reply: &Reply, info: &ErrorInfo, model: &str) -> LlmError {
-        let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&reply.body)
+            .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&reply.body).into_owned()));
         let wait = retry_after(&reply.headers, &body, clock::now());
         let kind = kind_of(reply, info, wait);
         let what = match reply.status {
@@ -366,9 +368,13 @@ impl RemoteServer {
         if let Some(answer) = answer {
             return Ok(answer);
         }
-        // An error under status 200: its own JSON, or one wrapped into an event.
-        let names_error = |body: &Value| body.get("error").is_some() || body["type"] == "error";
-        let is_error = body.as_ref().is_some_and(names_error) || reply.body.starts_with(b"event: error");
+        // An error under status 200: its own JSON, one wrapped into an event, or a page of something else.
+        let names_error = |body: &Value| {
+            body.get("error").is_some() || body["type"] == "error" || openai::names_error(body)
+        };
+        let is_error = body.as_ref().is_some_and(names_error)
+            || reply.body.starts_with(b"event: error")
+            || is_page(reply.headers.get("content-type"), &reply.body);
         let info = ErrorInfo::read(&reply.body);
         Err(if is_error {
             self.error(reply, &info, model)
@@ -447,7 +453,11 @@ impl LlmServer for RemoteServer {
                 return Ok(ChatReply { held, ..answer });
             }
             let info = ErrorInfo::read(&reply.body);
-            let may_adapt = matches!(reply.status, 400 | 422 | 501) && memory.adaptations < MOST_ADAPTATIONS;
+            // What the server says about itself is no word about a parameter.
+            let is_refusal = kind_of(&reply, &info, None) == LlmErrorKind::Rejected;
+            let may_adapt = is_refusal
+                && matches!(reply.status, 400 | 422 | 501)
+                && memory.adaptations < MOST_ADAPTATIONS;
             let adapted = if may_adapt {
                 adapt(self.service, &memory.traits, request.reasoning, &body, &info)
             } else {

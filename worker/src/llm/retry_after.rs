@@ -31,6 +31,7 @@ pub(crate) fn retry_after(headers: &Headers, body: &Value, now: Timestamp) -> Op
         .and_then(milliseconds)
         .or_else(|| headers.get("retry-after").and_then(|text| seconds_or_date(text, now)))
         .or_else(|| retry_info(body))
+        .or_else(|| in_words(body))
         .or_else(|| {
             // Where nothing is said of what remains, the limit is the reason for asking.
             let used_up = LIMITS.iter().filter(|(remaining, _)| headers.number(remaining).unwrap_or(0) == 0);
@@ -69,6 +70,19 @@ fn retry_info(body: &Value) -> Option<Duration> {
     let error = body.get(0).unwrap_or(body).get("error")?;
     let details = error.get("details")?.as_array()?;
     details.iter().find_map(|detail| duration_text(detail.get("retryDelay")?.as_str()?))
+}
+
+/// `Rate limit reached, please try again in 1.2s`, in an error's message or as the whole text.
+fn in_words(body: &Value) -> Option<Duration> {
+    let outer = body.get(0).unwrap_or(body);
+    let error = outer.get("error").unwrap_or(outer);
+    let text = error.as_str().or_else(|| error.get("message")?.as_str())?.to_ascii_lowercase();
+    let rest = ["try again in ", "retry in ", "retry after "]
+        .iter()
+        .find_map(|words| text.find(words).map(|at| &text[at + words.len()..]))?;
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len());
+    let (word, unit) = (rest[..end].trim_end_matches('.'), rest[end..].trim_start());
+    duration_text(word).or_else(|| seconds(word).filter(|_| unit.starts_with("second")))
 }
 
 /// A duration as Go and protobuf write it: `20ms`, `1.5s`, `6m0s`, `1h2m3s`.
@@ -154,6 +168,23 @@ mod tests {
         assert_eq!(by(&[], &error), Some(37_500));
         assert_eq!(by(&[], &json!([error])), Some(37_500));
         assert_eq!(by(&[], &json!({"error": {"details": [{"retryDelay": 5}]}})), None);
+    }
+
+    #[test]
+    fn words_tell_it_too() {
+        for (text, expected) in [
+            ("Rate limit reached, please try again in 1.2s", Some(1200)),
+            ("Please try again in 6m0s.", Some(360_000)),
+            ("Try again in 20ms. Visit https://x", Some(20)),
+            ("Please retry after 7 seconds.", Some(7000)),
+            ("Please try again in 3 days", None),
+            ("Please try again later", None),
+            ("", None),
+        ] {
+            for body in [json!({"error": {"message": text}}), json!({ "error": text }), json!(text)] {
+                assert_eq!(by(&[], &body), expected, "{body}");
+            }
+        }
     }
 
     proptest! {

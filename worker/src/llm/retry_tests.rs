@@ -47,7 +47,7 @@ fn openai() {
             r#"{"error":{"message":"The model `x` does not exist","code":"model_not_found"}}"#,
             Kind::ModelNotFound,
         ),
-        (404, r#"{"error":{"message":"Invalid URL"}}"#, Kind::Rejected),
+        (404, r#"{"error":{"message":"Invalid URL"}}"#, Kind::ProxyReply),
         (408, "", Kind::Timeout),
         (409, "", Kind::ServerFault),
         (422, r#"{"error":{"message":"no"}}"#, Kind::Rejected),
@@ -63,10 +63,10 @@ fn openai() {
         ),
         (429, r#"{"error":{"message":"Slow down","code":"slow_down"}}"#, BUSY),
         (500, r#"{"error":{"message":"The server had an error"}}"#, Kind::ServerFault),
-        (502, "<html>Bad Gateway</html>", Kind::Unreachable),
+        (502, "<html>Bad Gateway</html>", Kind::ProxyReply),
         (503, r#"{"error":{"code":"server_is_overloaded"}}"#, BUSY),
         (504, "", Kind::Timeout),
-        (301, "", Kind::Rejected),
+        (301, "", Kind::ProxyReply),
     ]);
 }
 
@@ -100,7 +100,7 @@ fn compatible_servers() {
             r#"{"object":"error","message":"The model `x` does not exist.","type":"NotFoundError","code":404}"#,
             Kind::ModelNotFound,
         ),
-        (404, r#"{"detail":"Not Found"}"#, Kind::Rejected),
+        (404, r#"{"detail":"Not Found"}"#, Kind::ProxyReply),
         (
             501,
             r#"{"error":{"code":501,"message":"This server does not support it","type":"not_supported_error"}}"#,
@@ -118,6 +118,103 @@ fn compatible_servers() {
             Kind::PromptTooLong,
         ),
     ]);
+}
+
+#[test]
+fn a_servers_state_is_no_refusal_of_the_request() {
+    use LlmErrorKind as Kind;
+    let lm_studio = |text: &str| json!({ "error": text }).to_string();
+    let openai =
+        |code: u16, text: &str| json!({"error": {"message": text, "type": "x", "code": code}}).to_string();
+    check(&[
+        // LM Studio
+        (
+            400,
+            &openai(
+                400,
+                "No models loaded. Please load a model in the developer page or use the 'lms load' command.",
+            ),
+            Kind::ModelLoading,
+        ),
+        (400, &lm_studio("Model unloaded."), Kind::ModelLoading),
+        (400, &lm_studio("Model is unloaded."), Kind::ModelLoading),
+        (400, &lm_studio("Channel Error"), Kind::ServerFault),
+        (
+            400,
+            &lm_studio(
+                "The model has crashed without additional information. (Exit code: 18446744072635812000)",
+            ),
+            Kind::ServerFault,
+        ),
+        (
+            400,
+            &lm_studio("Failed to load model \"m\". Error: stopped due to insufficient system resources."),
+            Kind::OutOfMemory,
+        ),
+        (404, &lm_studio("Failed to load model \"m\"."), Kind::ServerFault),
+        // vLLM, llama.cpp, LiteLLM
+        (500, &openai(500, "EngineCore encountered an issue. See stack trace (above)."), Kind::ServerFault),
+        (400, &openai(400, "Background loop has errored already."), Kind::ServerFault),
+        (500, &openai(500, "Context size has been exceeded."), Kind::ServerFault),
+        (503, &openai(503, "Loading model"), Kind::ModelLoading),
+        (408, &openai(408, "litellm.Timeout: APITimeoutError - Request timed out."), Kind::Timeout),
+        (400, &openai(400, "CUDA out of memory"), Kind::OutOfMemory),
+        // What a proxy or tunnel says.
+        (404, "The endpoint abc.ngrok-free.app is offline.\n\nERR_NGROK_3200\n", Kind::ProxyReply),
+        (404, "404 page not found\n", Kind::ProxyReply),
+        (404, "<html>model.example.org is not here</html>", Kind::ProxyReply),
+        (405, "<html>405 Not Allowed</html>", Kind::ProxyReply),
+        (302, "", Kind::ProxyReply),
+        (400, "<html>The plain HTTP request was sent to HTTPS port</html>", Kind::ProxyReply),
+        (500, "<html>Internal Server Error</html>", Kind::ProxyReply),
+        (521, "error code: 521", Kind::ProxyReply),
+        (530, "<html>Error 1033</html>", Kind::ProxyReply),
+        (524, "<html>A timeout occurred</html>", Kind::Timeout),
+        (200, "<html>Log in to the hotel network</html>", Kind::ProxyReply),
+        (403, "<html>Forbidden</html>", Kind::KeyRefused),
+        (401, "<html>Authorization Required</html>", Kind::KeyRefused),
+        (429, "", BUSY),
+        (429, "Rate limit reached, please try again in 1.2s", BUSY),
+        (503, "<html>no available server</html>", BUSY),
+        // What is about this one request stays a refusal.
+        (400, &openai(400, "temperature must be at most 2"), Kind::Rejected),
+        (400, &openai(400, "flagged by moderation"), Kind::Refused),
+        (
+            400,
+            r#"{"error":{"message":"Failed to generate JSON","code":"x","failed_generation":"out of memory, channel error"}}"#,
+            Kind::Rejected,
+        ),
+        (413, "<html>413 Request Entity Too Large</html>", Kind::PromptTooLong),
+        (400, &openai(400, "This model's maximum context length is 4096 tokens."), Kind::PromptTooLong),
+    ]);
+}
+
+#[test]
+fn an_error_within_an_answer_has_the_status_that_it_names() {
+    use LlmErrorKind as Kind;
+    for (code, kind) in [
+        (json!(429), BUSY),
+        (json!("429"), BUSY),
+        (json!(502), Kind::ProxyReply),
+        (json!(503), BUSY),
+        (json!(408), Kind::Timeout),
+        (json!(402), Kind::QuotaExhausted),
+        (json!(401), Kind::KeyRefused),
+        (json!(400), Kind::Rejected),
+        (json!(500), Kind::ServerFault),
+        (json!("server_error"), Kind::ServerFault),
+        (json!(null), Kind::ServerFault),
+        (json!(7), Kind::ServerFault),
+    ] {
+        let error = json!({"code": code, "message": "Provider returned error"});
+        let whole = json!({ "error": error });
+        let choice =
+            json!({"choices": [{"error": error, "finish_reason": "error", "message": {"content": ""}}]});
+        for body in [&whole, &choice] {
+            assert_eq!(ErrorInfo::read(body.to_string().as_bytes()).message, "Provider returned error");
+            check(&[(200, &body.to_string(), kind)]);
+        }
+    }
 }
 
 #[test]
@@ -209,7 +306,8 @@ fn every_form_of_an_error_gives_its_text() {
         (r#"{"error":"c"}"#, "c"),
         (r#"{"object":"error","message":"d"}"#, "d"),
         ("event: error\ndata: {\"error\":{\"message\":\"e\"}}", "e"),
-        ("<html>f</html>", "<html>f</html>"),
+        ("<html>f</html>", "f"),
+        ("<html><title>g</title>h</html>", "g"),
         ("", "(no text)"),
     ] {
         assert_eq!(ErrorInfo::read(body.as_bytes()).message, message, "{body}");

@@ -10,6 +10,7 @@ use qa_shared::testing::fake_provider::{
 use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::rate_limit::PerMinute;
 use qa_worker::llm::{ChatRequest, LlmError, LlmErrorKind, LlmServer};
+use qa_worker::prompt::answer_schema;
 use serde_json::json;
 
 use crate::support::{client, client_with, every_service, with_model};
@@ -41,11 +42,11 @@ async fn what_goes_wrong_has_one_meaning_at_every_service() {
         (Behaviour::NoCredit, Kind::QuotaExhausted),
         (Behaviour::KeyRefused, Kind::KeyRefused),
         (Behaviour::ServerError(500), Kind::ServerFault),
-        (status(502), Kind::Unreachable),
+        (status(502), Kind::ProxyReply),
         (status(408), Kind::Timeout),
         (status(422), Kind::Rejected),
         (status(418), Kind::Rejected),
-        (Behaviour::RawBody(b"<html>".to_vec()), Kind::Malformed),
+        (Behaviour::RawBody(b"<html>".to_vec()), Kind::ProxyReply),
         (Behaviour::RawBody(b"{}".to_vec()), Kind::Malformed),
         (Behaviour::RawBody(Vec::new()), Kind::Malformed),
         (Behaviour::HugeBody(9_000_000), Kind::Malformed),
@@ -130,6 +131,46 @@ async fn errors_in_other_clothes_are_recognised() {
     let client = client(&server, FakeService::Vllm);
     let error = client.chat(&ChatRequest::of("no-such-model", "Why?")).await.unwrap_err();
     assert_eq!(error.kind, LlmErrorKind::ModelNotFound, "{error}");
+}
+
+#[tokio::test]
+async fn an_error_within_an_answer_is_the_servers_and_not_an_answer() {
+    use LlmErrorKind as Kind;
+    let in_choice = |code: u16| {
+        format!(
+            r#"{{"id":"x","choices":[{{"index":0,"finish_reason":"error","error":{{"code":{code},"message":"upstream"}},"message":{{"role":"assistant","content":"{{"}}}}]}}"#
+        )
+    };
+    let busy = Kind::Overloaded { retry_after: None };
+    for (body, expected) in [
+        (r#"{"error":{"code":429,"message":"rate limited upstream"}}"#.to_owned(), busy),
+        (r#"{"error":{"code":502,"message":"Provider returned error"}}"#.to_owned(), Kind::ProxyReply),
+        (r#"{"error":{"code":"503","message":"no instances"}}"#.to_owned(), busy),
+        (in_choice(429), busy),
+        (in_choice(502), Kind::ProxyReply),
+        (in_choice(503), busy),
+        (r#"{"choices":[{"finish_reason":"error","message":{"content":""}}]}"#.to_owned(), Kind::ServerFault),
+        ("<!DOCTYPE html><title>Sign in</title>".to_owned(), Kind::ProxyReply),
+    ] {
+        let behaviour = Behaviour::Status { status: 200, headers: Vec::new(), body: body.clone() };
+        let error = error_of(FakeProviderConfig::vllm(), behaviour, Timeouts::default()).await;
+        assert_eq!(error.kind, expected, "{body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_servers_word_about_itself_changes_no_parameter() {
+    let fake = FakeProvider::start(FakeProviderConfig::lm_studio());
+    let server = client(&fake, FakeService::LmStudio);
+    let model = &FakeProviderConfig::lm_studio().models[0].name;
+    for text in ["No models loaded. Please load one with json_schema.", "Channel Error", "Model unloaded."] {
+        let body = format!(r#"{{"error":"{text}"}}"#);
+        fake.fault_next(Behaviour::Status { status: 400, headers: Vec::new(), body });
+        let request = ChatRequest { schema: Some(answer_schema(2)), ..ChatRequest::of(model, "Why?") };
+        let error = server.chat(&request).await.unwrap_err();
+        assert!(matches!(error.kind, LlmErrorKind::ModelLoading | LlmErrorKind::ServerFault), "{error}");
+    }
+    assert_eq!(fake.stats().calls, 3, "nothing was asked again in another form");
 }
 
 #[tokio::test]

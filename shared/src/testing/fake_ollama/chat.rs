@@ -12,7 +12,7 @@ use super::answer::prompt_tokens;
 use super::call::Call;
 use super::config::{FakeConfig, FakeModel};
 use super::plan::Plan;
-use super::routes::{Server, error, ndjson, not_found};
+use super::routes::{Server, error, ndjson, not_found, page};
 use super::scheduler::{Busy, Runner};
 use super::script::Behaviour;
 use crate::testing::fake_server::socket::Connection;
@@ -88,6 +88,10 @@ async fn answer(
             call.finish();
             return error(*status, text);
         }
+        Behaviour::Page(status, html) => {
+            call.finish();
+            return page(*status, html);
+        }
         Behaviour::BusyFor(seconds) => {
             call.finish();
             let mut response = error(503, BUSY);
@@ -140,6 +144,9 @@ async fn answer(
 
 /// A refusal that depends on the request alone.
 fn refused(body: &Value, model: &FakeModel, config: &FakeConfig) -> Option<Response> {
+    if let Some((status, text)) = &config.cannot_load {
+        return Some(error(*status, text));
+    }
     if !model.can("completion") {
         return Some(error(400, &format!("\"{}\" does not support chat", model.name)));
     }

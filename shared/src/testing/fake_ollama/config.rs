@@ -19,6 +19,8 @@ pub struct FakeConfig {
     pub load_time: Duration,
     /// How long each generated token takes.
     pub token_delay: Duration,
+    /// Status and text with which it answers everything that needs the model in memory, also loading alone.
+    pub cannot_load: Option<(u16, String)>,
     /// Whether a schema in `format` is refused, as by a server that cannot make a grammar of it.
     pub refuse_schema: bool,
     /// What it reports for prompts, and whether it cuts them.
@@ -71,6 +73,7 @@ impl Default for FakeConfig {
             max_queue: 512,
             load_time: Duration::ZERO,
             token_delay: Duration::ZERO,
+            cannot_load: None,
             refuse_schema: false,
             counts: PromptCounts::Whole,
         }

@@ -45,6 +45,12 @@ pub(super) fn error(status: u16, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
 }
 
+/// A page for people.
+pub(super) fn page(status: u16, html: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    (status, [("content-type", "text/html; charset=utf-8")], html.to_owned()).into_response()
+}
+
 pub(super) fn not_found(model: &str) -> Response {
     error(404, &format!("model '{model}' not found"))
 }

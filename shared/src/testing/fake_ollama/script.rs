@@ -44,6 +44,8 @@ pub enum Behaviour {
     DoneReason(String),
     /// HTTP status and error text, at once.
     Status(u16, String),
+    /// HTTP status and a page for people at once, as of a proxy or tunnel before the server.
+    Page(u16, String),
     /// 503 with `Retry-After`, in seconds.
     BusyFor(u64),
     /// Status 200, some tokens, then an error line.
