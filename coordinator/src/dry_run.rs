@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use qa_shared::connecting::connect_options;
 use qa_shared::model::{
-    InstanceId, NanoUsd, PoolName, Provider, ServerPresence, WorkerPresence, normalised_model,
+    InstanceId, NanoUsd, PoolName, Provider, ServerPresence, WorkerPresence, is_same_model,
 };
 use qa_shared::queue::{Presence, Queue, QueueError};
 use qa_shared::settings::variables::Program;
@@ -226,14 +226,15 @@ fn servers_for(
     provider: Provider,
     model: &str,
 ) -> Vec<ServerPresence> {
-    let model = normalised_model(provider, model);
     let would_join = |worker: &&WorkerPresence| {
         !worker.draining && (worker.named_pools.is_empty() || worker.named_pools.contains(pool))
     };
     let has_model = |server: &&ServerPresence| {
         let is_there = server.reachable && server.provider == provider;
         // An account's models are too many to be told.
-        is_there && (server.account.is_some() || server.models.iter().any(|served| served.name == model))
+        is_there
+            && (server.account.is_some()
+                || server.models.iter().any(|served| is_same_model(provider, &served.name, model)))
     };
     let workers = workers.values().filter(would_join);
     workers.flat_map(|worker| worker.servers.iter().filter(has_model)).cloned().collect()

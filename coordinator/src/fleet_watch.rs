@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use qa_shared::base_url::{is_loopback, server_identity};
 use qa_shared::model::{
-    InstanceId, Obstacle, PoolName, Provider, ServerPresence, WorkerPresence, normalised_model,
+    InstanceId, Obstacle, PoolName, Provider, ServedModel, ServerPresence, WorkerPresence, is_same_model,
+    normalised_model,
 };
 
 use crate::format::{duration, line};
@@ -178,7 +179,7 @@ fn advice(
     let has_model = |server: &ServerPresence| {
         server.reachable
             && server.unserved.is_empty()
-            && server.models.iter().any(|served| served.name == model)
+            && server.models.iter().any(|served| is_same_model(provider, &served.name, model))
     };
     if servers().any(has_model) {
         return Some("a server that has the model is loading it, or is busy with another pool".to_owned());
@@ -221,7 +222,8 @@ pub(crate) fn oddities(workers: &BTreeMap<InstanceId, WorkerPresence>, model: &s
                     worker.instance, server.url
                 ));
             }
-            let Some(served) = server.models.iter().find(|served| served.name == model) else { continue };
+            let is_meant = |served: &&ServedModel| is_same_model(server.provider, &served.name, model);
+            let Some(served) = server.models.iter().find(is_meant) else { continue };
             if let Some(digest) = served.digest.as_deref() {
                 digests.insert(digest, &worker.host);
             }
@@ -252,8 +254,6 @@ pub(crate) fn oddities(workers: &BTreeMap<InstanceId, WorkerPresence>, model: &s
 
 #[cfg(test)]
 mod tests {
-    use qa_shared::model::ServedModel;
-
     use super::*;
 
     fn worker(host: &str, url: &str, digest: &str) -> (InstanceId, WorkerPresence) {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::context;
 use crate::llm::client::Client;
 use crate::llm::ollama_models::PullProgress;
-use crate::llm::{LlmError, LlmErrorKind, ModelInfo, nearest};
+use crate::llm::{LlmError, LlmErrorKind, ModelInfo, near};
 use crate::pools::{self, Candidate, Choice, Restrictions, WantedPool};
 use crate::server::{Reachability, Server};
 
@@ -176,27 +176,37 @@ impl Assigner {
         for pool in wanted.iter().filter(|pool| pool.provider == provider) {
             let Some(served) = self.restrictions.served_name(pool) else { continue };
             let may_ask = memory.missing_until.get(&served).is_none_or(|until| *until <= Instant::now());
-            let has_model = self.server.model(&served).is_some()
-                || match &self.server.client {
-                    Client::Ollama(_) => self.pull && may_ask && self.pull_model(&served, memory).await,
-                    client if client.has_long_list() => may_ask && self.service_has(&served, memory).await,
-                    Client::Remote(_) => false,
-                };
+            let is_listed = self.server.model(&served).is_some();
+            // A list is a hint: what stands in none is asked about.
+            let asked =
+                if is_listed || !may_ask { None } else { Some(self.has_unlisted(&served, memory).await) };
+            let pulls =
+                self.pull && matches!(asked, Some(Err(_))) && matches!(self.server.client, Client::Ollama(_));
+            let has_model = is_listed
+                || matches!(asked, Some(Ok(())))
+                || (pulls && self.pull_model(&served, memory).await);
             if has_model {
                 memory.unable.remove(&served);
                 if self.server.obstacle_to(&pool.pool) == Some(Obstacle::ModelUnknown) {
                     self.server.can_serve(&pool.pool);
                 }
-                able.push((pool.clone(), served));
-            } else {
-                self.lacks(pool, &served, memory);
+                // Under the name that the server gives it, which other requests use too.
+                let named = self.server.model(&served).map_or(served, |model| model.name);
+                able.push((pool.clone(), named));
+            } else if let Some(Err(error)) = asked {
+                self.lacks(pool, &served, &error, memory);
             }
         }
         able
     }
 
-    /// Says that the server does not have a model, and what helps.
-    fn lacks(&self, pool: &WantedPool, served: &str, memory: &mut Memory) {
+    /// Says that the server does not have a model, or why that is not known, and what helps.
+    fn lacks(&self, pool: &WantedPool, served: &str, error: &LlmError, memory: &mut Memory) {
+        if error.kind != LlmErrorKind::ModelNotFound {
+            self.server.cannot_serve(&pool.pool, error.kind.obstacle(), &error.message);
+            tracing::debug!(server = %self.server.url, model = served, %error, "the model could not be asked about");
+            return;
+        }
         let help = match self.server.client.service() {
             Service::Ollama => {
                 format!("run `ollama pull {served}` there, use --pull, or choose another one with --model")
@@ -206,10 +216,17 @@ impl Assigner {
             }
             _ => "check the name, and what the account may use".to_owned(),
         };
-        let names: Vec<String> = self.server.presence().models.into_iter().map(|model| model.name).collect();
-        let near = nearest(served, &names);
-        let has = if near.is_empty() { "no model".to_owned() } else { near.join(", ") };
-        let words = format!("{} does not have the model `{served}`; it has {has}; {help}", self.server.url);
+        let words = if matches!(self.server.client, Client::Ollama(_)) {
+            let models = self.server.presence().models;
+            let names: Vec<String> = models.into_iter().map(|model| model.name).collect();
+            format!(
+                "{} does not have the model `{served}`; {}; {help}",
+                self.server.url,
+                near(served, &names)
+            )
+        } else {
+            format!("{}; {help}", error.message)
+        };
         self.server.cannot_serve(&pool.pool, Obstacle::ModelUnknown, &words);
         if memory.unable.insert(served.to_owned()) {
             tracing::warn!(
@@ -220,18 +237,17 @@ impl Assigner {
         }
     }
 
-    /// Asks a service about a model: it has far more than one would list.
-    async fn service_has(&self, model: &str, memory: &mut Memory) -> bool {
+    /// Asks a server about a model that it does not list.
+    async fn has_unlisted(&self, model: &str, memory: &mut Memory) -> Result<(), LlmError> {
         match self.server.client.show(model).await {
             Ok(_) => {
                 self.server.add_model(model);
-                true
+                Ok(())
             }
             Err(error) => {
-                tracing::debug!(server = %self.server.url, model, %error, "the service does not have the model");
                 let pause = if error.kind == LlmErrorKind::ModelNotFound { INVENTORY } else { RETRY };
                 memory.missing_until.insert(model.to_owned(), Instant::now() + pause);
-                false
+                Err(error)
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use qa_shared::model::{Provider, normalised_model};
+use qa_shared::model::{Provider, is_same_model, normalised_model};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -119,11 +119,17 @@ fn choose(
     if client.is_hosted() {
         return Ok(wished);
     }
-    if names.is_empty() {
-        return Err("it has no model".to_owned());
-    }
+    // What a server does not list it may have all the same.
+    let listed = |wish: String| {
+        let same = names.iter().find(|name| is_same_model(client.provider(), name, &wish));
+        same.cloned().unwrap_or(wish)
+    };
+    let wished: Vec<String> = wished.into_iter().map(listed).collect();
     if !wished.is_empty() {
         return Ok(wished);
+    }
+    if names.is_empty() {
+        return Err("it has no model".to_owned());
     }
     match (loaded, names) {
         ([first, ..], _) | ([], [first]) => Ok(vec![first.clone()]),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use qa_shared::model::{JobEntry, JobId, JobState, PoolName, Provider, normalised_model};
+use qa_shared::model::{JobEntry, JobId, JobState, PoolName, Provider, is_same_model, normalised_model};
 
 /// How long another pool with work waits before a server leaves its own for it.
 pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -41,7 +41,8 @@ impl Restrictions {
             return Some(pool.model.clone());
         }
         let normal = |name: &str| normalised_model(pool.provider, name);
-        self.models.iter().find(|(name, _)| normal(name) == pool.model).map(|(_, served)| normal(served))
+        let is_meant = |(name, _): &&(String, String)| is_same_model(pool.provider, name, &pool.model);
+        self.models.iter().find(is_meant).map(|(_, served)| normal(served))
     }
 
     fn allows(&self, pool: &PoolName) -> bool {
@@ -173,6 +174,7 @@ mod tests {
         };
         let served = |provider, model| restrictions.served_name(&pool(provider, model));
         assert_eq!(served(Provider::Local, "m:latest").as_deref(), Some("m:q4"));
+        assert_eq!(served(Provider::Local, "registry.ollama.ai/library/M:latest").as_deref(), Some("m:q4"));
         assert_eq!(served(Provider::OpenAi, "m").as_deref(), Some("m:q4"));
         assert_eq!(served(Provider::Local, "other:latest"), None);
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use qa_shared::model::{Obstacle, PoolName, ServedModel, ServerPresence, UnservedPool};
+use qa_shared::model::{Obstacle, PoolName, ServedModel, ServerPresence, UnservedPool, is_same_model};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -122,12 +122,14 @@ impl Server {
         self.state().key_is_refused
     }
 
-    /// The model with this normalised name, if the server has it.
+    /// The model that this name means, with the name that the server gives it.
     pub fn model(&self, name: &str) -> Option<ServedModel> {
-        self.state().info.as_ref()?.models.iter().find(|model| model.name == name).cloned()
+        let provider = self.client.provider();
+        let is_meant = |model: &&ServedModel| is_same_model(provider, &model.name, name);
+        self.state().info.as_ref()?.models.iter().find(is_meant).cloned()
     }
 
-    /// Remembers that a service has this model, whose list of models nobody reads.
+    /// Remembers that it has this model, which it does not list.
     pub fn add_model(&self, name: &str) {
         if let Some(info) = &mut self.state().info
             && !info.models.iter().any(|model| model.name == name)

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use qa_shared::testing::TestNats;
-use qa_shared::testing::fake_provider::{Behaviour, FAKE_KEY, FakeProvider, FakeProviderConfig, RetryHint};
+use qa_shared::testing::fake_provider::{
+    Behaviour, FAKE_KEY, FakeLlm, FakeProvider, FakeProviderConfig, FakeService, RetryHint,
+};
 
 use crate::command_line::Line;
 use crate::documents::Document;
@@ -140,8 +142,28 @@ async fn a_wrong_key_and_an_unknown_model_are_told_before_anything_is_done() {
             assert!(run.stderr.contains("does not accept the key"), "{}", run.stderr);
         }
         assert!(!site.qa_dir().exists(), "{provider}");
-        assert_eq!(service.stats().calls, 0);
+        // One token is asked for where a list may not be all; a service's word about a name is enough.
+        let asked = service.stats();
+        let is_vllm = config.service == FakeService::Vllm;
+        assert_eq!((asked.calls, asked.refusals.len() as u64 >= asked.calls), (u64::from(is_vllm), true));
     }
+}
+
+#[tokio::test]
+async fn a_model_that_no_list_names_is_used_and_a_wrong_name_is_told_with_the_near_ones() {
+    let site = Site::new(&[Document::new("guide", 3)]);
+    let listed = FakeLlm::new("gpt-4.1-mini-2025-04-14");
+    let deployed = FakeLlm::new("my-qa-deployment");
+    let service = FakeProvider::start(FakeProviderConfig {
+        models: vec![listed, deployed],
+        unlisted: vec!["my-qa-deployment".to_owned()],
+        ..FakeProviderConfig::lm_studio()
+    });
+    let wrong = generate(&site, "openai", "gpt-4.1-mini").service(&service, "openai").run(2).await;
+    assert!(wrong.stderr.contains("it has gpt-4.1-mini-2025-04-14"), "{}", wrong.stderr);
+    let run = generate(&site, "openai", "my-qa-deployment").service(&service, "openai").run(0).await;
+    assert!(run.stderr.contains("does not list"), "{}", run.stderr);
+    site.check();
 }
 
 #[tokio::test]

@@ -233,6 +233,22 @@ async fn a_chunk_that_a_well_server_always_fails_over_is_failed_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_model_is_named_as_ollama_itself_resolves_names() {
+    let names = ["Qwen3:8B", "registry.ollama.ai/library/qwen3:8b", "library/qwen3:8b"];
+    let runs = names.into_iter().map(|name| (name, Vec::new()));
+    // A model that its list lacks is asked for by name.
+    for (name, unlisted) in runs.chain([("qwen3:8b", vec!["qwen3:8b".to_owned()])]) {
+        let site = Site::new(&[Document::new("named", 3)]);
+        let server = FakeOllama::start(FakeConfig { unlisted, ..FakeConfig::default() });
+        let line = site.coordinator("generate").arg("--chunks-dir").arg(site.chunks_dir());
+        let line = line.args(["--provider", "local", "--model", name]).servers(&[&server]);
+        line.run(0).await;
+        assert_eq!(site.positions("named", "completed_chunks").len(), 3, "{name}");
+        assert_eq!(server.stats().last_body()["model"], "qwen3:8b", "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_private_queue_server_is_for_this_run_alone() {
     let site = Site::new(&documents());
     let server = FakeOllama::start(FakeConfig { slots: 2, ..FakeConfig::default() });

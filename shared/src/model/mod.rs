@@ -20,7 +20,7 @@ pub use ids::{
 pub use job::{JobEntry, JobState};
 pub use money::{NanoUsd, Price};
 pub use pair::Pair;
-pub use provider::{Provider, UnknownProvider, normalised_model};
+pub use provider::{Provider, UnknownProvider, is_same_model, normalised_model};
 pub use result::{Outcome, TaskResult, UnusableAnswer, Usage};
 pub use settings::{GenerationSettings, OllamaOptions, PromptSettings, Reasoning};
 pub use task::{SecondRound, Task};

@@ -73,6 +73,23 @@ pub fn normalised_model(provider: Provider, model: &str) -> String {
     if provider == Provider::Local && !has_tag { format!("{model}:latest") } else { model.to_owned() }
 }
 
+/// Whether two names mean the same model. Ollama resolves names without regard to case, and implies its own
+/// registry, the namespace `library` and the tag `latest`. Pools keep the names that jobs give.
+pub fn is_same_model(provider: Provider, one: &str, other: &str) -> bool {
+    resolved_model(provider, one) == resolved_model(provider, other)
+}
+
+fn resolved_model(provider: Provider, model: &str) -> String {
+    let model = normalised_model(provider, model);
+    if provider != Provider::Local {
+        return model;
+    }
+    let lower = model.to_lowercase();
+    let name = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://")).unwrap_or(&lower);
+    let name = name.strip_prefix("registry.ollama.ai/").unwrap_or(name);
+    name.strip_prefix("library/").unwrap_or(name).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +106,35 @@ mod tests {
             assert_eq!(text.parse(), Ok(provider));
         }
         assert!("azure".parse::<Provider>().unwrap_err().to_string().contains("azure"));
+    }
+
+    #[test]
+    fn ollamas_names_are_compared_as_ollama_resolves_them() {
+        let same = |one, other| is_same_model(Provider::Local, one, other);
+        for (one, other) in [
+            ("Qwen3:14B", "qwen3:14b"),
+            ("llama3", "llama3:latest"),
+            ("registry.ollama.ai/library/llama3", "llama3:latest"),
+            ("https://registry.ollama.ai/library/Llama3:latest", "llama3"),
+            ("library/llama3:8b", "llama3:8b"),
+            ("registry.ollama.ai/me/mine", "me/mine:latest"),
+            ("hf.co/bartowski/Llama-3.2-3B-GGUF:Q4_K_M", "HF.co/bartowski/llama-3.2-3b-gguf:q4_k_m"),
+            (" qwen3:14b ", "qwen3:14b"),
+        ] {
+            assert!(same(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("qwen3:14b", "qwen3:8b"),
+            ("llama3", "me/llama3"),
+            ("hf.co/library/llama3", "llama3"),
+            ("reg:5000/llama3", "llama3"),
+        ] {
+            assert!(!same(one, other), "{one} {other}");
+        }
+        assert!(!is_same_model(Provider::OpenAi, "Qwen/Qwen3", "qwen/qwen3"), "others keep case apart");
+        assert!(is_same_model(Provider::OpenAi, "deepseek/r1:free", "deepseek/r1:free"));
+        // What jobs have queued stays where it is.
+        assert_eq!(Provider::Local.pool("Qwen3:14B").as_str(), "ollama/Qwen3:14B");
     }
 
     #[test]

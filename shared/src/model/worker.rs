@@ -135,3 +135,27 @@ pub struct ServedModel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_percent: Option<u8>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_of_another_version_is_readable() {
+        let old = r#"{"url":"http://gpu1:11434","provider":"local","reachable":true,"models":[],"slots":2,"busy":0,"finished":0}"#;
+        let server: ServerPresence = serde_json::from_str(old).unwrap();
+        assert_eq!((server.obstacle, server.unserved.len()), (None, 0));
+        assert!(
+            !serde_json::to_string(&server).unwrap().contains("unserved"),
+            "nothing is said about nothing"
+        );
+        let newer = old.replace(
+            "\"models\"",
+            r#""obstacle":"from_the_future","unserved":[{"pool":"p","obstacle":"out_of_memory","words":"w"}],"models""#,
+        );
+        let server: ServerPresence = serde_json::from_str(&newer).unwrap();
+        assert_eq!(server.obstacle, Some(Obstacle::Other));
+        assert!(server.unserved[0].obstacle.is_lasting() && !server.unserved[0].trying);
+        assert!(!Obstacle::Other.is_lasting());
+    }
+}

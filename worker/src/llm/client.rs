@@ -47,11 +47,6 @@ impl Client {
         matches!(self, Self::Remote(server) if server.is_hosted())
     }
 
-    /// Whether its models have to be asked for by name: there are too many, or it does not tell them.
-    pub fn has_long_list(&self) -> bool {
-        matches!(self, Self::Remote(server) if server.is_hosted() || !server.tells_models())
-    }
-
     /// Ends waiting for an account's limits, for a stop.
     pub fn begin_no_more(&self) {
         match self {

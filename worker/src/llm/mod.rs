@@ -38,7 +38,7 @@ mod truncation;
 mod usage;
 mod way;
 
-pub use near_names::nearest;
+pub use near_names::near;
 
 /// What an answer's schema, or the tool that takes it, is called where it needs a name.
 const SCHEMA_NAME: &str = "qa_pairs";

@@ -5,8 +5,16 @@
 /// So many names are shown.
 const MOST: usize = 5;
 
+/// `it has A, B and 3 more`, the most like ones first.
+pub fn near(wanted: &str, names: &[String]) -> String {
+    match nearest(wanted, names) {
+        near if near.is_empty() => "it has no model".to_owned(),
+        near => format!("it has {}", near.join(", ")),
+    }
+}
+
 /// The names that are most like this one, the best first; the last entry counts those that are left out.
-pub fn nearest(wanted: &str, names: &[String]) -> Vec<String> {
+fn nearest(wanted: &str, names: &[String]) -> Vec<String> {
     let wanted = wanted.to_lowercase();
     let mut ranked: Vec<(f64, &String)> = names.iter().map(|name| (likeness(&wanted, name), name)).collect();
     ranked.sort_by(|(a, one), (b, other)| b.total_cmp(a).then_with(|| one.cmp(other)));
@@ -39,7 +47,8 @@ mod tests {
         let near = nearest("Qwen3:14", &names);
         assert_eq!((near[0].as_str(), near[1].as_str()), ("qwen3:14b", "qwen3:8b"));
         assert_eq!((near.len(), near[5].as_str()), (6, "and 2 more"));
-        assert_eq!(nearest("gpt-4o", &[]), [""; 0]);
+        assert_eq!(near("gpt-4o", &[]), "it has no model");
+        assert!(near("qwen3:14", &names).starts_with("it has qwen3:14b, qwen3:8b, "));
         let routed = ["deepseek/deepseek-r1:free".to_owned(), "openai/gpt-4o".to_owned()];
         assert_eq!(nearest("gpt-4o", &routed)[0], "openai/gpt-4o");
     }

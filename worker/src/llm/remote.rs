@@ -5,7 +5,6 @@
 //! must not know about tasks, nor decide what an error means for one.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -70,7 +69,6 @@ pub struct RemoteServer {
     limit: Mutex<RateLimit>,
     /// Whose turn it is to wait for the limits: they are given room in order.
     turn: tokio::sync::Mutex<()>,
-    tells_models: AtomicBool,
     /// Nobody waits for a call to begin any more.
     stopped: CancellationToken,
     started: Instant,
@@ -81,6 +79,8 @@ pub struct RemoteServer {
 pub(super) struct ModelMemory {
     pub(super) traits: ModelTraits,
     pub(super) info: Option<ModelInfo>,
+    /// It stands in no list, and answered all the same.
+    pub(super) is_unlisted: bool,
     adaptations: u32,
     renamed: bool,
 }
@@ -107,7 +107,6 @@ impl RemoteServer {
             counts: TokenCounts::default(),
             limit: Mutex::new(RateLimit::new(settings.limits)),
             turn: tokio::sync::Mutex::new(()),
-            tells_models: AtomicBool::new(true),
             stopped: CancellationToken::new(),
             started: Instant::now(),
         })
@@ -136,15 +135,6 @@ impl RemoteServer {
     /// Ends waiting for the account's limits: calls that have not begun are not made.
     pub fn begin_no_more(&self) {
         self.stopped.cancel();
-    }
-
-    /// Whether it told its models when it was last asked.
-    pub(super) fn tells_models(&self) -> bool {
-        self.tells_models.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_tells_models(&self, tells: bool) {
-        self.tells_models.store(tells, Ordering::Relaxed);
     }
 
     /// Forgets what was learned about the models of a server of one's own.
@@ -179,6 +169,7 @@ impl RemoteServer {
         let memory = known.entry(model.to_owned()).or_insert_with(|| ModelMemory {
             traits: self.table.traits(self.service, model),
             info: None,
+            is_unlisted: false,
             adaptations: 0,
             renamed: false,
         });
@@ -306,6 +297,10 @@ impl RemoteServer {
         request: &ChatRequest,
     ) -> LlmError {
         let error = self.error(reply, info, &request.model);
+        if error.kind == LlmErrorKind::ModelNotFound && !self.is_hosted() {
+            // Whether it has the model is asked again before the next task.
+            self.remember(&request.model, |memory| (memory.info, memory.is_unlisted) = (None, false));
+        }
         if error.kind == LlmErrorKind::ModelNotFound && self.is_hosted() && memory.info.is_some() {
             let message = format!("{} (the model is there, but not for chats)", error.message);
             return LlmError::new(LlmErrorKind::Rejected, message);

@@ -5,28 +5,30 @@ use qa_shared::model_table::{ReasoningControl, Service, Structured};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::remote::{RemoteServer, lock};
+use super::near_names::near;
+use super::remote::{ModelMemory, RemoteServer, lock};
 use super::reply::Reply;
 use super::retry::ErrorInfo;
-use super::{LlmError, LlmErrorKind, ModelInfo, ServerInfo};
+use super::{ChatRequest, LlmError, LlmErrorKind, LlmServer, ModelInfo, ServerInfo};
 
 impl RemoteServer {
     /// Asks whether it is there and takes the key. A server of one's own tells its models; of a service's
     /// many models, those are told that were asked about.
     pub async fn inspect(&self) -> Result<ServerInfo, LlmError> {
         let list = self.list().await?;
-        self.set_tells_models(list.is_some());
-        let models = match list {
-            Some(list) if !self.is_hosted() => entries(&list).map(|(name, _)| name).collect(),
-            Some(_) | None => {
-                let known = lock(&self.known);
-                let usable = known.iter().filter(|(_, memory)| memory.info.is_some());
-                usable.map(|(name, _)| name.clone()).collect::<Vec<_>>()
-            }
-        };
+        let list = list.filter(|_| !self.is_hosted());
+        let mut names: Vec<String> =
+            list.iter().flat_map(|list| entries(list).map(|(name, _)| name).collect::<Vec<_>>()).collect();
+        // Of a list that is not told, or too long, those count that were asked about.
+        let is_usable =
+            |memory: &ModelMemory| memory.info.is_some() && (list.is_none() || memory.is_unlisted);
+        names.extend(
+            lock(&self.known).iter().filter(|(_, memory)| is_usable(memory)).map(|(name, _)| name.clone()),
+        );
+        names.sort();
+        names.dedup();
         let served = |name: String| ServedModel { name, digest: None, gpu_percent: None };
-        let mut models: Vec<ServedModel> = models.into_iter().map(served).collect();
-        models.sort_by(|a, b| a.name.cmp(&b.name));
+        let models: Vec<ServedModel> = names.into_iter().map(served).collect();
         Ok(ServerInfo { version: None, models })
     }
 
@@ -40,7 +42,8 @@ impl RemoteServer {
         let reply = self.ask(segments, query).await?;
         let is_withheld = match reply.status {
             403 => self.service == Service::OpenAi || self.service == Service::Compatible,
-            404 | 405 => self.service == Service::Compatible,
+            // Gateways that do not know of lists.
+            400 | 404 | 405 | 422 | 501 => self.service == Service::Compatible,
             _ => false,
         };
         if is_withheld { Ok(None) } else { self.read(&reply, "").map(Some) }
@@ -59,6 +62,8 @@ impl RemoteServer {
             Service::OpenAi => self.entry(&["models", name], model).await?,
             Service::Compatible | Service::Ollama => self.entry_in_list(model).await?,
         };
+        let is_unlisted = entry.is_none();
+        let entry = entry.unwrap_or_default();
         let told = ["max_input_tokens", "inputTokenLimit", "max_model_len", "context_length"]
             .iter()
             .find_map(|field| entry[*field].as_u64());
@@ -75,6 +80,7 @@ impl RemoteServer {
         let info = ModelInfo { context_length: context, thinking, completion, digest: None };
         self.remember(model, |memory| {
             memory.info = Some(info.clone());
+            memory.is_unlisted = is_unlisted;
             if lacks_schema {
                 memory.traits.structured = memory.traits.structured.min(Structured::Tool);
             }
@@ -83,26 +89,57 @@ impl RemoteServer {
     }
 
     /// What a service says about one model; nothing where the key is not good for asking.
-    async fn entry(&self, segments: &[&str], model: &str) -> Result<Value, LlmError> {
+    async fn entry(&self, segments: &[&str], model: &str) -> Result<Option<Value>, LlmError> {
         let reply = self.ask(segments, &[]).await?;
         if reply.status == 403 && self.service == Service::OpenAi {
-            return Ok(Value::Null);
+            return Ok(None);
         }
-        self.read(&reply, model)
+        self.read(&reply, model).map(Some)
     }
 
-    async fn entry_in_list(&self, model: &str) -> Result<Value, LlmError> {
-        let Some(list) = self.list().await? else { return Ok(Value::Null) };
-        let found = entries(&list).find(|(name, _)| name == model).map(|(_, entry)| entry.clone());
-        found.ok_or_else(|| {
-            let names: Vec<String> = entries(&list).map(|(name, _)| name).take(10).collect();
-            let message = format!(
-                "{} does not have the model `{model}`; it has: {}",
-                self.shown,
-                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-            );
-            LlmError::new(LlmErrorKind::ModelNotFound, message)
-        })
+    /// A model's entry in the list. A list is a hint: Azure's deployments, OpenRouter's suffixes, Hugging Face's
+    /// providers, llama-swap's and LiteLLM's aliases stand in none. They are asked for one token.
+    async fn entry_in_list(&self, model: &str) -> Result<Option<Value>, LlmError> {
+        let list = self.list().await?.unwrap_or_default();
+        let all: Vec<(String, &Value)> = entries(&list).collect();
+        if let Some((_, entry)) = all.iter().find(|(name, _)| name == model) {
+            return Ok(Some((*entry).clone()));
+        }
+        let names: Vec<String> = all.iter().map(|(name, _)| name.clone()).collect();
+        // llama.cpp's server answers to any name with its only model.
+        if let [(_, only)] = all.as_slice()
+            && only["owned_by"] == "llamacpp"
+        {
+            return Err(self.unknown_model(model, &names, None));
+        }
+        match self.chat(&ChatRequest { max_output: 1, ..ChatRequest::of(model, "Hi") }).await {
+            Ok(reply) => {
+                let answered_by = reply.model.as_deref();
+                tracing::warn!(server = %self.shown, model, answered_by, "the server answers to a model that it does not list");
+                Ok(None)
+            }
+            Err(error) if error.kind == LlmErrorKind::ModelNotFound => {
+                Err(self.unknown_model(model, &names, Some(&error)))
+            }
+            // The request is not what it should be, which says nothing against the model.
+            Err(error)
+                if matches!(
+                    error.kind,
+                    LlmErrorKind::Rejected | LlmErrorKind::Refused | LlmErrorKind::PromptTooLong
+                ) =>
+            {
+                tracing::warn!(server = %self.shown, model, %error, "the server does not list the model; it is used all the same");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unknown_model(&self, model: &str, names: &[String], error: Option<&LlmError>) -> LlmError {
+        let has = near(model, names);
+        let said = error.map(|error| format!(" ({})", error.message)).unwrap_or_default();
+        let message = format!("{} does not have the model `{model}`; {has}{said}", self.shown);
+        LlmError::new(LlmErrorKind::ModelNotFound, message)
     }
 
     /// llama.cpp's server tells the context of a slot beside the API.

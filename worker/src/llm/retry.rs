@@ -115,7 +115,29 @@ const FILTER: &[&str] = &[
     "flagged_input",
     "moderation_blocked",
 ];
-const MODEL_CODES: &[&str] = &["model_not_found"];
+const MODEL_CODES: &[&str] = &[
+    "model_not_found",
+    "model_not_supported",
+    "model_not_available",
+    "invalid_model",
+    "unknown_model",
+    "deploymentnotfound",
+];
+/// What gateways say of a name that they do not route.
+const MODEL_UNKNOWN: &[&str] = &[
+    "is not a valid model id",
+    "invalid model name",
+    "invalid model identifier",
+    "invalid model:",
+    "model not exist",
+    "model not found",
+    "model does not exist",
+    "no such model",
+    "unknown model",
+    "could not find real modelid",
+    "no router for requested model",
+    "deployment for this resource does not exist",
+];
 const LOADING: &[&str] = &["loading model", "model is loading"];
 /// LM Studio answers 400 where it has no model in memory, which it loads anew for the next request or not.
 const UNLOADED: &[&str] = &[
@@ -161,7 +183,7 @@ pub(crate) fn kind_of(reply: &Reply, info: &ErrorInfo, asked_to_wait: Option<Dur
         Kind::Refused
     } else if info.is(QUOTA_CODES) || status == 402 || (is_limit(status) && info.says(QUOTA)) {
         Kind::QuotaExhausted
-    } else if matches!(status, 403 | 404) && info.is(MODEL_CODES) {
+    } else if matches!(status, 400 | 403 | 404 | 422) && (info.is(MODEL_CODES) || says_model_unknown(info)) {
         Kind::ModelNotFound
     } else if status == 401 || info.is(KEY_CODES) || info.says(KEY) {
         Kind::KeyRefused
@@ -200,6 +222,12 @@ fn kind_of_status(status: u16, info: &ErrorInfo, asked_to_wait: Option<Duration>
         200 | 409 | 500 | 505..=599 => Kind::ServerFault,
         _ => Kind::Rejected,
     }
+}
+
+/// Also: the requested model 'x' does not exist.
+fn says_model_unknown(info: &ErrorInfo) -> bool {
+    info.message_says(MODEL_UNKNOWN)
+        || (info.message_says(&["model"]) && info.message_says(&["does not exist"]))
 }
 
 /// Statuses with which servers speak of themselves; LM Studio and older engines use 400 for it.

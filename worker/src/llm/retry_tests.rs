@@ -190,6 +190,39 @@ fn a_servers_state_is_no_refusal_of_the_request() {
 }
 
 #[test]
+fn gateways_say_in_many_ways_that_they_do_not_have_a_model() {
+    use LlmErrorKind as Kind;
+    let said = |message: &str, code: &str| json!({"error": {"message": message, "code": code}}).to_string();
+    for (status, body) in [
+        (400, said("foo/bar is not a valid model ID", "400")),
+        (
+            400,
+            said(
+                "Invalid model name passed in model=foo. Call `/v1/models` to view available models.",
+                "400",
+            ),
+        ),
+        (400, said("The requested model 'x' does not exist", "model_not_found")),
+        (
+            400,
+            said(
+                "The requested model is not supported by any provider you have enabled.",
+                "model_not_supported",
+            ),
+        ),
+        (404, said("The API deployment for this resource does not exist.", "DeploymentNotFound")),
+        (400, json!({"error": "could not find real modelID for x"}).to_string()),
+        (404, said("Model not found, inaccessible, and/or not deployed", "NOT_FOUND")),
+        (400, said("Model Not Exist", "invalid_request_error")),
+        (400, said("Invalid model: x", "1500")),
+        (404, said("The model `x` does not exist", "404")),
+    ] {
+        assert_eq!(kind(status, &body), Kind::ModelNotFound, "{status} {body}");
+    }
+    assert_eq!(kind(400, &said("Unknown name \"x\": Cannot find field.", "400")), Kind::Rejected);
+}
+
+#[test]
 fn an_error_within_an_answer_has_the_status_that_it_names() {
     use LlmErrorKind as Kind;
     for (code, kind) in [

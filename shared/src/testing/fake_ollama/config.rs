@@ -9,6 +9,8 @@ pub struct FakeConfig {
     pub version: String,
     /// Models on its disk.
     pub models: Vec<FakeModel>,
+    /// Names of models on its disk that it does not list.
+    pub unlisted: Vec<String>,
     /// Models that it can pull.
     pub pullable: Vec<FakeModel>,
     /// Requests that a loaded model works on at once (`OLLAMA_NUM_PARALLEL`); more wait without bound.
@@ -68,6 +70,7 @@ impl Default for FakeConfig {
         Self {
             version: "0.32.15".to_owned(),
             models: vec![FakeModel::new("qwen3:8b")],
+            unlisted: Vec::new(),
             pullable: Vec::new(),
             slots: 1,
             max_queue: 512,
@@ -148,6 +151,7 @@ impl FakeConfig {
 }
 
 fn find(models: &[FakeModel], name: &str) -> Option<FakeModel> {
-    let normal = |name: &str| crate::model::normalised_model(crate::model::Provider::Local, name);
-    models.iter().find(|model| normal(&model.name) == normal(name)).cloned()
+    let is_meant =
+        |model: &&FakeModel| crate::model::is_same_model(crate::model::Provider::Local, &model.name, name);
+    models.iter().find(is_meant).cloned()
 }

@@ -69,6 +69,7 @@ async fn tags(State(server): State<Arc<Server>>) -> Json<Value> {
     let models: Vec<Value> = config
         .models
         .iter()
+        .filter(|model| !config.unlisted.contains(&model.name))
         .map(|model| {
             json!({
                 "name": model.name, "model": model.name, "size": 5_200_000_000_u64, "digest": model.digest,

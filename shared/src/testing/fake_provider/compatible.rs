@@ -97,7 +97,8 @@ impl Wire for Compatible {
     }
 
     fn models(&self, config: &FakeProviderConfig) -> Value {
-        let models: Vec<Value> = config.models.iter().map(|model| self.model(model)).collect();
+        let listed = config.models.iter().filter(|model| !config.unlisted.contains(&model.name));
+        let models: Vec<Value> = listed.map(|model| self.model(model)).collect();
         json!({ "object": "list", "data": models })
     }
 

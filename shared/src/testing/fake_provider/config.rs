@@ -35,6 +35,8 @@ pub struct FakeProviderConfig {
     pub key: Option<String>,
     /// Its models.
     pub models: Vec<FakeLlm>,
+    /// Names of its models that it does not list; only of servers of one's own.
+    pub unlisted: Vec<String>,
     /// Calls per minute; more get 429. All of a minute's calls may come at once.
     pub requests_per_minute: Option<u64>,
     /// Tokens per minute: those of the prompt are taken on arrival, those of the answer when it is there.
@@ -104,6 +106,7 @@ impl FakeProviderConfig {
             service,
             key: Some(FAKE_KEY.to_owned()),
             models,
+            unlisted: Vec::new(),
             requests_per_minute: None,
             tokens_per_minute: None,
             token_delay: Duration::ZERO,
