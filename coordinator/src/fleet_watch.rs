@@ -63,6 +63,13 @@ impl FleetWatch {
         (since.elapsed() >= self.patience?).then(|| causes.clone())
     }
 
+    /// When the run ends unless something changes, as a further line.
+    fn announced_end(&self) -> String {
+        let Some(patience) = self.patience.filter(|_| self.hopeless.is_some()) else { return String::new() };
+        let patience = duration(patience.as_secs_f64());
+        format!("\nthe run ends when this lasts for {patience} (exit code 7; --wait keeps waiting)")
+    }
+
     /// Takes the workers of this moment; returns the slots that serve the pool.
     pub(crate) fn look(
         &mut self,
@@ -95,15 +102,9 @@ impl FleetWatch {
             let is_due = self.said_at.is_none_or(|said| said.elapsed() >= REPEAT);
             if since.elapsed() >= PATIENCE && is_due {
                 self.said_at = Some(Instant::now());
-                let mut text =
+                let text =
                     nobody_serves(workers, pool, (self.provider, &self.model), &self.help, self.is_local);
-                if let (Some(_), Some(patience)) = (&self.hopeless, self.patience) {
-                    let patience = duration(patience.as_secs_f64());
-                    text.push_str(&format!(
-                        "\nthe run ends when this lasts for {patience} (exit code 7; --wait keeps waiting)"
-                    ));
-                }
-                tracing::warn!("{text}");
+                tracing::warn!("{text}{}", self.announced_end());
             }
         }
         slots

@@ -46,8 +46,8 @@ pub(crate) fn is_served(
     pool: &PoolName,
     provider: Provider,
 ) -> bool {
-    let serves = |worker: &&WorkerPresence| !worker.draining && worker.pools.contains(pool);
-    let mut servers = workers.values().filter(serves).flat_map(|worker| &worker.servers);
+    let is_in_pool = |worker: &&WorkerPresence| !worker.draining && worker.pools.contains(pool);
+    let mut servers = workers.values().filter(is_in_pool).flat_map(|worker| &worker.servers);
     servers.any(|server| server.provider == provider && hindrance(server, pool).is_none())
 }
 

@@ -204,7 +204,7 @@ fn sample_and_failure_rate() {
     assert_eq!(run(&[]).max_failure_percent, Some(20.0));
     assert_eq!(run(&["--max-failure-rate", "12.5%"]).max_failure_percent, Some(12.5));
     assert_eq!(run(&["--max-failure-rate", "OFF"]).max_failure_percent, None);
-    assert_eq!(run(&[]).no_server_timeout, Some(std::time::Duration::from_secs(120)));
+    assert_eq!(run(&[]).no_server_timeout, Some(Duration::from_secs(120)));
     assert_eq!(run(&["--wait"]).no_server_timeout, None);
     assert!(!run(&["--no-retry-failed"]).retry_failed);
 }

@@ -44,9 +44,9 @@ mod tests {
             ["llama3.2:3b", "qwen3:14b", "qwen2.5:7b", "mistral:7b", "gemma3:4b", "phi4:14b", "qwen3:8b"]
                 .map(str::to_owned)
                 .to_vec();
-        let near = nearest("Qwen3:14", &names);
-        assert_eq!((near[0].as_str(), near[1].as_str()), ("qwen3:14b", "qwen3:8b"));
-        assert_eq!((near.len(), near[5].as_str()), (6, "and 2 more"));
+        let found = nearest("Qwen3:14", &names);
+        assert_eq!((found[0].as_str(), found[1].as_str()), ("qwen3:14b", "qwen3:8b"));
+        assert_eq!((found.len(), found[5].as_str()), (6, "and 2 more"));
         assert_eq!(near("gpt-4o", &[]), "it has no model");
         assert!(near("qwen3:14", &names).starts_with("it has qwen3:14b, qwen3:8b, "));
         let routed = ["deepseek/deepseek-r1:free".to_owned(), "openai/gpt-4o".to_owned()];

@@ -61,13 +61,13 @@ pub(crate) struct Context<'a> {
 
 /// Classifies an error reply, whoever wrote it: Ollama, or something before it.
 pub(crate) fn classify_reply(reply: &Reply, retry_after: Option<Duration>, context: Context<'_>) -> LlmError {
+    use LlmErrorKind as Kind;
     let body = String::from_utf8_lossy(&reply.body);
     // Ollama refuses unknown names of its host without a word.
     let is_own = error_member(&body).is_some() || (reply.status == 403 && body.trim().is_empty());
     if is_own {
         return classify(reply.status, &error_text(&body), retry_after, context);
     }
-    use LlmErrorKind as Kind;
     let kind = match reply.status {
         401 | 403 => Kind::KeyRefused,
         408 | 504 | 524 => Kind::Timeout,
