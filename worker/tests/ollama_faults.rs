@@ -65,7 +65,6 @@ async fn a_page_in_place_of_an_answer_is_not_the_servers_word() {
     let page = "<!DOCTYPE html><html><head><title>Log in to the hotel network</title></head></html>";
     for (status, kind) in [
         (200, Kind::ProxyReply),
-        (302, Kind::ProxyReply),
         (404, Kind::ProxyReply),
         (405, Kind::ProxyReply),
         (530, Kind::ProxyReply),

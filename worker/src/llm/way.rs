@@ -45,7 +45,7 @@ pub(crate) fn refused_by_proxy(server: &str, reply: &Reply) -> Option<LlmError> 
     let words: String = String::from_utf8_lossy(&reply.body).chars().take(MOST_WORDS).collect();
     let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
     let message = format!("{server} answered {}: {words}{proxy}", reply.status);
-    Some(LlmError::new(LlmErrorKind::Unreachable, message))
+    Some(LlmError::new(LlmErrorKind::ProxyReply, message))
 }
 
 /// The error of a reply that leads elsewhere: a redirected POST would become a GET. It concerns every request.
@@ -61,7 +61,7 @@ pub(crate) fn redirect(server: &str, setting: &str, response: &reqwest::Response
         Some(target) => redirected(server, setting, status, response.url(), &target),
         None => format!("{server} answered {status}, a redirect to nowhere: is it an LLM server?"),
     };
-    Some(LlmError::new(LlmErrorKind::Unreachable, message))
+    Some(LlmError::new(LlmErrorKind::ProxyReply, message))
 }
 
 fn redirected(server: &str, setting: &str, status: u16, asked: &Url, target: &Url) -> String {

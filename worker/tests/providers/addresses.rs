@@ -184,7 +184,7 @@ async fn a_redirect_shows_its_target_and_what_to_set() {
         assert!(error.message.contains("answered 308: it redirects to https://llm.example/"), "{error}");
         assert!(error.message.ends_with(remedy), "{error}");
         // It is no chunk's fault.
-        assert_eq!(error.kind, LlmErrorKind::Unreachable);
+        assert_eq!(error.kind, LlmErrorKind::ProxyReply);
     }
 }
 
