@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use qa_shared::console::Console;
 use qa_shared::model::JobId;
 use qa_shared::shutdown::Shutdown;
 
@@ -92,7 +93,7 @@ pub(crate) fn close(aftermath: &Aftermath<'_>) {
 }
 
 /// Runs the command of `--on-finish`, if there is one. Whoever insists by a second signal does not wait for it.
-pub(crate) async fn run_command(aftermath: &Aftermath<'_>, shutdown: &Shutdown) {
+pub(crate) async fn run_command(aftermath: &Aftermath<'_>, console: &Console, shutdown: &Shutdown) {
     let Aftermath { config, ground, elapsed, trail, outcome } = aftermath;
     let Some(command) = &config.on_finish else { return };
     let (code, error) = match outcome {
@@ -113,7 +114,7 @@ pub(crate) async fn run_command(aftermath: &Aftermath<'_>, shutdown: &Shutdown) 
         elapsed: *elapsed,
         report: report.join("\n"),
     };
-    on_finish::run(command, &outcome, on_finish::LIMIT, shutdown).await;
+    on_finish::run(command, &outcome, on_finish::LIMIT, console, shutdown).await;
 }
 
 fn absolute(path: &Path) -> String {

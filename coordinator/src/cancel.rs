@@ -2,6 +2,7 @@
 
 use qa_shared::clock;
 use qa_shared::connecting::connect_options;
+use qa_shared::console::Console;
 use qa_shared::model::{JobId, JobState};
 use qa_shared::queue::{Jobs, Queue, Tasks};
 use qa_shared::settings::variables::Program;
@@ -11,11 +12,10 @@ use crate::exit::ExitCode;
 use crate::files::{EventLog, Holder, JobFolder, JobFolderError, input_directory, interrupt_documents, now};
 use crate::format::counted;
 use crate::happening::Happening;
-use crate::progress::Screen;
 use crate::run_error::RunError;
 
 /// Cancels.
-pub(crate) async fn cancel(config: CancelConfig, screen: &Screen) -> Result<ExitCode, RunError> {
+pub(crate) async fn cancel(config: CancelConfig, console: &Console) -> Result<ExitCode, RunError> {
     let folder = match &config.target {
         CancelTarget::Directory(directory) => {
             let base = std::env::current_dir().map_err(RunError::files)?;
@@ -39,10 +39,10 @@ pub(crate) async fn cancel(config: CancelConfig, screen: &Screen) -> Result<Exit
     if let Some(nats) = &config.nats {
         let options = connect_options(nats, Program::Coordinator, "qa-coordinator cancel");
         let queue = Queue::connect(&options, config.common.timing.clone()).await.map_err(RunError::queue)?;
-        cancel_in_queue(&queue, &job, folder.is_none(), screen).await?;
+        cancel_in_queue(&queue, &job, folder.is_none(), console).await?;
     }
     if let Some(folder) = folder {
-        interrupt_files(&folder, config.nats.is_some(), screen)?;
+        interrupt_files(&folder, config.nats.is_some(), console)?;
     }
     Ok(ExitCode::Success)
 }
@@ -51,7 +51,7 @@ async fn cancel_in_queue(
     queue: &Queue,
     job: &JobId,
     must_be_there: bool,
-    screen: &Screen,
+    console: &Console,
 ) -> Result<(), RunError> {
     let jobs = Jobs::new(queue);
     match jobs.get(job).await.map_err(RunError::queue)? {
@@ -60,7 +60,7 @@ async fn cancel_in_queue(
             entry.updated_at_ms = clock::unix_millis();
             jobs.put(&entry).await.map_err(RunError::queue)?;
             let dropped = Tasks::new(queue).purge_job(job).await.map_err(RunError::queue)?;
-            screen
+            console
                 .say(&format!("job {job} is cancelled; {} dropped from the queue", counted(dropped, "task")));
         }
         None if must_be_there => {
@@ -68,14 +68,14 @@ async fn cancel_in_queue(
             return Err(RunError::new(ExitCode::Configuration, message));
         }
         None => {
-            screen.say(&format!("job {job} is not in the queue: it is finished, or was never begun there"));
+            console.say(&format!("job {job} is not in the queue: it is finished, or was never begun there"));
         }
     }
     Ok(())
 }
 
 /// Without a coordinator nobody else would mark the documents.
-fn interrupt_files(folder: &JobFolder, has_queue: bool, screen: &Screen) -> Result<(), RunError> {
+fn interrupt_files(folder: &JobFolder, has_queue: bool, console: &Console) -> Result<(), RunError> {
     let holder = Holder { pid: std::process::id(), host: qa_shared::host::name(), started: now() };
     match folder.lock(&holder) {
         Ok(_lock) => {
@@ -85,14 +85,14 @@ fn interrupt_files(folder: &JobFolder, has_queue: bool, screen: &Screen) -> Resu
             if let Err(error) = told {
                 tracing::debug!(%error, "the event log could not be written");
             }
-            screen.say(&format!(
+            console.say(&format!(
                 "{} marked as interrupted; `generate --resume` goes on",
                 counted(marked, "document")
             ));
             Ok(())
         }
         Err(JobFolderError::Locked { .. }) if has_queue => {
-            screen.say("its coordinator stops by itself and marks its documents");
+            console.say("its coordinator stops by itself and marks its documents");
             Ok(())
         }
         Err(error @ JobFolderError::Locked { .. }) => {

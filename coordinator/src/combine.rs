@@ -1,15 +1,17 @@
 //! The `combine` command: Q&A files in, one training file out.
 
+use qa_shared::console::{Console, LAST_LINES};
+
 use crate::config::CombineConfig;
 use crate::exit::ExitCode;
 use crate::files::{Combine, combine, input_directory, now};
 use crate::format::counted;
 use crate::ground::{combined_file, unusable_directory};
-use crate::progress::Screen;
+use crate::output;
 use crate::run_error::RunError;
 
 /// Combines and tells what was left out.
-pub(crate) fn combine_command(config: &CombineConfig, screen: &Screen) -> Result<ExitCode, RunError> {
+pub(crate) fn combine_command(config: &CombineConfig, console: &Console) -> Result<ExitCode, RunError> {
     let base = std::env::current_dir().map_err(RunError::files)?;
     let qa =
         input_directory(&config.output.qa_dir, &base, "Q&A files", "--qa-dir").map_err(unusable_directory)?;
@@ -24,15 +26,15 @@ pub(crate) fn combine_command(config: &CombineConfig, screen: &Screen) -> Result
     let report = combine(order)?;
     if !config.common.logs.quiet {
         for note in [&qa.note, &note, &report.note].into_iter().flatten() {
-            screen.say(&format!("note: {note}"));
+            console.say(&format!("note: {note}"));
         }
         for (file, status) in &report.skipped {
-            screen.say(&format!("left out: {file} has status {status}"));
+            console.say(&format!("left out: {file} has status {status}"));
         }
         for (file, reason) in &report.unreadable {
-            screen.say(&format!("unreadable: {file}: {reason}"));
+            console.say(&format!("unreadable: {file}: {reason}"));
         }
-        screen.say(&format!(
+        console.say(&format!(
             "combined {} with {} into {}",
             counted(report.combined.len() as u64, "document"),
             counted(report.pairs, "pair"),
@@ -48,7 +50,8 @@ pub(crate) fn combine_command(config: &CombineConfig, screen: &Screen) -> Result
             "skipped": report.skipped.iter().map(|(file, status)| serde_json::json!({"file": file, "status": status})).collect::<Vec<_>>(),
             "unreadable": report.unreadable.iter().map(|(file, reason)| serde_json::json!({"file": file, "reason": reason})).collect::<Vec<_>>(),
         });
-        crate::summary::print_json(&json);
+        console.flush(LAST_LINES);
+        output::json(&json)?;
     }
     Ok(if report.unreadable.is_empty() { ExitCode::Success } else { ExitCode::Failures })
 }

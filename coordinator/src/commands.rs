@@ -1,59 +1,57 @@
 //! What each command does once its configuration is known: logging on, header shown, work done, exit code.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use qa_shared::console::{Console, LAST_LINES, Live, Look};
 use qa_shared::secret;
 use qa_shared::settings::variables::Program;
-use qa_shared::settings::{Address, LogSettings, Origin};
+use qa_shared::settings::{Address, Header, LogSettings};
 use qa_shared::shutdown::Shutdown;
 use qa_shared::telemetry::{Telemetry, start_logging};
 use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::ollama::OllamaServer;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::config::{
     CancelConfig, CombineConfig, Common, FailuresConfig, GenerateConfig, Place, ShowConfig, StatusConfig,
 };
 use crate::exit::ExitCode;
-use crate::progress::Screen;
 use crate::run_error::RunError;
-use crate::{dry_run, failures, format, local, report_forecast, run, show, status, summary};
+use crate::{dry_run, failures, local, output, report_forecast, run, show, status};
 
 /// How long a run may take to end after a second signal.
 const LEAVING: Duration = Duration::from_secs(2);
+/// How long the last lines may take then.
+const LAST_LINES_IN_HASTE: Duration = Duration::from_millis(300);
 
 /// `generate`; `search_path` is the value of PATH.
 pub async fn generate(config: GenerateConfig, search_path: Option<OsString>) -> io::Result<ExitCode> {
-    let screen = Screen::new(config.common.logs.quiet);
-    if config.budget.dry_run {
-        return match begin(&config.common, &screen) {
-            Ok(()) => finish(forecast(&config).await),
-            Err(error) => complain(&error),
-        };
-    }
-    let writer = BoxMakeWriter::new(screen.clone());
     let common = &config.common;
-    let telemetry =
-        match Telemetry::start(Program::Coordinator, &common.logs, &common.telemetry, Some(writer)) {
-            Ok(telemetry) => telemetry,
-            Err(error) => return complain(&RunError::new(ExitCode::Configuration, error)),
-        };
+    if config.budget.dry_run {
+        let console = Console::start(common.logs.look, Live::No);
+        return Ok(finish(&console, dry_run(&config, &console).await));
+    }
     // Before the first word: whoever has seen it may want to stop in good order.
     let shutdown = Shutdown::on_signals()?;
-    show_header(common, &screen);
-    let outcome = run_to_the_end(&config, &screen, search_path, shutdown).await;
+    let console = Console::start(common.logs.look, if common.logs.quiet { Live::No } else { Live::Stderr });
+    console.follow_size();
+    let telemetry = match Telemetry::start(Program::Coordinator, &common.logs, &common.telemetry, &console) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return Ok(finish(&console, Err(RunError::new(ExitCode::Configuration, error)))),
+    };
+    header(common).show(&console);
+    let outcome = run_to_the_end(&config, &console, search_path, shutdown).await;
     let is_in_haste = matches!(&outcome, Err(error) if error.code == ExitCode::SecondSignal);
     telemetry.flush(is_in_haste).await;
-    finish(outcome)
+    Ok(finish(&console, outcome))
 }
 
 /// Runs until the end or until the second signal.
 async fn run_to_the_end(
     config: &GenerateConfig,
-    screen: &Screen,
+    console: &Console,
     search_path: Option<OsString>,
     shutdown: Shutdown,
 ) -> Result<ExitCode, RunError> {
@@ -63,7 +61,7 @@ async fn run_to_the_end(
         secret::keep_out_of_core_dumps();
     }
     let left = shutdown.clone();
-    let running = Box::pin(run::generate(config, screen, search_path, shutdown));
+    let running = Box::pin(run::generate(config, console, search_path, shutdown));
     let left_at_once = async {
         left.leaving_now().await;
         // The run itself goes first, where it can.
@@ -75,69 +73,78 @@ async fn run_to_the_end(
     }
 }
 
-async fn forecast(config: &GenerateConfig) -> Result<ExitCode, RunError> {
+async fn dry_run(config: &GenerateConfig, console: &Console) -> Result<ExitCode, RunError> {
+    begin(&config.common, console)?;
     let forecast = dry_run::dry_run(config).await?;
+    console.flush(LAST_LINES);
     if config.json {
-        summary::print_json(&forecast);
+        output::json(&forecast)?;
     } else {
-        let text = report_forecast::forecast(&forecast, config);
-        // Nobody is left to tell when standard output is closed.
-        drop(write!(io::stdout().lock(), "{}", format::text(&text)));
+        output::text(&report_forecast::forecast(&forecast, config))?;
     }
     Ok(ExitCode::Success)
 }
 
 /// `combine`
 pub async fn combine(config: CombineConfig) -> io::Result<ExitCode> {
-    let screen = Screen::new(true);
-    if let Err(error) = begin(&config.common, &screen) {
-        return complain(&error);
+    let console = Console::start(config.common.logs.look, Live::No);
+    if let Err(error) = begin(&config.common, &console) {
+        return Ok(finish(&console, Err(error)));
     }
-    let combined = tokio::task::spawn_blocking(move || crate::combine::combine_command(&config, &screen));
-    finish(combined.await.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error))))
+    let told = console.clone();
+    let combined = tokio::task::spawn_blocking(move || crate::combine::combine_command(&config, &told));
+    Ok(finish(&console, combined.await.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error)))))
 }
 
 /// `status`
 pub async fn status(config: StatusConfig) -> io::Result<ExitCode> {
-    if let Err(error) = logging(&config.common.logs, &Screen::new(true)) {
-        return complain(&error);
+    // Once, the default of a signal is right: the program ends at once, whatever it waits for.
+    let shutdown = if config.watch.is_some() { Shutdown::on_signals()? } else { Shutdown::new() };
+    let live = if config.watch.is_some() && !config.json { Live::Stdout } else { Live::No };
+    let console = Console::start(config.common.logs.look, live);
+    console.follow_size();
+    if let Err(error) = logging(&config.common.logs, &console) {
+        return Ok(finish(&console, Err(error)));
     }
-    let shutdown = Shutdown::on_signals()?;
-    finish(status::show(config, shutdown).await)
+    let outcome = status::show(config, &console, shutdown).await;
+    Ok(finish(&console, outcome))
 }
 
 /// `failures`
 pub async fn failures(config: FailuresConfig) -> io::Result<ExitCode> {
-    if let Err(error) = logging(&config.common.logs, &Screen::new(true)) {
-        return complain(&error);
+    let console = Console::start(config.common.logs.look, Live::No);
+    if let Err(error) = logging(&config.common.logs, &console) {
+        return Ok(finish(&console, Err(error)));
     }
     let shown = tokio::task::spawn_blocking(move || failures::show(&config));
-    finish(shown.await.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error))))
+    Ok(finish(&console, shown.await.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error)))))
 }
 
 /// `show`
 pub async fn show(config: ShowConfig) -> io::Result<ExitCode> {
-    if let Err(error) = logging(&config.common.logs, &Screen::new(true)) {
-        return complain(&error);
+    let console = Console::start(config.common.logs.look, Live::No);
+    if let Err(error) = logging(&config.common.logs, &console) {
+        return Ok(finish(&console, Err(error)));
     }
     let shown = tokio::task::spawn_blocking(move || show::show(&config));
-    finish(shown.await.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error))))
+    Ok(finish(&console, shown.await.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error)))))
 }
 
 /// `cancel`
 pub async fn cancel(config: CancelConfig) -> io::Result<ExitCode> {
-    let screen = Screen::new(true);
-    if let Err(error) = logging(&config.common.logs, &screen) {
-        return complain(&error);
+    let console = Console::start(config.common.logs.look, Live::No);
+    if let Err(error) = logging(&config.common.logs, &console) {
+        return Ok(finish(&console, Err(error)));
     }
-    finish(crate::cancel::cancel(config, &screen).await)
+    let outcome = crate::cancel::cancel(config, &console).await;
+    Ok(finish(&console, outcome))
 }
 
 /// The hidden `nats-supervisor`
 pub async fn nats_supervisor(server: PathBuf, config: PathBuf, lock: PathBuf) -> io::Result<ExitCode> {
     match local::supervise_nats(server, config, lock).await {
         Ok(()) => Ok(ExitCode::Success),
-        Err(error) => complain(&RunError::queue(error)),
+        Err(error) => Ok(finish(&Console::start(Look::default(), Live::No), Err(RunError::queue(error)))),
     }
 }
 
@@ -155,43 +162,32 @@ pub async fn local_models(servers: &[Address]) -> Vec<String> {
     names
 }
 
-fn begin(common: &Common, screen: &Screen) -> Result<(), RunError> {
-    logging(&common.logs, screen)?;
-    show_header(common, screen);
+fn begin(common: &Common, console: &Console) -> Result<(), RunError> {
+    logging(&common.logs, console)?;
+    header(common).show(console);
     Ok(())
 }
 
-fn show_header(common: &Common, screen: &Screen) {
-    if common.logs.quiet {
-        return;
-    }
-    if let Some(path) = &common.env_file {
-        screen.say(&format!("settings file: {}", path.display()));
-    }
-    // Defaults are in --help; with -v they are shown as well.
-    let is_verbose = common.logs.filter.contains("debug");
-    for source in common.sources.iter().filter(|source| is_verbose || source.origin != Origin::Default) {
-        screen.say(&format!("  {source}"));
-    }
-    for note in &common.notes {
-        screen.say(&format!("{}: {note}", if note.warning { "warning" } else { "note" }));
+fn header(common: &Common) -> Header<'_> {
+    Header {
+        logs: &common.logs,
+        env_file: common.env_file.as_deref(),
+        sources: &common.sources,
+        notes: &common.notes,
     }
 }
 
-fn logging(logs: &LogSettings, screen: &Screen) -> Result<(), RunError> {
-    let writer = BoxMakeWriter::new(screen.clone());
-    start_logging(&logs.filter, logs.format, Some(writer))
-        .map_err(|error| RunError::new(ExitCode::Configuration, error))
+fn logging(logs: &LogSettings, console: &Console) -> Result<(), RunError> {
+    start_logging(&logs.filter, console).map_err(|error| RunError::new(ExitCode::Configuration, error))
 }
 
-fn finish(outcome: Result<ExitCode, RunError>) -> io::Result<ExitCode> {
-    match outcome {
-        Ok(code) => Ok(code),
-        Err(error) => complain(&error),
-    }
-}
-
-fn complain(error: &RunError) -> io::Result<ExitCode> {
-    writeln!(io::stderr(), "error: {}", format::text(&error.message))?;
-    Ok(error.code)
+/// Shows why the command failed, if it did, and waits for the last lines.
+fn finish(console: &Console, outcome: Result<ExitCode, RunError>) -> ExitCode {
+    console.hide();
+    let code = outcome.unwrap_or_else(|error| {
+        console.error(&error.message, error.code.code());
+        error.code
+    });
+    console.flush(if code == ExitCode::SecondSignal { LAST_LINES_IN_HASTE } else { LAST_LINES });
+    code
 }

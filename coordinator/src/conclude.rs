@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use qa_shared::console::{Console, LAST_LINES};
 use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{JobId, JobState};
 use qa_shared::model_table::Service;
 use qa_shared::queue::{Jobs, PoisonNotes, Queue, QueueError, Results, ResultsConsumer, Tasks};
+use qa_shared::shutdown::Shutdown;
+use serde_json::Map;
+use tracing::Level;
 
 use crate::aftermath::Trail;
 use crate::config::{GenerateConfig, Place};
@@ -19,11 +23,10 @@ use crate::files::{
 };
 use crate::ground::Ground;
 use crate::plan::PlanReport;
-use crate::progress::Screen;
 use crate::run_error::RunError;
 use crate::slowest::Slowest;
 use crate::trace::RunTrace;
-use crate::{report, summary};
+use crate::{output, report, summary};
 
 /// How long workers may take at the end to drop tasks that nobody waits for.
 const LAST_DROPS: Duration = Duration::from_secs(1);
@@ -33,7 +36,7 @@ pub(crate) struct Conclusion<'a> {
     pub(crate) config: &'a GenerateConfig,
     pub(crate) ground: &'a Ground,
     pub(crate) queue: &'a Queue,
-    pub(crate) screen: &'a Screen,
+    pub(crate) console: &'a Console,
     pub(crate) job: &'a JobId,
     pub(crate) core: &'a Core,
     /// Tasks that living workers are about to drop.
@@ -44,6 +47,7 @@ pub(crate) struct Conclusion<'a> {
     pub(crate) examples: Vec<String>,
     pub(crate) elapsed: Duration,
     pub(crate) trace: &'a RunTrace,
+    pub(crate) shutdown: &'a Shutdown,
 }
 
 /// Concludes; the exit code tells the truth about the run.
@@ -81,7 +85,7 @@ pub(crate) async fn conclude(
     }
     run.slowest_chunks = slowest_chunks(conclusion).await;
     write_summary(&ground.qa_dir, &run).map_err(RunError::files)?;
-    trail.report = Some(tell(conclusion, &run));
+    trail.report = Some(tell(conclusion, &run).await);
     combined?;
     Ok(summary::exit_code(finish, &run))
 }
@@ -162,7 +166,7 @@ async fn combine_now(conclusion: &Conclusion<'_>) -> Result<Option<u64>, RunErro
                 tracing::info!(file = %stray, "combined, though it has no chunk file");
             }
             if let Some(note) = report.note.filter(|_| !conclusion.config.common.logs.quiet) {
-                conclusion.screen.say(&format!("note: {note}"));
+                conclusion.console.say(&format!("note: {note}"));
             }
             Ok(Some(report.pairs))
         }
@@ -189,20 +193,21 @@ async fn slowest_chunks(conclusion: &Conclusion<'_>) -> Vec<SlowChunk> {
 }
 
 /// Shows the summary; gives it as text.
-fn tell(conclusion: &Conclusion<'_>, run: &RunSummary) -> String {
-    let Conclusion { config, ground, .. } = conclusion;
-    if config.json {
-        summary::print_json(run);
-    }
+async fn tell(conclusion: &Conclusion<'_>, run: &RunSummary) -> String {
+    let Conclusion { config, ground, console, .. } = conclusion;
     let resume = resume_command(config, ground);
     let text = report::summary(run, conclusion.finish, &resume, &existing(&conclusion.logs));
-    if config.json && config.common.logs.quiet {
-        return text;
+    if !(config.json && config.common.logs.quiet) {
+        for example in &conclusion.examples {
+            console.say(&format!("\n{example}"));
+        }
+        let fields = serde_json::to_value(run).map(|run| Map::from_iter([("summary".to_owned(), run)]));
+        console.tell(Level::INFO, "summary", text.trim_end(), fields.unwrap_or_default());
     }
-    for example in &conclusion.examples {
-        conclusion.screen.say(&format!("\n{example}"));
+    if config.json {
+        console.flush(LAST_LINES);
+        output::json_of_run(run, conclusion.shutdown).await;
     }
-    conclusion.screen.say(text.trim_end());
     text
 }
 

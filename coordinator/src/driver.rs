@@ -230,7 +230,10 @@ impl Driver {
             .map_or(TaskRef { document: u32::MAX, chunk: 0, round: 0 }, |key| self.task_of(key));
         match (result, key) {
             (Ok(mut result), Ok(key)) => {
-                self.speed.finished(result.usage);
+                // What was stored before this run says nothing about how fast it goes now.
+                if !self.old_results.contains(&key) {
+                    self.speed.finished(result.usage);
+                }
                 self.tail.finished(Instant::now(), task, &result);
                 self.look_at_tail_again();
                 self.redelivered += u64::from(result.deliveries > 1);
@@ -395,6 +398,9 @@ impl Driver {
         let workers = self.workers.current();
         let has_work = self.core.totals().outstanding() > 0 && !self.core.is_stopping();
         let slots = self.fleet.look(&workers, &self.pool, has_work);
+        if slots > 0 {
+            self.speed.worker_is_there();
+        }
         if let Some(causes) = self.fleet.gives_up() {
             return Event::Stop(StopCause::NoServer(causes));
         }

@@ -3,13 +3,14 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use qa_shared::console::Console;
+
 use crate::config::{GenerateConfig, Output};
 use crate::exit::ExitCode;
 use crate::files::{
     Combine, Directory, DirectoryError, DirectoryLock, Holder, JobFolder, JobFolderError, check_output,
     claim_output, future_output_directory, input_directory, now, output_directory,
 };
-use crate::progress::Screen;
 use crate::run_error::RunError;
 
 /// The places of a run.
@@ -30,14 +31,14 @@ pub(crate) fn check_input(config: &GenerateConfig) -> Result<(), RunError> {
 }
 
 /// Finds or makes the directories and takes the lock.
-pub(crate) fn prepare(config: &GenerateConfig, host: &str, screen: &Screen) -> Result<Ground, RunError> {
+pub(crate) fn prepare(config: &GenerateConfig, host: &str, console: &Console) -> Result<Ground, RunError> {
     let base = std::env::current_dir().map_err(RunError::files)?;
     let chunks = input_directory(&config.chunks_dir, &base, "chunk files", "--chunks-dir")
         .map_err(unusable_directory)?;
     let qa = output_directory(&config.output.qa_dir, &base, "--qa-dir").map_err(unusable_directory)?;
     let (combined_file, combined_note) = combined_file(&config.output, &qa)?;
     for note in [&chunks.note, &qa.note, &combined_note].into_iter().flatten() {
-        screen.say(&format!("note: {note}"));
+        console.say(&format!("note: {note}"));
     }
     let folder = JobFolder::create(&qa.path).map_err(unusable_folder)?;
     let holder = Holder { pid: std::process::id(), host: host.to_owned(), started: now() };

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use qa_shared::console::Console;
 use qa_shared::model::JobId;
 use qa_shared::queue::{AcquireError, Lease, LeaseHolder, Queue};
 use qa_shared::shutdown::Shutdown;
 
 use crate::exit::ExitCode;
-use crate::progress::Screen;
 use crate::run_error::RunError;
 
 /// The lease and its epoch. It is taken over at once from a holder on this host and directory: the directory's
@@ -16,7 +16,7 @@ pub(crate) async fn acquire(
     queue: &Queue,
     job: &JobId,
     holder: LeaseHolder,
-    screen: &Screen,
+    console: &Console,
     shutdown: &Shutdown,
 ) -> Result<(Lease, u64), RunError> {
     let mut said = false;
@@ -32,7 +32,7 @@ pub(crate) async fn acquire(
             Err(error @ AcquireError::HeldBy { .. }) => {
                 if !said {
                     said = true;
-                    screen.say(&format!("waiting: {error}"));
+                    console.say(&format!("waiting: {error}"));
                 }
             }
             Err(error) => return Err(RunError::queue(error)),

@@ -3,7 +3,7 @@
 
 mod hide_key;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -13,21 +13,37 @@ use qa_coordinator::config::{
     CancelConfig, CombineConfig, ConfigError, FailuresConfig, GenerateConfig, ShowConfig, StatusConfig,
 };
 use qa_coordinator::exit::ExitCode;
-use qa_shared::plain;
-use qa_shared::settings::Environment;
-use qa_shared::settings::args::CommonArgs;
+use qa_shared::console::{self, Console, LAST_LINES, Live, Look};
+use qa_shared::settings::args::{CommonArgs, wanted_log_format};
+use qa_shared::settings::{Environment, LogSettings};
+use serde_json::Map;
+use tracing::Level;
 
 fn main() -> std::process::ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nobody is left to tell when the stream is closed.
-            drop(error.print());
-            let code = if error.use_stderr() { ExitCode::Configuration } else { ExitCode::Success };
-            return code.into();
-        }
+        Err(error) => return refuse_line(&error).into(),
     };
-    run(cli).unwrap_or_else(|error| complain(&error.to_string(), ExitCode::Internal)).into()
+    run(cli).unwrap_or_else(|error| complain(Look::default(), &error.to_string(), ExitCode::Internal)).into()
+}
+
+/// Shows what is wrong with the command line, or the help that was asked for.
+fn refuse_line(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader of the help that is gone has seen enough.
+        drop(error.print());
+        return ExitCode::Success;
+    }
+    let format = wanted_log_format(std::env::args_os());
+    let environment = Environment::capture().with_env_file(None, Path::new(""));
+    let look = LogSettings::look_of(&environment, format.as_deref());
+    if look.format == console::LogFormat::Json {
+        let text = error.render().to_string();
+        return complain(look, text.trim().trim_start_matches("error: "), ExitCode::Configuration);
+    }
+    // In clap's own colours.
+    drop(error.print());
+    ExitCode::Configuration
 }
 
 fn run(cli: Cli) -> io::Result<ExitCode> {
@@ -47,37 +63,55 @@ fn perform(cli: Cli, runtime: &tokio::runtime::Runtime) -> io::Result<ExitCode> 
                     if args.generation.api_key.is_some()
                         && let Err(error) = hide_key::hide_key()
                     {
-                        drop(writeln!(io::stderr(), "warning: others can see the key of --api-key: {error}"));
+                        warn(
+                            config.common.logs.look,
+                            &format!("others can see the key of --api-key: {error}"),
+                        );
                     }
                     runtime.block_on(commands::generate(config, environment.search_path()))
                 }
-                Err(error) => Ok(runtime.block_on(refuse(error))),
+                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
             }
         }
-        Command::Combine(args) => match CombineConfig::read(&args, &environment(&args.common)) {
-            Ok(config) => runtime.block_on(commands::combine(config)),
-            Err(error) => Ok(runtime.block_on(refuse(error))),
-        },
-        Command::Status(args) => match StatusConfig::read(&args, &environment(&args.common)) {
-            Ok(config) => runtime.block_on(commands::status(config)),
-            Err(error) => Ok(runtime.block_on(refuse(error))),
-        },
-        Command::Failures(args) => match FailuresConfig::read(&args, &environment(&args.common)) {
-            Ok(config) => runtime.block_on(commands::failures(config)),
-            Err(error) => Ok(runtime.block_on(refuse(error))),
-        },
-        Command::Show(args) => match ShowConfig::read(&args, &environment(&args.common)) {
-            Ok(config) => runtime.block_on(commands::show(config)),
-            Err(error) => Ok(runtime.block_on(refuse(error))),
-        },
-        Command::Cancel(args) => match CancelConfig::read(&args, &environment(&args.common)) {
-            Ok(config) => runtime.block_on(commands::cancel(config)),
-            Err(error) => Ok(runtime.block_on(refuse(error))),
-        },
+        Command::Combine(args) => {
+            let environment = environment(&args.common);
+            match CombineConfig::read(&args, &environment) {
+                Ok(config) => runtime.block_on(commands::combine(config)),
+                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
+            }
+        }
+        Command::Status(args) => {
+            let environment = environment(&args.common);
+            match StatusConfig::read(&args, &environment) {
+                Ok(config) => runtime.block_on(commands::status(config)),
+                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
+            }
+        }
+        Command::Failures(args) => {
+            let environment = environment(&args.common);
+            match FailuresConfig::read(&args, &environment) {
+                Ok(config) => runtime.block_on(commands::failures(config)),
+                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
+            }
+        }
+        Command::Show(args) => {
+            let environment = environment(&args.common);
+            match ShowConfig::read(&args, &environment) {
+                Ok(config) => runtime.block_on(commands::show(config)),
+                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
+            }
+        }
+        Command::Cancel(args) => {
+            let environment = environment(&args.common);
+            match CancelConfig::read(&args, &environment) {
+                Ok(config) => runtime.block_on(commands::cancel(config)),
+                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
+            }
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "qa-coordinator", &mut script);
-            io::stdout().write_all(&script)?;
+            console::print(&String::from_utf8_lossy(&script))?;
             Ok(ExitCode::Success)
         }
         Command::NatsSupervisor { server, config, lock } => {
@@ -90,7 +124,11 @@ fn environment(common: &CommonArgs) -> Environment {
     Environment::capture().with_env_file(common.env_file.as_deref(), Path::new(""))
 }
 
-async fn refuse(error: ConfigError) -> ExitCode {
+fn look(common: &CommonArgs, environment: &Environment) -> Look {
+    LogSettings::look_of(environment, common.log_format.as_deref())
+}
+
+async fn refuse(error: ConfigError, look: Look) -> ExitCode {
     let error = match error.servers_to_ask() {
         Some(servers) => {
             let models = commands::local_models(servers).await;
@@ -98,11 +136,19 @@ async fn refuse(error: ConfigError) -> ExitCode {
         }
         None => error,
     };
-    complain(&error.to_string(), ExitCode::Configuration)
+    complain(look, &error.to_string(), ExitCode::Configuration)
 }
 
-fn complain(error: &str, code: ExitCode) -> ExitCode {
-    // Nobody is left to tell when standard error is closed.
-    drop(writeln!(io::stderr(), "error: {}", plain::text(error)));
+fn warn(look: Look, warning: &str) {
+    let console = Console::start(look, Live::No);
+    let label = if console.is_json() { "" } else { "warning: " };
+    console.tell(Level::WARN, "note", &format!("{label}{warning}"), Map::new());
+    console.flush(LAST_LINES);
+}
+
+fn complain(look: Look, error: &str, code: ExitCode) -> ExitCode {
+    let console = Console::start(look, Live::No);
+    console.error(error, code.code());
+    console.flush(LAST_LINES);
     code
 }

@@ -4,9 +4,11 @@
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use qa_shared::console::{Console, LAST_LINES};
 use qa_shared::process_group::{Insistence, end_group};
 use qa_shared::settings::variables;
 use qa_shared::shutdown::Shutdown;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::exit::ExitCode;
@@ -17,6 +19,8 @@ use crate::happening::Figures;
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to end when it is asked to.
 const LAST_WISH: Duration = Duration::from_secs(1);
+/// Of each of its outputs this much is shown where every line has to be JSON, in bytes.
+const MOST_OUTPUT: u64 = 1024 * 1024;
 /// In characters, of up to 4 bytes each; the system takes no variable over 128 KiB.
 const LONGEST_REPORT: usize = 30_000;
 
@@ -79,8 +83,16 @@ enum End {
 }
 
 /// Runs the command and says what went wrong with it, if anything did.
-pub(crate) async fn run(command: &str, outcome: &Outcome, limit: Duration, shutdown: &Shutdown) {
-    let problem = match run_to_end(command, outcome, limit, shutdown).await {
+pub(crate) async fn run(
+    command: &str,
+    outcome: &Outcome,
+    limit: Duration,
+    console: &Console,
+    shutdown: &Shutdown,
+) {
+    // What the command prints stands below our own lines.
+    console.flush(LAST_LINES);
+    let problem = match run_to_end(command, outcome, limit, console.is_json(), shutdown).await {
         Ok(End::Ended(status)) if status.success() => return,
         Ok(End::Ended(status)) => format!("it ended with {status}"),
         Ok(End::TooLate) => format!("it took longer than {} s and was ended", limit.as_secs()),
@@ -94,6 +106,7 @@ async fn run_to_end(
     command: &str,
     outcome: &Outcome,
     limit: Duration,
+    as_json: bool,
     shutdown: &Shutdown,
 ) -> std::io::Result<End> {
     let mut shell = Command::new("/bin/sh");
@@ -102,24 +115,43 @@ async fn run_to_end(
         shell.env_remove(variable.name());
     }
     shell.envs(VARIABLES.into_iter().zip(outcome.values()));
+    // Standard output belongs to --json.
+    let output = || if as_json { Stdio::piped() } else { Stdio::from(std::io::stderr()) };
     let mut child = shell
         .stdin(Stdio::null())
-        // Standard output belongs to --json.
-        .stdout(Stdio::from(std::io::stderr()))
+        .stdout(output())
+        .stderr(output())
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let mut told = tokio::spawn(async move { tokio::join!(tell(stdout), tell(stderr)) });
     // A signal that came before is the reason for this end; only a further one ends the command too.
     let was_stopping = shutdown.is_stopping();
     let signalled =
         async { if was_stopping { shutdown.leaving_now().await } else { shutdown.stopping().await } };
     let end = tokio::select! {
-        status = child.wait() => return Ok(End::Ended(status?)),
+        status = child.wait() => {
+            // What it has left running may hold its output open.
+            drop(tokio::time::timeout(LAST_WISH, &mut told).await);
+            told.abort();
+            return Ok(End::Ended(status?));
+        }
         () = tokio::time::sleep(limit) => End::TooLate,
         () = signalled => End::Signalled,
     };
     end_all(&mut child).await;
     Ok(end)
+}
+
+/// Makes log lines of what the command prints.
+async fn tell(output: Option<impl AsyncRead + Unpin>) {
+    let Some(output) = output else { return };
+    let mut lines = BufReader::new(output.take(MOST_OUTPUT)).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let output = String::from_utf8_lossy(&line);
+        tracing::info!(%output, "the command of --on-finish printed a line");
+    }
 }
 
 /// Ends the command and what it has started.
@@ -157,7 +189,7 @@ mod tests {
     }
 
     async fn end(command: &str, limit: Duration, shutdown: &Shutdown) -> End {
-        run_to_end(command, &outcome("r"), limit, shutdown).await.unwrap()
+        run_to_end(command, &outcome("r"), limit, false, shutdown).await.unwrap()
     }
 
     #[test]

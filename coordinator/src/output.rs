@@ -1,8 +1,8 @@
-//! What a command that only tells says on standard output: made plain, and no error where nobody reads on.
+//! What a command was asked for, on standard output: made plain, and no error where nobody reads on.
 
-use std::io::{ErrorKind, Write};
-
+use qa_shared::console::{self, LAST_LINES, Printed, fold};
 use qa_shared::plain;
+use qa_shared::shutdown::Shutdown;
 use serde::Serialize;
 
 use crate::exit::ExitCode;
@@ -10,7 +10,9 @@ use crate::run_error::RunError;
 
 /// Lines for people.
 pub(crate) fn text(text: &str) -> Result<(), RunError> {
-    write(&format!("{}\n", plain::text(text.trim_end())))
+    let plain = plain::text(text.trim_end());
+    let shown = console::output_columns().map_or_else(|| plain.clone(), |columns| fold(&plain, columns));
+    write(&format!("{shown}\n"))
 }
 
 /// One value for a machine.
@@ -26,10 +28,44 @@ pub(crate) fn json_text(value: &impl Serialize) -> Result<String, RunError> {
 
 /// What is plain already.
 pub(crate) fn write(plain: &str) -> Result<(), RunError> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(plain.as_bytes()).and_then(|()| stdout.flush()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(RunError::files(error)),
-        _ => Ok(()),
+    print(plain).map(drop)
+}
+
+fn print(plain: &str) -> Result<Printed, RunError> {
+    console::print(plain)
+        .map_err(|error| RunError::files(format!("standard output cannot be written: {error}")))
+}
+
+/// Writes within a command that watches signals. A reader that reads nothing is waited for until a stop, and a short
+/// time after one; nothing if the waiting was ended.
+pub(crate) async fn write_until_stopped(
+    plain: String,
+    shutdown: &Shutdown,
+) -> Option<Result<Printed, RunError>> {
+    let writing = tokio::task::spawn_blocking(move || print(&plain));
+    let waited_enough = async {
+        shutdown.stopping().await;
+        tokio::time::sleep(LAST_LINES).await;
+    };
+    tokio::select! {
+        written = writing => {
+            Some(written.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error))))
+        }
+        () = waited_enough => None,
+    }
+}
+
+/// Writes a run's JSON. The run's exit code is about the run, so that what goes wrong here is a warning.
+pub(crate) async fn json_of_run(value: &impl Serialize, shutdown: &Shutdown) {
+    let written = match json_text(value) {
+        Ok(json) => write_until_stopped(format!("{json}\n"), shutdown).await,
+        Err(error) => Some(Err(error)),
+    };
+    match written {
+        Some(Ok(_)) => {}
+        Some(Err(error)) => {
+            tracing::warn!("{error}; the same figures are in qa_generation_summary.json");
+        }
+        None => tracing::warn!("nobody reads standard output: its JSON is in qa_generation_summary.json"),
     }
 }

@@ -161,7 +161,7 @@ impl Stage {
             reports,
             held: None,
             queue: VecDeque::new(),
-            speed: Speed::new(Instant::now()),
+            speed: Speed::new(),
             started: Instant::now(),
             results: 0,
             snapshots_written: 0,

@@ -1,10 +1,12 @@
 //! What a run says before it begins and after it has ended, as text.
 
+pub(crate) mod terminal;
+
 use std::fmt::Write;
 
 use crate::config::{BudgetConfig, GenerateConfig};
 use crate::core::{Finish, Spent, StopCause};
-use crate::files::{RunSummary, SpeculationFigures, UsageFigures};
+use crate::files::{RunSummary, SampleFigures, SpeculationFigures, UsageFigures};
 use crate::format::{count, counted, duration, line};
 use crate::ground::Ground;
 use crate::plan::PlanReport;
@@ -146,6 +148,9 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
             count(run.chunks.total as u64)
         ),
     );
+    if let Some(sample) = run.sample {
+        say("sample", of_sample(sample));
+    }
     say("pairs", count(run.total_qa_pairs));
     say(
         "this run",
@@ -197,6 +202,13 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
         say("go on with", resume.to_owned());
     }
     text
+}
+
+/// How far a sample came.
+fn of_sample(sample: SampleFigures) -> String {
+    let [done, chunks, failed] =
+        [sample.done, sample.chunks, sample.failed].map(|number| count(number.into()));
+    format!("{done} of {chunks} chunks done, {failed} failed")
 }
 
 /// What became of chunks that seemed stuck.

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use qa_shared::clock;
 use qa_shared::connecting::connect_options;
+use qa_shared::console::Console;
 use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{InstanceId, JobEntry, JobId, JobState, TaskKey};
 use qa_shared::nats_server::FoundServer;
@@ -16,7 +17,9 @@ use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use qa_worker::config::ways_to_set_key;
 use qa_worker::driver::WorkerSetup;
+use serde_json::Map;
 use tokio::task::JoinHandle;
+use tracing::Level;
 
 use crate::aftermath::{self, Aftermath, Trail};
 use crate::announcement::Announcement;
@@ -37,7 +40,7 @@ use crate::metrics::RunMetrics;
 use crate::perform::{Held, Performer};
 use crate::plan::{Plan, plan};
 use crate::plan_input::{Places, Purpose, with_input};
-use crate::progress::{Reporter, Screen};
+use crate::progress::Reporter;
 use crate::run_error::RunError;
 use crate::run_work::{end_run, finish_of, work};
 use crate::speed::Speed;
@@ -58,19 +61,19 @@ struct Me {
 /// Runs the main job. `search_path` is the value of PATH.
 pub(crate) async fn generate(
     config: &GenerateConfig,
-    screen: &Screen,
+    console: &Console,
     search_path: Option<OsString>,
     shutdown: Shutdown,
 ) -> Result<ExitCode, RunError> {
     let trace = RunTrace::begin(&config.settings.model, config.settings.provider.as_str());
-    let outcome = trace.around(generate_traced(config, screen, search_path, shutdown, &trace)).await;
+    let outcome = trace.around(generate_traced(config, console, search_path, shutdown, &trace)).await;
     trace.end(outcome.as_ref().map(|code| *code as u8).map_err(ToString::to_string));
     outcome
 }
 
 async fn generate_traced(
     config: &GenerateConfig,
-    screen: &Screen,
+    console: &Console,
     search_path: Option<OsString>,
     shutdown: Shutdown,
     trace: &RunTrace,
@@ -94,26 +97,28 @@ async fn generate_traced(
             (None, Some(Queue::connect(&options, timing.clone()).await.map_err(RunError::queue)?))
         }
     };
-    let ground = ground::prepare(config, &me.host, screen)?;
+    let ground = ground::prepare(config, &me.host, console)?;
     let places = Places { chunks_dir: &ground.chunks_dir, qa_dir: &ground.qa_dir, folder: &ground.folder };
     let planned = trace.step("load", with_input(config, &places, Purpose::Run, plan)).await?;
     if !config.common.logs.quiet {
         let totals = planned.core.totals();
-        screen.say(&report::heading(config, &planned.job.job, &ground));
+        let job = Map::from_iter([("job".to_owned(), planned.job.job.to_string().into())]);
+        console.tell(Level::INFO, "job", &report::heading(config, &planned.job.job, &ground), job);
         if let Some(line) = report::budget(&config.budget, &planned.core.spent()) {
-            screen.say(&line);
+            console.say(&line);
         }
-        screen.say(report::plan(&planned.report, totals.chunks, totals.outstanding()).trim_end());
+        let text = report::plan(&planned.report, totals.chunks, totals.outstanding());
+        console.tell(Level::INFO, "plan", text.trim_end(), Map::new());
     }
     let beginning = aftermath::beginning(config, &ground, &me.host, &planned);
     aftermath::note(&ground.folder, &Happening::RunStarted(Box::new(beginning)));
     let mut trail = Trail::new(&planned);
-    let parts = Parts { config, ground: &ground, screen, me: &me, trace, search: found_server, fleet_queue };
+    let parts = Parts { config, ground: &ground, console, me: &me, trace, search: found_server, fleet_queue };
     let outcome = run_planned(parts, planned, shutdown.clone(), &mut trail).await;
     let elapsed = me.started.elapsed();
     let after = Aftermath { config, ground: &ground, elapsed, trail: &trail, outcome: &outcome };
     aftermath::close(&after);
-    aftermath::run_command(&after, &shutdown).await;
+    aftermath::run_command(&after, console, &shutdown).await;
     outcome
 }
 
@@ -121,7 +126,7 @@ async fn generate_traced(
 struct Parts<'a> {
     config: &'a GenerateConfig,
     ground: &'a Ground,
-    screen: &'a Screen,
+    console: &'a Console,
     me: &'a Me,
     trace: &'a RunTrace,
     /// The program of local mode's queue.
@@ -136,7 +141,7 @@ async fn run_planned(
     shutdown: Shutdown,
     trail: &mut Trail,
 ) -> Result<ExitCode, RunError> {
-    let Parts { config, ground, screen, me, trace, search, fleet_queue } = parts;
+    let Parts { config, ground, console, me, trace, search, fleet_queue } = parts;
     let mut private = match (&config.place, search) {
         (Place::Local(place), Some(server)) => {
             let directory = ground.folder.nats_path();
@@ -152,9 +157,9 @@ async fn run_planned(
         (None, None) => return Err(RunError::new(ExitCode::Internal, "no queue")),
     };
     if let Some(invitation) = private.as_ref().and_then(|private| private.invitation.as_ref()) {
-        screen.say(&format!("workers on other machines join with:\n  {invitation}"));
+        console.say(&format!("workers on other machines join with:\n  {invitation}"));
     }
-    let job = JobRun { config, ground, queue: &queue, screen, me, trace };
+    let job = JobRun { config, ground, queue: &queue, console, me, trace };
     let outcome = job.run(planned, private.as_mut(), shutdown, trail).await;
     queue.close().await;
     if let Some(private) = private
@@ -170,7 +175,7 @@ struct JobRun<'a> {
     config: &'a GenerateConfig,
     ground: &'a Ground,
     queue: &'a Queue,
-    screen: &'a Screen,
+    console: &'a Console,
     me: &'a Me,
     trace: &'a RunTrace,
 }
@@ -195,9 +200,8 @@ impl JobRun<'_> {
         if has_work {
             self.announce(&entry).await?;
         }
-        let taken_over =
-            self.trace.step("take over queued", self.take_over_queued(&mut core, &job.job)).await;
-        let old_results = taken_over?;
+        let old_results =
+            self.trace.step("take over queued", self.take_over_queued(&mut core, &job.job)).await?;
         let failure_log =
             FailureLog::new(self.ground.folder.path(), self.config.log_dir.as_deref(), FAILURE_LOG_BYTES)
                 .map_err(RunError::files)?;
@@ -248,14 +252,14 @@ impl JobRun<'_> {
             old_results,
             jobs: Jobs::new(self.queue).watch(),
             workers: Presence::new(self.queue).watch(),
-            shutdown,
+            shutdown: shutdown.clone(),
             detaching: false,
             detach: matches!(&self.config.place, Place::Fleet(place) if place.detach),
-            reporter: Reporter::new(self.screen, self.config.common.logs.quiet, self.examples_wanted()),
+            reporter: Reporter::new(self.console, self.config.common.logs.quiet, self.examples_wanted()),
             fleet: self.fleet_watch(is_local),
             events: EventWatch::new(Instant::now(), self.queue.timing().presence_age),
             redelivered: 0,
-            speed: Speed::new(Instant::now()),
+            speed: Speed::new(),
             tail: Tail::default(),
             started: self.me.started,
             looks: reconcile::Looks::new(epoch),
@@ -268,7 +272,7 @@ impl JobRun<'_> {
             config: self.config,
             ground: self.ground,
             queue: self.queue,
-            screen: self.screen,
+            console: self.console,
             job: &job.job,
             core: &ended.core,
             dropping: ended.dropping,
@@ -278,6 +282,7 @@ impl JobRun<'_> {
             examples: ended.examples,
             elapsed: self.me.started.elapsed(),
             trace: self.trace,
+            shutdown: &shutdown,
         };
         conclude::conclude(&conclusion, consumer, trail).await
     }
@@ -313,7 +318,7 @@ impl JobRun<'_> {
             directory: self.ground.qa_dir.display().to_string(),
             pid: std::process::id(),
         };
-        let (lease, epoch) = acquire(self.queue, job, holder, self.screen, shutdown).await?;
+        let (lease, epoch) = acquire(self.queue, job, holder, self.console, shutdown).await?;
         let consumer = ResultsConsumer::create(self.queue, job, epoch).await.map_err(RunError::queue)?;
         crash(CrashPoint::JobTaken);
         Ok((lease, epoch, consumer))

@@ -10,16 +10,25 @@ const WINDOW: Duration = Duration::from_secs(300);
 /// A rate over less than this says little.
 const LEAST: Duration = Duration::from_secs(2);
 
-/// Counts results by the second.
+/// Counts results by the second, from the moment on at which somebody could work.
 #[derive(Debug, Clone)]
 pub(crate) struct Speed {
-    begun: Instant,
+    begun: Option<Instant>,
     seconds: VecDeque<(Instant, u64, u64)>,
 }
 
 impl Speed {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { begun: now, seconds: VecDeque::new() }
+    pub(crate) fn new() -> Self {
+        Self { begun: None, seconds: VecDeque::new() }
+    }
+
+    /// A worker serves the job: time counts from the first such moment on.
+    pub(crate) fn worker_is_there(&mut self) {
+        self.worker_is_there_at(Instant::now());
+    }
+
+    fn worker_is_there_at(&mut self, now: Instant) {
+        self.begun.get_or_insert(now);
     }
 
     /// A result came.
@@ -28,6 +37,8 @@ impl Speed {
     }
 
     fn finished_at(&mut self, now: Instant, tokens: u64) {
+        // Its worker may have come and gone without being seen.
+        self.worker_is_there_at(now);
         match self.seconds.back_mut() {
             Some((second, chunks, sum)) if now.duration_since(*second) < Duration::from_secs(1) => {
                 *chunks += 1;
@@ -51,7 +62,8 @@ impl Speed {
     }
 
     fn rates_at(&self, now: Instant) -> (f64, f64) {
-        let horizon = now.checked_sub(WINDOW).unwrap_or(self.begun).max(self.begun);
+        let Some(begun) = self.begun else { return (0.0, 0.0) };
+        let horizon = now.checked_sub(WINDOW).unwrap_or(begun).max(begun);
         let elapsed = now.duration_since(horizon).max(LEAST).as_secs_f64();
         let recent = self.seconds.iter().filter(|(second, ..)| *second >= horizon);
         let (chunks, tokens) = recent.fold((0, 0), |(c, t), (_, chunks, tokens)| (c + chunks, t + tokens));
@@ -66,7 +78,8 @@ mod tests {
     #[test]
     fn the_rate_is_that_of_the_last_minutes() {
         let begun = Instant::now();
-        let mut speed = Speed::new(begun);
+        let mut speed = Speed::new();
+        speed.worker_is_there_at(begun);
         for second in 0..600 {
             speed.finished_at(begun + Duration::from_secs(second), if second < 300 { 0 } else { 50 });
         }
@@ -76,9 +89,25 @@ mod tests {
     }
 
     #[test]
+    fn time_before_the_first_worker_does_not_count() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut speed = Speed::new();
+        assert!(speed.rates_at(at(200)).0 < f64::EPSILON);
+        speed.worker_is_there_at(at(200));
+        for second in 201..=210 {
+            speed.finished_at(at(second), 50);
+            speed.worker_is_there_at(at(second));
+        }
+        let (chunks, tokens) = speed.rates_at(at(210));
+        assert!((chunks - 1.0).abs() < 0.01 && (tokens - 50.0).abs() < 0.5, "{chunks} {tokens}");
+    }
+
+    #[test]
     fn a_stall_lowers_the_rate() {
         let begun = Instant::now();
-        let mut speed = Speed::new(begun);
+        let mut speed = Speed::new();
+        speed.worker_is_there_at(begun);
         speed.finished_at(begun + Duration::from_secs(1), 10);
         assert!(speed.rates_at(begun + Duration::from_secs(100)).0 < 0.011);
         assert!(speed.rates_at(begun + Duration::from_secs(1000)).0 < f64::EPSILON);

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use qa_shared::clock;
 use qa_shared::connecting::connect_options;
+use qa_shared::console::{Console, LAST_LINES, Printed, Size, fold};
 use qa_shared::model::{JobEntry, NanoUsd, PoolName};
 use qa_shared::plain;
 use qa_shared::queue::{Jobs, PoolDepth, Presence, Queue, Tasks};
@@ -19,7 +19,8 @@ use crate::exit::ExitCode;
 use crate::files::{JobFolder, QaFile, find_qa_files, input_directory, read_events};
 use crate::format::{count, counted, duration, line};
 use crate::ground::unusable_directory;
-use crate::progress::{figures_line, fleet_line, rate_and_eta};
+use crate::output;
+use crate::report::terminal::{figures_line, fleet_line, rate_and_eta};
 use crate::report_story;
 use crate::run_error::RunError;
 use crate::story::Story;
@@ -75,11 +76,16 @@ struct Depth {
 }
 
 /// Shows the status once, or again and again until a stop.
-pub(crate) async fn show(config: StatusConfig, shutdown: Shutdown) -> Result<ExitCode, RunError> {
+pub(crate) async fn show(
+    config: StatusConfig,
+    console: &Console,
+    shutdown: Shutdown,
+) -> Result<ExitCode, RunError> {
     let base = std::env::current_dir().map_err(RunError::files)?;
     let directory =
         input_directory(&config.qa_dir, &base, "Q&A files", "--qa-dir").map_err(unusable_directory)?;
     let mut queue: Option<Queue> = None;
+    let mut printed = 0;
     loop {
         let mut status = read_files(&directory.path)?;
         if let Some(nats) = &config.nats {
@@ -100,13 +106,52 @@ pub(crate) async fn show(config: StatusConfig, shutdown: Shutdown) -> Result<Exi
             }
             status.queue = Some(found);
         }
-        print(&status, &config)?;
-        let Some(interval) = config.watch else { return Ok(ExitCode::Success) };
+        let text = text_of(&status, &config)?;
+        let Some(interval) = config.watch else {
+            if config.json {
+                output::write(&format!("{text}\n"))?;
+            } else {
+                output::text(&text)?;
+            }
+            return Ok(ExitCode::Success);
+        };
+        if console.has_live() {
+            let text = text.clone();
+            console.show(move |size| watched_rows(&text, size));
+        } else {
+            let gap = if config.json || printed == 0 { "" } else { "\n" };
+            match output::write_until_stopped(format!("{gap}{text}\n"), &shutdown).await {
+                Some(Ok(Printed::Read)) => printed += 1,
+                Some(Ok(Printed::ReaderIsGone)) | None => return Ok(ExitCode::Success),
+                Some(Err(error)) => return Err(error),
+            }
+        }
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
-            () = shutdown.stopping() => return Ok(ExitCode::Success),
+            () = shutdown.stopping() => {
+                if console.has_live() {
+                    // The last one stays on the screen.
+                    console.hide();
+                    console.flush(LAST_LINES);
+                    output::text(&text)?;
+                }
+                return Ok(ExitCode::Success);
+            }
         }
     }
+}
+
+/// The rows of a watched status: as many as the terminal has.
+fn watched_rows(text: &str, size: Size) -> Vec<String> {
+    let folded = fold(text, size.columns.saturating_sub(1));
+    let mut rows: Vec<_> = folded.lines().map(str::to_owned).collect();
+    let most = size.rows.saturating_sub(1).max(1);
+    if rows.len() > most {
+        let hidden = rows.len() - most + 1;
+        rows.truncate(most - 1);
+        rows.push(format!("and {}; `status` without --watch shows all", counted(hidden as u64, "more line")));
+    }
+    rows
 }
 
 fn read_files(directory: &Path) -> Result<Status, RunError> {
@@ -185,22 +230,13 @@ async fn read_queue(queue: &Queue, found: &mut QueueStatus) {
     found.jobs = jobs.into_values().collect();
 }
 
-fn print(status: &Status, config: &StatusConfig) -> Result<(), RunError> {
-    let text = if config.json {
-        let one_line = config.watch.is_some();
-        let json =
-            if one_line { serde_json::to_string(status) } else { serde_json::to_string_pretty(status) };
-        plain::json(&json.map_err(|error| RunError::new(ExitCode::Internal, error))?)
-    } else {
-        // A watched status replaces the one before.
-        let clear = if config.watch.is_some() { "\x1b[2J\x1b[H" } else { "" };
-        format!("{clear}{}", plain::text(describe(status).trim_end()))
-    };
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(RunError::files(error)),
-        _ => Ok(()),
+fn text_of(status: &Status, config: &StatusConfig) -> Result<String, RunError> {
+    if !config.json {
+        return Ok(plain::text(describe(status).trim_end()));
     }
+    let one_line = config.watch.is_some();
+    let json = if one_line { serde_json::to_string(status) } else { serde_json::to_string_pretty(status) };
+    Ok(plain::json(&json.map_err(|error| RunError::new(ExitCode::Internal, error))?))
 }
 
 fn describe(status: &Status) -> String {

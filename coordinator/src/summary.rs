@@ -1,17 +1,15 @@
 //! A run's figures for the summary file, for people and for machines.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use qa_shared::model::{JobId, Price};
-use qa_shared::plain;
 
 use crate::core::{ChunkState, Core, FileStatus, Finish, Speculation, StopCause};
 use crate::exit::ExitCode;
 use crate::files::{
-    ChunkFigures, PairFigures, RunSummary, SpeculationFigures, SpentFigures, UsageFigures, now,
+    ChunkFigures, PairFigures, RunSummary, SampleFigures, SpeculationFigures, SpentFigures, UsageFigures, now,
 };
 use crate::plan::PlanReport;
 
@@ -87,6 +85,11 @@ pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
             seconds: outcome.elapsed.as_secs_f64(),
         },
         speculation: SpeculationFigures::of(outcome.core),
+        sample: outcome.core.sample().map(|sample| SampleFigures {
+            chunks: sample.chunks,
+            done: sample.completed + sample.failed,
+            failed: sample.failed,
+        }),
         all_runs: SpentFigures {
             calls: spent.calls,
             tokens: spent.usage.tokens(),
@@ -128,13 +131,5 @@ pub(crate) fn exit_code(finish: &Finish, run: &RunSummary) -> ExitCode {
         Finish::Stopped(StopCause::Signal | StopCause::Cancelled | StopCause::Detached) => {
             ExitCode::Interrupted
         }
-    }
-}
-
-/// For a machine, on standard output.
-pub(crate) fn print_json(value: &impl serde::Serialize) {
-    if let Ok(text) = serde_json::to_string_pretty(value) {
-        // Nobody is left to tell when standard output is closed.
-        drop(writeln!(std::io::stdout().lock(), "{}", plain::json(&text)));
     }
 }

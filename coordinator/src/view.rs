@@ -8,7 +8,7 @@ use qa_shared::model::{InstanceId, JobId, NanoUsd, PoolName, ServerPresence, Wor
 use serde::{Deserialize, Serialize};
 
 use crate::config::BudgetConfig;
-use crate::core::Core;
+use crate::core::{Core, Document, Sample};
 use crate::happening::Figures;
 use crate::speed::Speed;
 
@@ -34,6 +34,9 @@ pub(crate) struct View {
     pub(crate) documents_done: u32,
     /// Documents that cannot be processed.
     pub(crate) documents_broken: u32,
+    /// With `--sample`: the sample's own figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sample: Option<SampleView>,
     /// Chunks: all.
     pub(crate) chunks: u64,
     /// Chunks with pairs.
@@ -81,6 +84,19 @@ pub(crate) struct View {
     pub(crate) servers: Vec<ServerView>,
 }
 
+/// The chunks that `--sample` chose.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SampleView {
+    /// All of them.
+    pub(crate) chunks: u64,
+    /// Those with pairs.
+    pub(crate) completed: u64,
+    /// Those that failed.
+    pub(crate) failed: u64,
+    /// Pairs of this run.
+    pub(crate) pairs: u64,
+}
+
 /// A document in work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DocumentView {
@@ -110,6 +126,9 @@ pub(crate) struct ServerView {
     pub(crate) auto: bool,
     /// Generated tokens per second.
     pub(crate) tokens_per_second: f64,
+    /// Tokens of the answers that are being written.
+    #[serde(default)]
+    pub(crate) writing_tokens: u64,
     /// Whether the worker serves this job's pool now.
     pub(crate) serving: bool,
     /// What is wrong with it.
@@ -132,23 +151,20 @@ pub(crate) struct Sight<'a> {
 pub(crate) fn of(sight: &Sight<'_>) -> View {
     let (totals, tally) = (sight.core.totals(), sight.core.tally());
     let rate = sight.speed.chunks_per_second();
+    let sample = sight.core.sample();
+    let outstanding = sample.map_or(totals.outstanding(), |sample| sample.outstanding().into());
     let state = match (sight.core.is_finished(), sight.core.is_stopping()) {
         (true, _) => "finished",
         (false, true) => "stopping",
         (false, false) => "running",
     };
-    let active = sight
-        .core
-        .documents()
-        .iter()
-        .filter(|document| !document.is_settled() && document.outstanding() < document.total())
-        .take(MOST_DOCUMENTS)
-        .map(|document| DocumentView {
-            name: document.name().to_string(),
-            chunks: document.total(),
-            completed: document.completed(),
-            failed: document.failed(),
-        });
+    let active = sight.core.documents().iter().filter_map(|document| match sample {
+        Some(_) => in_work(document, document.sample()),
+        None => in_work(
+            document,
+            Sample { chunks: document.total(), completed: document.completed(), failed: document.failed() },
+        ),
+    });
     View {
         job: sight.job.to_string(),
         pool: sight.pool.to_string(),
@@ -158,6 +174,12 @@ pub(crate) fn of(sight: &Sight<'_>) -> View {
         documents: totals.documents,
         documents_done: totals.documents_settled,
         documents_broken: totals.documents_broken,
+        sample: sample.map(|sample| SampleView {
+            chunks: sample.chunks.into(),
+            completed: sample.completed.into(),
+            failed: sample.failed.into(),
+            pairs: tally.pairs,
+        }),
         chunks: totals.chunks,
         completed: totals.completed,
         failed: totals.failed,
@@ -166,7 +188,7 @@ pub(crate) fn of(sight: &Sight<'_>) -> View {
         finished_now: tally.completed + tally.failed,
         chunks_per_minute: rate * 60.0,
         tokens_per_second: sight.speed.tokens_per_second(),
-        eta_seconds: (rate > 0.0).then(|| totals.outstanding() as f64 / rate),
+        eta_seconds: (rate > 0.0).then(|| outstanding as f64 / rate),
         calls: tally.calls,
         input_tokens: tally.usage.input_tokens,
         output_tokens: tally.usage.output_tokens,
@@ -177,9 +199,20 @@ pub(crate) fn of(sight: &Sight<'_>) -> View {
         ignored_results: tally.duplicates + tally.ignored,
         republished: tally.republished,
         connected: sight.is_connected,
-        active: active.collect(),
+        active: active.take(MOST_DOCUMENTS).collect(),
         servers: servers(sight.workers, sight.pool),
     }
+}
+
+/// A document of which some of the chunks that count are finished, and some are not.
+fn in_work(document: &Document, chunks: Sample) -> Option<DocumentView> {
+    let is_in_work = !document.is_settled() && (1..chunks.chunks).contains(&chunks.outstanding());
+    is_in_work.then(|| DocumentView {
+        name: document.name().to_string(),
+        chunks: chunks.chunks,
+        completed: chunks.completed,
+        failed: chunks.failed,
+    })
 }
 
 /// What this run's tokens cost; nothing where no price is known, or none is asked.
@@ -208,10 +241,75 @@ pub(crate) fn servers(workers: &BTreeMap<InstanceId, WorkerPresence>, pool: &Poo
                 slots: server.slots,
                 auto: server.auto,
                 tokens_per_second: server.tokens_per_second,
+                writing_tokens: server.running.iter().map(|task| task.tokens).sum(),
                 serving: serving && server.reachable,
                 problem: problem_of(server, pool),
             })
             .collect()
     };
     workers.values().flat_map(of_worker).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use qa_shared::model::{TextHash, Usage};
+
+    use super::*;
+    use crate::core::{ChunkPlan, ChunkState, CoreSettings, DocumentPlan};
+
+    fn core() -> Core {
+        let chunk = |number| ChunkPlan {
+            text_hash: TextHash::of(&format!("text {number}")),
+            state: if number < 2 { ChunkState::Completed { got: 3 } } else { ChunkState::Waiting },
+            round: 1,
+            tokens: 10,
+        };
+        let document = DocumentPlan {
+            name: qa_shared::model::DocumentName::new("handbook"),
+            chunks: (0..1000).map(chunk).collect(),
+            file_status: None,
+            is_complete: false,
+            needs_rewrite: false,
+            error: None,
+        };
+        Core::new(vec![document], &CoreSettings::default())
+    }
+
+    fn view(core: &Core) -> View {
+        let (job, pool) = (JobId::from_random(1), PoolName::new("ollama/m"));
+        let mut speed = Speed::new();
+        speed.finished(Usage::default());
+        let models = std::sync::Arc::new(qa_shared::model_table::ModelTable::with_rows("[]").unwrap());
+        let budget = BudgetConfig {
+            dry_run: false,
+            max_cost: None,
+            max_tokens: None,
+            calls_per_task: 3,
+            price: None,
+            models,
+        };
+        of(&Sight {
+            core,
+            job: &job,
+            pool: &pool,
+            speed: &speed,
+            elapsed: Duration::ZERO,
+            workers: &BTreeMap::new(),
+            is_connected: true,
+            budget: &budget,
+        })
+    }
+
+    #[test]
+    fn a_sample_is_all_that_is_left_to_do() {
+        let mut core = core();
+        let whole = view(&core);
+        assert_eq!((whole.sample.clone(), whole.chunks, whole.completed), (None, 1000, 2));
+        core.select_only(&(100..104).map(|chunk| (0, chunk)).collect());
+        let sample = view(&core);
+        assert_eq!(sample.sample, Some(SampleView { chunks: 4, completed: 0, failed: 0, pairs: 0 }));
+        assert_eq!((sample.chunks, sample.completed), (1000, 2), "the job's own figures stay");
+        let share = |view: &View| view.eta_seconds.unwrap() / 60.0 * view.chunks_per_minute;
+        assert!((share(&whole) - 998.0).abs() < 1e-6 && (share(&sample) - 4.0).abs() < 1e-6);
+    }
 }

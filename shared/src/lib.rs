@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod base_url;
 pub mod clock;
 pub mod connecting;
+pub mod console;
 pub mod failpoint;
 pub mod host;
 pub mod model;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Signals that come together count as one: `timeout` and some service managers send to the process and to
@@ -22,7 +22,8 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Watches SIGINT, SIGTERM and SIGHUP: the first asks to stop, the second to leave at once.
+    /// Watches SIGINT, SIGTERM and SIGHUP: the first asks to stop, a second SIGINT or SIGTERM to leave at once. A
+    /// process that was started with SIGHUP ignored, as `nohup` does, goes on ignoring it.
     ///
     /// # Errors
     ///
@@ -31,7 +32,7 @@ impl Shutdown {
         let shutdown = Self::new();
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        let mut hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
         let watched = shutdown.clone();
         tokio::spawn(async move {
             let mut first: Option<Instant> = None;
@@ -39,7 +40,12 @@ impl Shutdown {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
-                    _ = hangup.recv() => {}
+                    () = received(hangup.as_mut()) => {
+                        // The shell and the system both tell of a closed terminal: that is nobody who insists.
+                        first.get_or_insert_with(Instant::now);
+                        watched.stop.cancel();
+                        continue;
+                    }
                 }
                 match first {
                     None => {
@@ -78,5 +84,37 @@ impl Shutdown {
     /// Waits until leaving at once is asked for.
     pub async fn leaving_now(&self) {
         self.now.cancelled().await;
+    }
+}
+
+async fn received(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether this process was started with SIGHUP ignored. Where there is no `/proc`, it counts as not ignored.
+fn ignores_hangup() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| has_hangup(&status))
+}
+
+/// Whether SIGHUP, signal 1, is in the set of ignored signals of a `/proc/PID/status`.
+fn has_hangup(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_hangup_is_read_from_the_process_status() {
+        let status =
+            |set: &str| format!("SigBlk:\t0000000000000001\nSigIgn:\t{set}\nSigCgt:\t0000000000000001\n");
+        assert!(has_hangup(&status("0000000000001001")));
+        assert!(!has_hangup(&status("0000000000001000")));
+        assert!(!has_hangup("Name:\tqa-worker\n"));
     }
 }

@@ -236,9 +236,10 @@ impl Attendant {
         };
         let mut progress = self.unfinished.take(key);
         let begun = Try::begin(task, server, work, deliveries, &progress);
-        let _running = server.running.begin(key);
+        let running = server.running.begin(key);
+        let working = running.counter().during(process::process(task, server, &processing, &mut progress));
         let processed = tokio::select! {
-            processed = process::process(task, server, &processing, &mut progress) => processed,
+            processed = working => processed,
             () = self.unwanted(key) => return End::Discard,
             () = self.drained() => return End::HandBack(None),
         };

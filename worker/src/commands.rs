@@ -1,13 +1,14 @@
 //! What the program does once its configuration is known.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use qa_shared::connecting::connect_options;
+use qa_shared::console::{self, Console, LAST_LINES, Live};
 use qa_shared::plain;
 use qa_shared::queue::{ConnectError, ConnectOptions, Queue, Timing};
 use qa_shared::secret;
-use qa_shared::settings::Origin;
+use qa_shared::settings::Header;
 use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use qa_shared::telemetry::{Telemetry, start_logging};
@@ -18,37 +19,40 @@ use crate::{check, driver, setup};
 
 /// How long after a second signal the goodbyes may take.
 const LEAVING: Duration = Duration::from_secs(2);
+/// How long the last lines may take then.
+const LAST_LINES_IN_HASTE: Duration = Duration::from_millis(300);
 
 /// Works until told to stop.
 pub async fn work(config: WorkerConfig) -> io::Result<ExitCode> {
-    let telemetry = match Telemetry::start(Program::Worker, &config.logs, &config.telemetry, None) {
-        Ok(telemetry) => telemetry,
-        Err(error) => return complain(&error.to_string(), ExitCode::Configuration),
-    };
-    let code = serve(config).await;
-    telemetry.flush(matches!(code, Ok(ExitCode::SecondSignal))).await;
-    code
-}
-
-async fn serve(config: WorkerConfig) -> io::Result<ExitCode> {
     // Before the first word: whoever has seen it may want to stop in good order.
     let shutdown = Shutdown::on_signals()?;
-    if !config.logs.quiet {
-        show_header(&config)?;
-    }
+    let console = Console::start(config.logs.look, Live::No);
+    let telemetry = match Telemetry::start(Program::Worker, &config.logs, &config.telemetry, &console) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return Ok(complain(&console, &error.to_string(), ExitCode::Configuration)),
+    };
+    let code = serve(config, &console, shutdown).await;
+    let is_in_haste = code == ExitCode::SecondSignal;
+    telemetry.flush(is_in_haste).await;
+    console.flush(if is_in_haste { LAST_LINES_IN_HASTE } else { LAST_LINES });
+    Ok(code)
+}
+
+async fn serve(config: WorkerConfig, console: &Console, shutdown: Shutdown) -> ExitCode {
+    header(&config).show(console);
     guard_keys(&config);
     let setup = match setup::worker_setup(&config.serving, &config.models, &config.pools) {
         Ok(setup) => setup,
-        Err(error) => return complain(&error.to_string(), ExitCode::Configuration),
+        Err(error) => return complain(console, &error.to_string(), ExitCode::Configuration),
     };
     let options = connect_options(&config.nats, Program::Worker, setup.instance.as_str());
     let queue = tokio::select! {
         queue = connect(&options, &config.timing) => queue,
-        () = shutdown.stopping() => return Ok(ExitCode::Success),
+        () = shutdown.stopping() => return ExitCode::Success,
     };
     let queue = match queue {
         Ok(queue) => queue,
-        Err(error) => return complain(&error.to_string(), ExitCode::Queue),
+        Err(error) => return complain(console, &error.to_string(), ExitCode::Queue),
     };
     tracing::info!(instance = %setup.instance, nats = queue.servers(), version = queue.server_version(), "connected");
     let running = driver::run(setup, queue.clone(), shutdown.clone());
@@ -59,31 +63,33 @@ async fn serve(config: WorkerConfig) -> io::Result<ExitCode> {
     tokio::select! {
         () = running => {
             queue.close().await;
-            Ok(ExitCode::Success)
+            ExitCode::Success
         }
-        () = left_at_once => Ok(ExitCode::SecondSignal),
+        () = left_at_once => ExitCode::SecondSignal,
     }
 }
 
 /// Looks at every server and tells what works.
 pub async fn check(config: WorkerConfig, as_json: bool) -> io::Result<ExitCode> {
-    if let Err(error) = start_logging(&config.logs.filter, config.logs.format, None) {
-        return complain(&error.to_string(), ExitCode::Configuration);
+    let console = Console::start(config.logs.look, Live::No);
+    if let Err(error) = start_logging(&config.logs.filter, &console) {
+        return Ok(complain(&console, &error.to_string(), ExitCode::Configuration));
     }
-    if !config.logs.quiet {
-        show_header(&config)?;
-    }
+    header(&config).show(&console);
     guard_keys(&config);
     let findings = match check::check(&config.serving, &config.models).await {
         Ok(findings) => findings,
-        Err(error) => return complain(&error.to_string(), ExitCode::Configuration),
+        Err(error) => return Ok(complain(&console, &error.to_string(), ExitCode::Configuration)),
     };
-    let mut out = io::stdout().lock();
-    if as_json {
-        let json = serde_json::to_string_pretty(&findings).unwrap_or_default();
-        writeln!(out, "{}", plain::json(&json))?;
+    console.flush(LAST_LINES);
+    let told = if as_json {
+        format!("{}\n", plain::json(&serde_json::to_string_pretty(&findings).unwrap_or_default()))
     } else {
-        write!(out, "{}", plain::text(&check::table(&findings)))?;
+        plain::text(&check::table(&findings))
+    };
+    if let Err(error) = console::print(&told) {
+        let message = format!("standard output cannot be written: {error}");
+        return Ok(complain(&console, &message, ExitCode::Check));
     }
     let works = !findings.is_empty() && findings.iter().all(|finding| finding.works);
     Ok(if works { ExitCode::Success } else { ExitCode::Check })
@@ -113,23 +119,17 @@ async fn connect(options: &ConnectOptions, timing: &Timing) -> Result<Queue, Con
     }
 }
 
-fn show_header(config: &WorkerConfig) -> io::Result<()> {
-    let mut err = io::stderr().lock();
-    if let Some(path) = &config.env_file {
-        writeln!(err, "settings file: {}", path.display())?;
+fn header(config: &WorkerConfig) -> Header<'_> {
+    Header {
+        logs: &config.logs,
+        env_file: config.env_file.as_deref(),
+        sources: &config.sources,
+        notes: &config.notes,
     }
-    // Defaults are in --help; with -v they are shown as well.
-    let is_verbose = config.logs.filter.contains("debug");
-    for source in config.sources.iter().filter(|source| is_verbose || source.origin != Origin::Default) {
-        writeln!(err, "  {source}")?;
-    }
-    for note in &config.notes {
-        writeln!(err, "{}: {note}", if note.warning { "warning" } else { "note" })?;
-    }
-    Ok(())
 }
 
-fn complain(error: &str, code: ExitCode) -> io::Result<ExitCode> {
-    writeln!(io::stderr(), "error: {}", plain::text(error))?;
-    Ok(code)
+fn complain(console: &Console, error: &str, code: ExitCode) -> ExitCode {
+    console.error(error, code.code());
+    console.flush(LAST_LINES);
+    code
 }

@@ -19,6 +19,9 @@ use crate::metrics;
 const LOAD_EVERY: Duration = Duration::from_secs(1);
 /// How often the load is looked at. One that is the same twice is news: a slot between two tasks is not.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often the tokens of answers are told that are being written before the first one is finished: until then
+/// nothing else shows a person that the model works.
+const WRITING_EVERY: Duration = Duration::from_secs(2);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
@@ -63,6 +66,15 @@ pub(crate) async fn run(
                 before = now;
             }
         };
+        let announced_tokens = written_before_the_first(&setup);
+        let writing = async {
+            loop {
+                tokio::time::sleep(WRITING_EVERY.min(every)).await;
+                if written_before_the_first(&setup) != announced_tokens {
+                    return;
+                }
+            }
+        };
         let idle = async {
             while is_busy() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -71,6 +83,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = tokio::time::sleep(every) => {}
             () = changed_load => {}
+            () = writing => {}
             (changed, ..) = news, if !draining => drop(changed),
             () = shutdown.stopping(), if !draining => {}
             () = idle, if draining => {}
@@ -119,6 +132,12 @@ fn load(setup: &WorkerSetup) -> (u32, u32, u64) {
     let open = setup.servers.iter().map(|server| server.slots.open()).sum();
     let changes = setup.servers.iter().map(|server| server.obstacle_changes()).sum();
     (busy_slots(setup), open, changes)
+}
+
+/// Tokens that servers have written which have not finished an answer yet.
+fn written_before_the_first(setup: &WorkerSetup) -> u64 {
+    let servers = setup.servers.iter().filter(|server| server.has_finished_nothing());
+    servers.map(|server| server.running.tokens()).sum()
 }
 
 /// Tasks that may have to be done elsewhere.

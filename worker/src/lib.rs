@@ -33,3 +33,4 @@ pub mod server;
 pub mod setup;
 pub mod slots;
 mod trace;
+mod written;

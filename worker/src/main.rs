@@ -1,18 +1,42 @@
 //! The program `qa-worker`: command line and configuration in, exit code out. What it does is in the library.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use clap::{CommandFactory, Parser};
-use qa_shared::settings::Environment;
+use qa_shared::console::{self, Console, LAST_LINES, Live, Look};
+use qa_shared::settings::args::wanted_log_format;
+use qa_shared::settings::{Environment, LogSettings};
 use qa_worker::cli::{Cli, Command};
 use qa_worker::commands;
 use qa_worker::config::WorkerConfig;
 use qa_worker::exit::ExitCode;
 
 fn main() -> std::process::ExitCode {
-    let cli = Cli::parse();
-    run(&cli).unwrap_or_else(|error| complain(&error.to_string(), ExitCode::Internal)).into()
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_line(&error).into(),
+    };
+    run(&cli).unwrap_or_else(|error| complain(Look::default(), &error.to_string(), ExitCode::Internal)).into()
+}
+
+/// Shows what is wrong with the command line, or the help that was asked for.
+fn refuse_line(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader of the help that is gone has seen enough.
+        drop(error.print());
+        return ExitCode::Success;
+    }
+    let format = wanted_log_format(std::env::args_os());
+    let environment = Environment::capture().with_env_file(None, Path::new(""));
+    let look = LogSettings::look_of(&environment, format.as_deref());
+    if look.format == console::LogFormat::Json {
+        let text = error.render().to_string();
+        return complain(look, text.trim().trim_start_matches("error: "), ExitCode::Configuration);
+    }
+    // In clap's own colours.
+    drop(error.print());
+    ExitCode::Configuration
 }
 
 fn run(cli: &Cli) -> io::Result<ExitCode> {
@@ -20,7 +44,7 @@ fn run(cli: &Cli) -> io::Result<ExitCode> {
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "qa-worker", &mut script);
-            io::stdout().write_all(&script)?;
+            console::print(&String::from_utf8_lossy(&script))?;
             return Ok(ExitCode::Success);
         }
         Some(Command::Check(_)) | None => cli.clone().flattened(),
@@ -28,7 +52,10 @@ fn run(cli: &Cli) -> io::Result<ExitCode> {
     let environment = Environment::capture().with_env_file(cli.common.env_file.as_deref(), Path::new(""));
     let config = match WorkerConfig::read(&cli, &environment) {
         Ok(config) => config,
-        Err(mistakes) => return Ok(complain(&mistakes.to_string(), ExitCode::Configuration)),
+        Err(mistakes) => {
+            let look = LogSettings::look_of(&environment, cli.common.log_format.as_deref());
+            return Ok(complain(look, &mistakes.to_string(), ExitCode::Configuration));
+        }
     };
     let runtime = tokio::runtime::Runtime::new()?;
     match cli.command {
@@ -37,8 +64,9 @@ fn run(cli: &Cli) -> io::Result<ExitCode> {
     }
 }
 
-fn complain(error: &str, code: ExitCode) -> ExitCode {
-    // Nobody is left to tell when standard error is closed.
-    drop(writeln!(io::stderr(), "error: {}", qa_shared::plain::text(error)));
+fn complain(look: Look, error: &str, code: ExitCode) -> ExitCode {
+    let console = Console::start(look, Live::No);
+    console.error(error, code.code());
+    console.flush(LAST_LINES);
     code
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use qa_shared::model::{RunningTask, TaskKey};
 use tokio::time::Instant;
 
+use crate::written::Counter;
+
 /// Tasks in a heartbeat, at most.
 const MOST_TOLD: usize = 64;
 /// The latest of so many chunks say how long one usually takes.
@@ -24,8 +26,14 @@ pub(crate) struct Running(Mutex<Tasks>);
 
 #[derive(Debug, Default)]
 struct Tasks {
-    running: BTreeMap<TaskKey, Instant>,
+    running: BTreeMap<TaskKey, InWork>,
     recent: VecDeque<Duration>,
+}
+
+#[derive(Debug)]
+struct InWork {
+    since: Instant,
+    written: Counter,
 }
 
 impl Tasks {
@@ -43,8 +51,10 @@ impl Running {
 
     /// A task is worked on until the guard is dropped.
     pub(crate) fn begin(&self, key: &TaskKey) -> Begun<'_> {
-        self.tasks().running.insert(key.clone(), Instant::now());
-        Begun { running: self, key: key.clone() }
+        let written = Counter::default();
+        let in_work = InWork { since: Instant::now(), written: written.clone() };
+        self.tasks().running.insert(key.clone(), in_work);
+        Begun { running: self, key: key.clone(), written }
     }
 
     /// Whether another round of this task's chunk is worked on.
@@ -73,7 +83,12 @@ impl Running {
         let tasks = self.tasks();
         let Some(typical) = tasks.typical() else { return 0 };
         let limit = (typical * OVERDUE).max(OVERDUE_FROM);
-        tasks.running.values().filter(|begun| begun.elapsed() >= limit).count()
+        tasks.running.values().filter(|task| task.since.elapsed() >= limit).count()
+    }
+
+    /// Tokens of all answers that are being written.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tasks().running.values().map(|task| task.written.tokens()).sum()
     }
 
     /// The heartbeat's part about it: the longest first.
@@ -82,9 +97,10 @@ impl Running {
         let mut told: Vec<_> = tasks
             .running
             .iter()
-            .map(|(key, begun)| RunningTask {
+            .map(|(key, task)| RunningTask {
                 key: key.clone(),
-                for_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+                for_ms: u64::try_from(task.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+                tokens: task.written.tokens(),
             })
             .collect();
         told.sort_by_key(|task| std::cmp::Reverse(task.for_ms));
@@ -99,6 +115,14 @@ impl Running {
 pub(crate) struct Begun<'a> {
     running: &'a Running,
     key: TaskKey,
+    written: Counter,
+}
+
+impl Begun<'_> {
+    /// Counts the tokens of its answer.
+    pub(crate) fn counter(&self) -> Counter {
+        self.written.clone()
+    }
 }
 
 impl Drop for Begun<'_> {

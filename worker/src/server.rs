@@ -266,6 +266,11 @@ impl Server {
         }
     }
 
+    /// Whether no task was finished here yet.
+    pub(crate) fn has_finished_nothing(&self) -> bool {
+        self.finished.load(Ordering::Relaxed) == 0
+    }
+
     /// The heartbeat's part about this server.
     pub fn presence(&self) -> ServerPresence {
         let state = self.state();

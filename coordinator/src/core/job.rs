@@ -49,6 +49,8 @@ pub struct Core {
     pub(super) totals: Totals,
     pub(super) tally: Tally,
     pub(super) twins: Twins,
+    /// Whether only some of the waiting chunks are asked for.
+    pub(super) is_sample: bool,
     speculation_percent: u64,
     /// Messages whose results are being made durable.
     pub(super) undurable: BTreeMap<ReceiptId, (u32, u32)>,
@@ -73,6 +75,7 @@ impl Core {
             totals: Totals::default(),
             tally: Tally::default(),
             twins: Twins::default(),
+            is_sample: false,
             speculation_percent: settings.speculation_percent,
             undurable: BTreeMap::new(),
             touched: Vec::new(),

@@ -28,6 +28,7 @@ pub use event::{Applied, Effect, Event, Finish, ReceiptId, ResultFact, StopCause
 pub use failure_gate::FailureLimits;
 pub use job::{Core, CoreSettings};
 pub use publishing::window;
+pub use rounds::Sample;
 pub use speculation::{Choice, InWork, ServerLoad, choose};
 pub use tally::{Speculation, Tally, Totals};
 pub use twins::SPECULATION_PERCENT;

@@ -3,7 +3,9 @@
 use qa_shared::model::{FailureReason, Usage};
 
 use super::test_run::{TestRun, budget, fact, failure, hash, plan, success};
-use super::{ChunkState, Event, FailureLimits, FileStatus, Finish, ResultFact, StopCause, TaskRef, Verdict};
+use super::{
+    ChunkState, Event, FailureLimits, FileStatus, Finish, ResultFact, Sample, StopCause, TaskRef, Verdict,
+};
 
 fn task(document: u32, chunk: u32) -> TaskRef {
     TaskRef { document, chunk, round: 1 }
@@ -202,6 +204,20 @@ fn a_sample_leaves_the_rest_for_a_resume() {
     run.run_to_the_end();
     assert_eq!(run.finished, [Finish::Sampled]);
     assert_eq!(run.files[&1], FileStatus::Interrupted);
+}
+
+#[test]
+fn the_figures_of_a_sample_are_those_of_its_chunks() {
+    let mut run = TestRun::new(plan(&[3, 3]));
+    assert_eq!(run.core.sample(), None, "a whole job is no sample");
+    run.core.select_only(&[(0, 2), (1, 0), (1, 1)].into());
+    run.start(10);
+    let sample = |completed, failed| Some(Sample { chunks: 3, completed, failed });
+    assert_eq!(run.core.sample(), sample(0, 0));
+    run.receive(success(task(0, 2)));
+    run.receive(failure(task(1, 0)));
+    assert_eq!(run.core.sample(), sample(1, 1));
+    assert_eq!(run.core.sample().unwrap().outstanding(), 1);
 }
 
 #[test]

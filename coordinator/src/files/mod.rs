@@ -73,7 +73,7 @@ pub use records::{Journalled, JournalledResult, beats, each_record, journalled};
 pub use source::{ChunkSource, Finished, FinishedChunk, RecordPlace};
 pub use span::Span;
 pub use summary::{
-    ChunkFigures, PairFigures, RunSummary, SlowChunk, SpeculationFigures, SpentFigures, UsageFigures,
-    write_summary,
+    ChunkFigures, PairFigures, RunSummary, SampleFigures, SlowChunk, SpeculationFigures, SpentFigures,
+    UsageFigures, write_summary,
 };
 pub use timestamp::{naive_local, now};

@@ -40,6 +40,9 @@ pub struct RunSummary {
     pub skipped_files: BTreeMap<String, String>,
     /// Chunks, and what became of them.
     pub chunks: ChunkFigures,
+    /// With `--sample`: the sample's own chunks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<SampleFigures>,
     /// Pairs of all completed chunks.
     #[serde(default)]
     pub total_qa_pairs: u64,
@@ -93,6 +96,17 @@ pub struct ChunkFigures {
     pub failed: usize,
     /// Not asked, or not answered yet.
     pub outstanding: usize,
+}
+
+/// The chunks that `--sample` chose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleFigures {
+    /// All of them.
+    pub chunks: u32,
+    /// Those that are completed or failed.
+    pub done: u32,
+    /// Those that failed.
+    pub failed: u32,
 }
 
 /// Pairs of completed chunks.

@@ -133,6 +133,11 @@ impl Line {
         self.env("QA_FAILPOINTS", format!("crash:{place}"))
     }
 
+    /// Its name and the command, for a test with outputs of its own.
+    pub(crate) fn into_parts(self) -> (String, std::process::Command) {
+        (self.name, self.command.into_std())
+    }
+
     pub(crate) fn start(self) -> Running {
         Running::start(&self.name, self.command)
     }

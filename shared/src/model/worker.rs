@@ -121,6 +121,14 @@ pub struct RunningTask {
     pub key: TaskKey,
     /// For how long when the heartbeat was sent, in milliseconds.
     pub for_ms: u64,
+    /// Tokens of the answer that is being written, as far as it had come by then; 0 where it is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tokens: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A model on a server.

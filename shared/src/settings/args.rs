@@ -1,6 +1,7 @@
 //! Flags that both programs have. Syntax only: values are texts here and are checked by the readers, so that
 //! all mistakes are reported at once and in our words.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
@@ -43,4 +44,32 @@ pub struct TelemetryArgs {
     /// [env: QA_METRICS_LISTEN]
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_listen: Option<String>,
+}
+
+/// The value of `--log-format` in a command line that could not be read.
+pub fn wanted_log_format(line: impl IntoIterator<Item = OsString>) -> Option<String> {
+    let mut line = line.into_iter().map(|word| word.to_string_lossy().into_owned());
+    while let Some(word) = line.next() {
+        if word == "--log-format" {
+            return line.next();
+        }
+        if let Some(value) = word.strip_prefix("--log-format=") {
+            return Some(value.to_owned());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_format_is_found_in_a_line_that_is_wrong() {
+        let of = |line: &str| wanted_log_format(line.split(' ').map(OsString::from));
+        assert_eq!(of("qa-coordinator generate --wrong --log-format json").as_deref(), Some("json"));
+        assert_eq!(of("qa-coordinator generate --log-format=json --wrong").as_deref(), Some("json"));
+        assert_eq!(of("qa-coordinator generate --log-format"), None);
+        assert_eq!(of("qa-coordinator generate --wrong"), None);
+    }
 }

@@ -120,6 +120,12 @@ impl Environment {
         self.process.get("PATH").cloned()
     }
 
+    /// A variable that says what the terminal can do or shall do, such as `TERM` or `NO_COLOR`. They are none of our
+    /// settings: they hold for all programs of a terminal, and not in our env file.
+    pub(super) fn terminal_variable(&self, name: &str) -> Option<String> {
+        self.process.get(name).map(|value| value.to_string_lossy().into_owned())
+    }
+
     /// Looks a setting up: flag, process environment, env file. A flag that is empty or a placeholder asks
     /// for the default; such a value of a variable counts as unset.
     pub(super) fn find(&self, setting: &Setting, flag: Option<&str>) -> Result<Option<Found>, Mistake> {

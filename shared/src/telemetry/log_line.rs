@@ -10,8 +10,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::logs::LogFormat;
 use super::repeats::{Verdict, judge};
+use crate::console::LogFormat;
 
 /// Formats lines as `inner` does, and adds to them.
 pub(super) struct LogLine<F> {

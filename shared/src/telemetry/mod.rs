@@ -21,5 +21,5 @@ mod resource;
 mod watched;
 
 pub use listener::set_obstacle;
-pub use logs::{LogFormat, start_logging};
+pub use logs::start_logging;
 pub use pipeline::{Telemetry, TelemetryError};

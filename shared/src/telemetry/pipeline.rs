@@ -7,13 +7,13 @@ use std::time::Duration;
 use opentelemetry_sdk::logs::{BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::exporters::Exporters;
 use super::logs::{InvalidFilter, start_logging_to};
 use super::resource::resource;
 use super::watched::Health;
 use super::{listener, metrics, repeats, traces};
+use crate::console::Console;
 use crate::settings::variables::Program;
 use crate::settings::{Address, LogSettings, TelemetrySettings};
 
@@ -64,16 +64,15 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts log, traces and metrics; within the program's runtime. `writer` lets a progress bar step aside
-    /// for a line.
+    /// Starts log, traces and metrics; within the program's runtime.
     pub fn start(
         program: Program,
         logs: &LogSettings,
         settings: &TelemetrySettings,
-        writer: Option<BoxMakeWriter>,
+        console: &Console,
     ) -> Result<Self, TelemetryError> {
         if !settings.is_on() {
-            start_logging_to(&logs.filter, logs.format, writer, None)?;
+            start_logging_to(&logs.filter, console, None)?;
             return Ok(Self { traces: None, metrics: None, logs: None, health: Arc::default() });
         }
         let exporters = Exporters::new();
@@ -86,7 +85,7 @@ impl Telemetry {
             }
             None => None,
         };
-        start_logging_to(&logs.filter, logs.format, writer, records.as_ref())?;
+        start_logging_to(&logs.filter, console, records.as_ref())?;
         let metrics = metrics::provider(settings, &exporters, &resource)?;
         if let Some((provider, registry)) = &metrics {
             metrics::start(provider);

@@ -49,6 +49,10 @@ const RULES: &[Rule] = &[
             "coordinator/src/story.rs",
             "coordinator/src/trace_url.rs",
             "coordinator/src/report_story.rs",
+            "coordinator/src/report/terminal",
+            "shared/src/console/fold.rs",
+            "shared/src/console/look.rs",
+            "shared/src/console/painter.rs",
             "shared/src/model/",
             "shared/src/model_table.rs",
             "coordinator/src/sample.rs",
@@ -120,6 +124,8 @@ const RULES: &[Rule] = &[
             "shared/src/testing/",
             // Looks whether the certificates that the client is about to read are readable.
             "shared/src/queue/certificates.rs",
+            // Looks in /proc whether SIGHUP is ignored.
+            "shared/src/shutdown.rs",
         ],
         about: EVERYWHERE,
         reason: "files are read and written in coordinator/src/files only; the rest reads settings or runs nats-server",

@@ -152,7 +152,7 @@ fn presence() -> WorkerPresence {
             busy: 1,
             finished: 9,
             tokens_per_second: 61.5,
-            running: vec![RunningTask { key: key(), for_ms: 12_500 }],
+            running: vec![RunningTask { key: key(), for_ms: 12_500, tokens: 812 }],
         }],
         pools: vec![PoolName::new("ollama/qwen3:8b")],
         named_pools: vec![PoolName::new("night")],
@@ -219,6 +219,12 @@ fn reported() -> Usage {
 fn what_a_worker_wrote_that_did_not_estimate_tokens_is_read() {
     let before: TaskResult = read("without-estimates-result-completed");
     assert_eq!(before, TaskResult { usage: reported(), ..completed() });
+}
+
+#[test]
+fn what_a_worker_wrote_that_did_not_count_the_tokens_of_an_answer_is_read() {
+    let before: WorkerPresence = read("without-tokens-presence");
+    assert_eq!((before.servers[0].running[0].for_ms, before.servers[0].running[0].tokens), (12_500, 0));
 }
 
 #[test]

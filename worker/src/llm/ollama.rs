@@ -27,6 +27,7 @@ use super::token_counts::{TokenCounts, probe};
 use super::truncation::Verdict;
 use super::usage::estimate_prompt;
 use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, way};
+use crate::written;
 
 /// An answer beyond this is a run-away, in bytes; the output ceiling ends normal ones long before.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -135,12 +136,14 @@ impl OllamaServer {
         let mut lines =
             self.post_lines("/api/chat", &body, &request.model, self.timeouts.idle, deadline).await?;
         let (mut content, mut thinking) = (String::new(), String::new());
+        written::begin();
         while let Some(line) = lines.next().await? {
             let line: ChatLine = self.parse(&line)?;
             if let Some(error) = line.error {
                 return Err(self.error_line(&error, &request.model));
             }
             if let Some(message) = &line.message {
+                written::piece();
                 content.push_str(message.content.as_deref().unwrap_or_default());
                 thinking.push_str(message.thinking.as_deref().unwrap_or_default());
             }
