@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 
 /// The most memory, in megabytes.
 fn measure(bench: &mut Bench, documents: u32, smaller: Option<f64>) -> f64 {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let bytes = write_documents(&directory, documents);
     bench.section(&format!("{documents} files with {:.0} MB together", bytes as f64 / MEGABYTE));
     let speed = |seconds: f64| bytes as f64 / MEGABYTE / seconds;

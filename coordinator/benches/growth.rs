@@ -149,7 +149,7 @@ struct Told {
 
 impl Site {
     fn new(shape: Shape, chunks: u32) -> Self {
-        let site = Self(tempfile::tempdir().unwrap());
+        let site = Self(qa_shared::testing::temporary_folder());
         corpus::write(&chunks_dir(site.0.path()), shape, chunks);
         std::fs::create_dir(site.qa_dir()).unwrap();
         site

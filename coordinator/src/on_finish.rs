@@ -211,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_that_takes_too_long_is_ended_with_what_it_has_started() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let file = folder.path().join("still there");
         let script = format!("trap '' TERM; (sleep 4; touch '{}') & wait; sleep 60", file.display());
         let begun = Instant::now();

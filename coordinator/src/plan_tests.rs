@@ -21,7 +21,7 @@ struct Site {
 
 impl Site {
     fn new(documents: &[Document]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         for part in ["chunks", "qa"] {
             std::fs::create_dir(folder.path().join(part)).unwrap();
         }

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use qa_coordinator::exit::ExitCode;
 
 fn run(args: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_qa-coordinator"))
         .args(args)
         .env_clear()

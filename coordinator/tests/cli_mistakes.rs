@@ -269,7 +269,7 @@ fn a_wrong_line_of_the_env_file_is_named_with_all_other_mistakes() {
 
 #[test]
 fn a_template_that_cannot_work_is_a_mistake() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let path = directory.path().join("prompt.txt");
     std::fs::write(&path, "Ask about {txt}").unwrap();
     let path = path.to_str().unwrap();
@@ -280,8 +280,10 @@ fn a_template_that_cannot_work_is_a_mistake() {
 
 #[test]
 fn an_empty_secret_file_is_a_mistake() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let path = file.path().to_str().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "").unwrap();
+    let path = path.to_str().unwrap();
     let found = mistakes(generate(&[], &[("QA_NATS_URL", "q"), ("QA_NATS_TOKEN_FILE", path)]));
     assert_eq!(found, [format!("QA_NATS_TOKEN_FILE: the file `{path}` is empty; write the secret into it")]);
 }

@@ -40,7 +40,7 @@ fn the_header_tells_where_each_value_is_from() {
 
 #[test]
 fn the_first_env_file_found_is_read() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
     let tokens = |explicit: Option<&str>| {
         let environment = enough(&[]).with_env_file(explicit.map(Path::new), directory.path());
@@ -238,7 +238,7 @@ fn texts_may_begin_with_a_dash_and_stops_are_taken_as_they_are() {
 
 #[test]
 fn a_prompt_template_is_read_at_start() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let path = directory.path().join("prompt.txt");
     std::fs::write(&path, "\u{feff}{num_questions} about {text}").unwrap();
     let config = generate(&[], &[("QA_PROMPT_TEMPLATE_FILE", path.to_str().unwrap())]).unwrap();
@@ -247,7 +247,7 @@ fn a_prompt_template_is_read_at_start() {
 
 #[test]
 fn secrets_come_from_files_too() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let path = directory.path().join("token");
     std::fs::write(&path, "t-secret\n").unwrap();
     let environment = [("QA_NATS_URL", "q"), ("QA_NATS_TOKEN_FILE", path.to_str().unwrap())];
@@ -287,7 +287,7 @@ fn a_slip_in_a_variables_name_is_told_and_other_programs_variables_are_not() {
 
 /// A file with a price for every local model.
 fn priced() -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let path = folder.path().join("models.json");
     let rows = r#"[{"service": "ollama", "model": "*", "price": {"input": 1, "output": 2}}]"#;
     std::fs::write(&path, rows).unwrap();

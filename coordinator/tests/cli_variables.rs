@@ -90,7 +90,7 @@ fn the_example_file_lists_exactly_the_variables_with_their_defaults() {
 
 #[test]
 fn the_example_file_with_everything_uncommented_is_understood() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let text =
         variables::example_file().replace("\n#", "\n").replace("\n ", "\n# ").replace("\n----", "\n# ----");
     std::fs::write(directory.path().join("config.env"), text).unwrap();

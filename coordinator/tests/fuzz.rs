@@ -12,7 +12,7 @@ const QA: &str = r#"{"metadata": {}, "qa_generation_info": {"provider": "local",
  "training_pairs": [{"question": "Why?", "answer": "So.", "chunk_id": "0_0", "chunk_index": 0, "source_text": "Streams store messages."}], "status": "in_progress", "completed_chunks": [0], "failed_chunks": [1, 1]}"#;
 
 fn in_folder(name: &str, work: impl Fn(&Path)) {
-    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let folder = qa_shared::testing::temporary_folder();
     work(&folder.path().join(name));
 }
 
@@ -43,7 +43,7 @@ fn qa_files() {
 
 #[test]
 fn job_files_and_journals() {
-    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let folder = qa_shared::testing::temporary_folder();
     let job_folder = JobFolder::create(folder.path()).expect("it can be made");
     let job = JobId::from_random(1);
     let (mut journal, _) =

@@ -33,7 +33,7 @@ fn what_is_read_of_a_task_can_be_written_and_read_again() {
 
 #[test]
 fn env_files() {
-    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let folder = qa_shared::testing::temporary_folder();
     let path = folder.path().join("config.env");
     let example = "GENERATOR_MODEL=qwen3:14b # a comment\nOLLAMA_STOP=[\"<|im_end|>\"]\nQA_EXTRA_INSTRUCTIONS='Don\\'t'\n\
                    export A=\"two\nlines\"\nEMPTY=\n";

@@ -61,7 +61,7 @@ async fn nobody_listens(port: u16) {
 
 #[tokio::test]
 async fn a_private_server_serves_stops_and_starts_again_on_its_files() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let directory = directory.path().join("with space");
     let program = nats_server().await;
     for _ in 0..2 {
@@ -80,7 +80,7 @@ async fn a_private_server_serves_stops_and_starts_again_on_its_files() {
 
 #[tokio::test]
 async fn a_server_ends_when_its_holder_is_gone_and_the_next_one_waits_for_that() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let program = nats_server().await;
     let path = directory.path();
     let first = PrivateServer::start(path, config(path), supervisor(&program)).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_server_ends_when_its_holder_is_gone_and_the_next_one_waits_for_that()
 
 #[tokio::test]
 async fn a_server_whose_supervisor_was_killed_is_ended_by_the_next_one() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let program = nats_server().await;
     let path = directory.path();
     let mut orphaned = PrivateServer::start(path, config(path), supervisor(&program)).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_server_whose_supervisor_was_killed_is_ended_by_the_next_one() {
 
 #[tokio::test]
 async fn the_death_of_the_server_is_reported() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let program = nats_server().await;
     let path = directory.path();
     let mut server = PrivateServer::start(path, config(path), supervisor(&program)).await.unwrap();
@@ -129,7 +129,7 @@ async fn the_death_of_the_server_is_reported() {
 
 #[tokio::test]
 async fn a_server_that_cannot_listen_says_why() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = config(directory.path());
     config.listen = Listen { port: Some(taken.local_addr().unwrap().port()), ..Listen::LOOPBACK };

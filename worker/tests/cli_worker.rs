@@ -98,7 +98,7 @@ fn limits_belong_to_accounts() {
 
 #[test]
 fn a_key_may_stand_in_a_file_and_in_one_place_only() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let path = directory.path().join("key");
     std::fs::write(&path, "sk-from-file\n").unwrap();
     let file = path.to_str().unwrap();
@@ -176,7 +176,7 @@ fn a_certificate_needs_its_key() {
 #[test]
 fn the_binary_explains_itself_and_ends_with_the_documented_codes() {
     let run = |args: &[&str]| {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = qa_shared::testing::temporary_folder();
         let mut command = Command::new(env!("CARGO_BIN_EXE_qa-worker"));
         let output = command.args(args).env_clear().current_dir(directory.path()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -91,6 +91,12 @@ impl AtomicFile {
     }
 }
 
+/// An empty file that has no name and vanishes with its handle, on the disk of `target`: the only place that the
+/// writer of `target` is known to need. A directory for temporary files need not exist, nor have room.
+pub(super) fn file_without_name(target: &Path) -> Result<File, FileError> {
+    tempfile::tempfile_in(directory_of(target)).map_err(FileError::during("use a temporary file for", target))
+}
+
 /// Writes a whole file at once, durably.
 pub fn write_file(target: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut file = AtomicFile::create(target)?;
@@ -148,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_old_file_stands_until_the_commit() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let target = folder.path().join("a.json");
         fs::write(&target, "old").unwrap();
         let mut file = AtomicFile::create(&target).unwrap();
@@ -160,14 +166,14 @@ mod tests {
 
     #[test]
     fn a_file_that_was_given_up_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         drop(AtomicFile::create(&folder.path().join("a.json")).unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_name_of_255_bytes_can_be_written() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let target = folder.path().join("ü".repeat(125) + ".json");
         write_file(&target, b"{}").unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"{}");
@@ -175,7 +181,7 @@ mod tests {
 
     #[test]
     fn an_existing_file_stays_where_replacing_is_not_wanted() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let target = folder.path().join("a.json");
         fs::write(&target, "old").unwrap();
         let error = AtomicFile::create(&target).unwrap().commit_new().unwrap_err();
@@ -186,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_new_file_has_the_permissions_of_the_one_it_replaces() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let target = folder.path().join("a.json");
         fs::write(&target, "old").unwrap();
         fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
@@ -196,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_a_killed_process_left_is_removed_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         for name in [".qa-fleet.tmp-1-abcdef", "a_qa.json", ".hidden", "tmp_python.json"] {
             fs::write(folder.path().join(name), "x").unwrap();
         }
@@ -206,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_missing_directory_is_named() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let error = AtomicFile::create(&folder.path().join("none/a.json")).unwrap_err();
         assert!(error.to_string().contains("none/a.json"), "{error}");
     }

@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn chunks_of_a_python_file_are_found_by_their_text() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let (chunks, qa) = (folder.path().join("chunks"), folder.path().join("qa"));
         std::fs::create_dir_all(&chunks).unwrap();
         std::fs::create_dir_all(&qa).unwrap();
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn what_only_the_journal_holds_is_seen_and_beats_an_older_failure() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let qa = folder.path().join("qa");
         std::fs::create_dir(&qa).unwrap();
         let job_folder = JobFolder::create(&qa).unwrap();

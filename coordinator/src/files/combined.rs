@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
-use super::atomic::AtomicFile;
+use super::atomic::{AtomicFile, file_without_name};
 use super::columns::{Columns, DocumentColumns, as_text};
 use super::combined_owner::{self, Owner};
 use super::json_repair::repaired;
@@ -154,7 +154,7 @@ impl FirstPass {
         let spool = |error| FileError::during("use a temporary file for", order.output)(error);
         let mut pass = Self {
             documents: Vec::new(),
-            entries: tempfile::tempfile().map_err(spool)?,
+            entries: file_without_name(order.output)?,
             processing_config: Value::Null,
             columns: Columns::default(),
             report: CombineReport::default(),

@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_output_directory_is_made_and_left_empty() {
-        let base = tempfile::tempdir().unwrap();
+        let base = qa_shared::testing::temporary_folder();
         let asked = base.path().join("a/b");
         let found = output_directory(&asked, base.path(), "--qa-dir").unwrap();
         assert_eq!(found, Directory { path: asked.clone(), note: None });
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_default_that_cannot_be_made_moves_below_the_current_directory() {
-        let base = tempfile::tempdir().unwrap();
+        let base = qa_shared::testing::temporary_folder();
         let defaults = base.path().join("file");
         fs::write(&defaults, "no directory").unwrap();
         let asked = defaults.join("qa");
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn an_input_directory_is_searched_and_never_made() {
-        let base = tempfile::tempdir().unwrap();
+        let base = qa_shared::testing::temporary_folder();
         let asked = Path::new("/data/nowhere/chunks");
         let error =
             input_directory(asked, base.path(), "chunk files", "--chunks-dir").unwrap_err().to_string();

@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn what_is_appended_is_read_again_and_damaged_lines_are_counted() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         assert_eq!(read(folder.path()), (Vec::new(), 0));
         let mut log = EventLog::new(folder.path());
         let present = Happening::WorkerPresent { host: "gpu1\n".to_owned(), slots: 2 };
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_file_that_was_set_aside_is_read_first() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let mut log = EventLog::new(folder.path());
         log.append(&Happening::QueueLost).unwrap();
         let path = folder.path().join(EVENT_LOG_NAME);

@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn lines_go_to_both_directories_and_only_the_last_two_files_stay() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let second = folder.path().join("logs/here");
         let mut log = FailureLog::new(folder.path(), Some(&second), 770).unwrap();
         for chunk in 0..7 {

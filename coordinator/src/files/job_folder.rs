@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_job_survives_with_the_fields_of_others() {
-        let output = tempfile::tempdir().unwrap();
+        let output = qa_shared::testing::temporary_folder();
         assert!(JobFolder::open(output.path()).is_none());
         let folder = JobFolder::create(output.path()).unwrap();
         assert_eq!(folder.load_job().unwrap(), None);
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_refused_even_where_nothing_else_is_understood() {
-        let output = tempfile::tempdir().unwrap();
+        let output = qa_shared::testing::temporary_folder();
         let folder = JobFolder::create(output.path()).unwrap();
         fs::write(folder.job_path(), r#"{"version": 2, "jobs": []}"#).unwrap();
         let error = folder.load_job().unwrap_err();
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn the_second_coordinator_is_told_who_the_first_is() {
-        let output = tempfile::tempdir().unwrap();
+        let output = qa_shared::testing::temporary_folder();
         let folder = JobFolder::create(output.path()).unwrap();
         assert!(!folder.is_locked());
         let lock = folder.lock(&holder()).unwrap();
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn the_holder_of_the_lock_cleans_up_after_killed_ones() {
-        let output = tempfile::tempdir().unwrap();
+        let output = qa_shared::testing::temporary_folder();
         let folder = JobFolder::create(output.path()).unwrap();
         let left = [output.path().join(".qa-fleet.tmp-1-x"), folder.path().join(".qa-fleet.tmp-1-y")];
         for path in &left {
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn progress_is_replaced_whole() {
-        let output = tempfile::tempdir().unwrap();
+        let output = qa_shared::testing::temporary_folder();
         let folder = JobFolder::create(output.path()).unwrap();
         assert_eq!(folder.load_progress::<Value>().unwrap(), None);
         for done in [1, 2] {

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn documents_of_any_name_are_found_and_strays_are_told_apart() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let long = "x".repeat(243);
         let names =
             ["FAQ – überblick 概要", "v2.final", "Guide", "guide", "", "with space", long.as_str(), "tmp_a"];

@@ -352,7 +352,7 @@ mod tests {
     use super::*;
 
     fn load_text(text: &str) -> Result<QaFile, QaFileError> {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let path = folder.path().join("a_qa.json");
         fs::write(&path, text).unwrap();
         QaFile::load(&path)
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_python_file_is_read_with_the_places_of_its_pairs() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let path = Document::plain("a", &["one", "two"]).write_python_qa(folder.path(), &[0, 1], &[], 3);
         let file = QaFile::load(&path).unwrap();
         assert_eq!(

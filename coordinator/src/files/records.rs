@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn records_come_one_by_one_and_the_rest_of_the_file_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let path = folder.path().join("a_qa.json");
         let one = serde_json::to_string(&record(&completed_result("a", 0, 1, "t", 3))).unwrap();
         let two = serde_json::to_string(&record(&failed_result("a", 1, 2, "t"))).unwrap();
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn of_a_chunks_results_in_the_journal_the_best_counts() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let job = JobId::from_random(1);
         let (mut journal, _) = Journal::open(folder.path(), &job, 1024, |_, _| {}).unwrap();
         for result in [

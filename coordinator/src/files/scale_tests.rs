@@ -51,7 +51,7 @@ fn python_file() -> String {
 
 #[test]
 fn a_document_of_100_000_chunks_is_adopted_and_put_in_order() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let (chunks, target) = (folder.path().join("a_chunks.json"), folder.path().join("a_qa.json"));
     fs::write(&chunks, chunk_file()).unwrap();
     fs::write(&target, python_file()).unwrap();

@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_python_programs_fields_come_first_and_in_its_order() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let files = vec!["FAQ 概要_qa.json".to_owned()];
         let summary = RunSummary { total_files: 1, qa_files_created: files, ..RunSummary::default() };
         write_summary(folder.path(), &summary).unwrap();

@@ -26,7 +26,7 @@ pub(crate) fn enough(more: &[(&str, &str)]) -> Environment {
 
 /// The same with an env file `config.env`.
 pub(crate) fn with_file(environment: Environment, file: &str) -> Environment {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     std::fs::write(directory.path().join("config.env"), file).unwrap();
     environment.with_env_file(None, directory.path())
 }

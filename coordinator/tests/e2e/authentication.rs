@@ -84,7 +84,7 @@ fn shown(path: PathBuf) -> String {
 }
 
 fn folder() -> TempDir {
-    tempfile::tempdir().unwrap()
+    qa_shared::testing::temporary_folder()
 }
 
 const REFUSED: &str = "refused authentication";

@@ -11,6 +11,9 @@ use tokio::process::Command;
 use super::processes::{Ended, Running};
 use super::programs;
 
+/// Where workers run: they read and write no file of their directory.
+const WORKERS_DIRECTORY: &str = "/";
+
 /// A command line in the making.
 pub(crate) struct Line {
     name: String,
@@ -46,7 +49,7 @@ impl Line {
 
     /// `qa-worker` with nothing said yet.
     pub(crate) fn bare_worker() -> Self {
-        Self::new("qa-worker", programs::worker(), &std::env::temp_dir())
+        Self::new("qa-worker", programs::worker(), Path::new(WORKERS_DIRECTORY))
     }
 
     /// `qa-worker COMMAND`.
@@ -56,8 +59,9 @@ impl Line {
 
     /// `qa-worker` for these servers, with the queue at these addresses.
     pub(crate) fn worker_at(nats: &str, servers: &[&FakeOllama]) -> Self {
-        let directory = std::env::temp_dir();
-        let line = Self::new("qa-worker", programs::worker(), &directory).arg("--nats-url").arg(nats);
+        let line = Self::new("qa-worker", programs::worker(), Path::new(WORKERS_DIRECTORY))
+            .arg("--nats-url")
+            .arg(nats);
         line.servers(servers)
     }
 

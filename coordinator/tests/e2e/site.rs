@@ -18,7 +18,7 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new(documents: &[Document]) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        let root = qa_shared::testing::temporary_folder();
         let site = Self { root };
         fs::create_dir(site.chunks_dir()).unwrap();
         for document in documents {

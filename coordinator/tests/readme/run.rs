@@ -31,7 +31,7 @@ fn copy_documents(to: &Path) -> usize {
 
 #[test]
 fn the_example_with_several_hosts_runs() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let chunks = copy_documents(&directory.path().join("chunks"));
     let config = FakeConfig { models: vec![FakeModel::new("qwen3:14b")], ..FakeConfig::default() };
     let hosts: Vec<_> = (0..3).map(|_| FakeOllama::start(config.clone())).collect();

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn the_file_with_the_token_is_this_users_alone_whatever_was_there_before() {
         use std::os::unix::fs::{PermissionsExt, symlink};
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::testing::temporary_folder();
         let (path, other) = (folder.path().join("nats-server.conf"), folder.path().join("other"));
         let config = ServerConfig::private(folder.path());
         std::fs::write(&path, "old").unwrap();

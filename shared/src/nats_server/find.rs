@@ -92,7 +92,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_program_that_is_new_enough_is_taken() {
-        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (old, new) = (crate::testing::temporary_folder(), crate::testing::temporary_folder());
         program(old.path(), "nats-server: v2.9.10");
         program(new.path(), "nats-server: v2.15.1");
         let search_path = std::env::join_paths([old.path(), new.path()]).unwrap();
@@ -103,7 +103,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_old_one_is_named_with_its_version() {
-        let old = tempfile::tempdir().unwrap();
+        let old = crate::testing::temporary_folder();
         program(old.path(), "nats-server: v2.9.10");
         let error = find_nats_server(None, Some(old.path().as_os_str())).await.unwrap_err().to_string();
         assert!(error.contains("2.9.10") && error.contains("2.12.0"), "{error}");
@@ -111,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_setting_that_does_not_run_is_an_error_and_not_skipped() {
-        let new = tempfile::tempdir().unwrap();
+        let new = crate::testing::temporary_folder();
         program(new.path(), "nats-server: v2.15.1");
         let set = new.path().join("missing");
         let error = find_nats_server(Some(&set), Some(new.path().as_os_str())).await.unwrap_err();

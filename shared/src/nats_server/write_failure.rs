@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_is_seen_in_a_whole_new_line_and_an_earlier_server_s_is_not() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::testing::temporary_folder();
         let path = folder.path().join("nats-server.log");
         std::fs::write(&path, format!("{SIGN}\n")).unwrap();
         let mut watch = LogWatch::new(path.clone());
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_log_that_began_anew_is_read_from_its_begin() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::testing::temporary_folder();
         let path = folder.path().join("nats-server.log");
         std::fs::write(&path, "long ago\n".repeat(100)).unwrap();
         let mut watch = LogWatch::new(path.clone());
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_was_given_up_is_seen_whatever_the_cause() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::testing::temporary_folder();
         let path = folder.path().join("nats-server.log");
         let mut watch = LogWatch::new(path.clone());
         let line = "[12695] 2026/11/23 [ERR] Filestore [KV_QA_PRESENCE] Critical write error: lmb missing";

@@ -34,7 +34,7 @@ mod tests {
 
     /// The price of a million prompt tokens by a table with these rows, or the mistake.
     fn read(rows: &str) -> Result<NanoUsd, String> {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::testing::temporary_folder();
         let path = folder.path().join("models.json");
         std::fs::write(&path, rows).unwrap();
         let environment = Environment::from_pairs([("QA_MODEL_TABLE", path.to_str().unwrap())]);

@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod fake_ollama;
 pub mod fake_provider;
 mod fake_server;
+mod folder;
 pub mod fuzz;
 mod nats_cluster;
 pub mod nats_jwt;
@@ -17,6 +18,7 @@ pub mod samples;
 mod tls_proxy;
 pub mod token_counts;
 
+pub use folder::temporary_folder;
 pub use nats_cluster::TestCluster;
 pub use nats_monitor::Monitor;
 pub use nats_operator::NatsOperator;

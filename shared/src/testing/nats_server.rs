@@ -116,7 +116,7 @@ impl TestNats {
     /// When there is no usable nats-server; the message says how to get one.
     pub async fn start_with(options: TestNatsOptions) -> Self {
         let program = program().await;
-        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let directory = crate::testing::temporary_folder();
         let mut config = ServerConfig::private(directory.path());
         config.token = options.token.map(Secret::new);
         config.max_payload = options.max_payload;
@@ -137,7 +137,7 @@ impl TestNats {
     /// When there is no usable nats-server; the message says how to get one.
     pub async fn shipped() -> Self {
         let program = program().await;
-        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let directory = crate::testing::temporary_folder();
         let mut config = ServerConfig::private(directory.path());
         let (child, port) = spawn(&program, directory.path(), &config, &File::Shipped).await;
         config.listen.port = Some(port);

@@ -9,7 +9,7 @@ use super::super::fixtures::{Document, ready};
 use super::*;
 
 fn scan_text(text: &str) -> Result<Scanned, ChunkFileError> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let path = folder.path().join("a_chunks.json");
     fs::write(&path, text).unwrap();
     ChunkFile::scan(&path, DocumentName::new("a"))
@@ -17,7 +17,7 @@ fn scan_text(text: &str) -> Result<Scanned, ChunkFileError> {
 
 #[test]
 fn a_document_is_scanned_and_its_chunks_are_read_back_in_any_order() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let path = Document::plain("a", &["one", "zwei – 二", "one"]).write_chunks(folder.path());
     let file = ready(&path);
     assert_eq!((file.chunks.len(), file.longest_tokens), (3, estimate_tokens("zwei – 二")));
@@ -77,7 +77,7 @@ fn every_kind_of_damage_has_its_own_words() {
 
 #[test]
 fn an_edit_after_the_scan_is_noticed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let path = Document::plain("a", &["one", "two"]).write_chunks(folder.path());
     let file = ready(&path);
     let reader = ChunkReader::open(&file).unwrap();
@@ -147,7 +147,7 @@ fn lists_and_lines_of_chunks_are_documents_too() {
 
 #[test]
 fn chunks_of_a_list_and_of_lines_are_read_back() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     for (name, text) in [
         ("list", r#"[{"text": "one"}, "two"]"#),
         ("lines", "{\"text\": \"one\"}\n{\"text\": \"two\", \"chunk_id\": 7}\n"),

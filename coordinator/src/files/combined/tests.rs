@@ -12,7 +12,7 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         for name in ["qa", "other"] {
             fs::create_dir_all(folder.path().join(name).join(FOLDER)).unwrap();
         }

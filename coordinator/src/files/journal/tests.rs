@@ -50,7 +50,7 @@ fn filled(directory: &Path, entries: u32) -> Vec<EntryLocation> {
 
 #[test]
 fn entries_come_back_in_order_from_several_segments_and_singly() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let (mut journal, _, _) = open(folder.path(), 1_000);
     let written: Vec<_> =
         (0..40).map(|chunk| (journal.append(&entry(chunk)).unwrap(), entry(chunk))).collect();
@@ -66,7 +66,7 @@ fn entries_come_back_in_order_from_several_segments_and_singly() {
 
 #[test]
 fn an_entry_can_be_read_before_it_is_synced() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let (mut journal, _, _) = open(folder.path(), SEGMENT_BYTES);
     let mut reader = journal.reader();
     for chunk in 0..3 {
@@ -79,7 +79,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn a_cut_at_any_byte_loses_only_what_was_cut(at in any::<prop::sample::Index>()) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let locations = filled(folder.path(), 6);
         let path = segment_path(folder.path(), 1);
         let size = fs::metadata(&path).unwrap().len();
@@ -100,7 +100,7 @@ proptest! {
 
 #[test]
 fn an_end_of_zeros_is_torn_and_reported() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let locations = filled(folder.path(), 3);
     let path = segment_path(folder.path(), 1);
     let mut bytes = fs::read(&path).unwrap();
@@ -115,7 +115,7 @@ fn an_end_of_zeros_is_torn_and_reported() {
 
 #[test]
 fn damage_in_the_middle_names_segment_and_offset() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let locations = filled(folder.path(), 3);
     let path = segment_path(folder.path(), 1);
     let mut bytes = fs::read(&path).unwrap();
@@ -132,7 +132,7 @@ fn damage_in_the_middle_names_segment_and_offset() {
 
 #[test]
 fn another_job_and_a_newer_version_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     filled(folder.path(), 1);
     let error = open_error(folder.path(), &JobId::from_random(8));
     assert!(matches!(error, JournalError::OtherJob { .. }), "{error}");
@@ -143,7 +143,7 @@ fn another_job_and_a_newer_version_are_refused() {
 
 #[test]
 fn segments_go_when_snapshots_hold_all_of_their_entries() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let (mut journal, _, _) = open(folder.path(), 1_000);
     let locations: Vec<_> = (0..20).map(|chunk| journal.append(&entry(chunk)).unwrap()).collect();
     let all = segments(folder.path());
@@ -161,7 +161,7 @@ fn segments_go_when_snapshots_hold_all_of_their_entries() {
 
 #[test]
 fn a_failed_append_leaves_no_trace() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let (mut journal, _, _) = open(folder.path(), SEGMENT_BYTES);
     journal.append(&entry(0)).unwrap();
     // A handle that cannot write stands for a disk that is full.
@@ -181,7 +181,7 @@ fn a_failed_append_leaves_no_trace() {
 #[test]
 fn a_real_full_disk_is_told_apart() {
     let Ok(full) = File::options().write(true).open("/dev/full") else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let (mut journal, _, _) = open(folder.path(), SEGMENT_BYTES);
     journal.append(&entry(0)).unwrap();
     let segment = journal.current.take().unwrap();
@@ -192,7 +192,7 @@ fn a_real_full_disk_is_told_apart() {
 
 #[test]
 fn a_location_that_was_released_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let locations = filled(folder.path(), 1);
     let (mut journal, _, _) = open(folder.path(), SEGMENT_BYTES);
     let mut header = String::new();

@@ -19,7 +19,7 @@ struct Desk {
 
 impl Desk {
     fn new(document: Document) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = qa_shared::testing::temporary_folder();
         let chunk_file = ready(&document.write_chunks(folder.path()));
         let (journal, torn): (_, Vec<TornEnd>) =
             Journal::open(folder.path(), &JobId::from_random(1), SEGMENT_BYTES, |_, _| {}).unwrap();
@@ -309,7 +309,7 @@ fn an_unprocessable_document_is_noted_but_replaces_no_results() {
 
 #[test]
 fn what_is_kept_aside_is_never_replaced() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = qa_shared::testing::temporary_folder();
     let file = folder.path().join("a_qa.json");
     for number in ["1", "2"] {
         fs::write(&file, number).unwrap();

@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn a_report_is_read_as_it_was_written() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::testing::temporary_folder();
         let path = directory.path().join("growth.json");
         let mut report = Report::new("growth", Mode::Short);
         report.measures.push(Measure::counted("files", 3.0, "files"));
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_missing_or_no_report_is_named_with_the_remedy() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = crate::testing::temporary_folder();
         let path = directory.path().join("none.json");
         assert!(read(&path).unwrap_err().contains("UPDATE_SNAPSHOTS=1"));
         fs::write(&path, "[]").unwrap();

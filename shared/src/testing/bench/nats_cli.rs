@@ -4,9 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
-use tempfile::TempDir;
-
-use crate::testing::{TestNats, TestNatsOptions};
+use crate::testing::{TestNats, TestNatsOptions, temporary_folder};
 
 /// Streams for tasks and for results.
 const STREAMS: [&str; 2] = ["BENCHTASKS", "BENCHRESULTS"];
@@ -20,7 +18,7 @@ const STREAMS: [&str; 2] = ["BENCHTASKS", "BENCHRESULTS"];
 /// When the tool fails, or says what cannot be read.
 pub async fn nats_bench(chunks: u32, sizes: [usize; 2], sync_always: bool) -> Option<f64> {
     let nats = TestNats::start_with(TestNatsOptions { sync_always, ..Default::default() }).await;
-    let directory = TempDir::new().expect("a directory for temporary files");
+    let directory = temporary_folder();
     let csv = directory.path().join("figures.csv");
     let mut seconds = 0.0;
     for (stream, size) in STREAMS.into_iter().zip(sizes) {
