@@ -1,5 +1,6 @@
 //! The run proper, from the first event to the end of everything that works for it.
 
+use qa_shared::queue::stores_messages;
 use qa_shared::shutdown::Shutdown;
 
 use crate::core::{Core, Finish, TaskRef};
@@ -12,10 +13,14 @@ use crate::run_error::RunError;
 /// The run proper.
 pub(crate) async fn work(driver: &mut Driver, private: Option<&mut PrivateQueue>) -> Result<End, RunError> {
     Ok(match private {
-        Some(private) => tokio::select! {
-            end = driver.run() => end,
-            failure = private.server.fails() => End::QueueFailed(failure),
-        },
+        Some(private) => {
+            let queue = driver.queue.clone();
+            let failure = private.server.fails(async || stores_messages(&queue).await);
+            tokio::select! {
+                end = driver.run() => end,
+                failure = failure => End::QueueFailed(failure),
+            }
+        }
         None => driver.run().await,
     })
 }

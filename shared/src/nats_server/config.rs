@@ -11,6 +11,12 @@ use crate::secret::Secret;
 
 /// Large enough for a chunk of any sensible size; the server warns above this.
 const MAX_PAYLOAD_BYTES: u64 = 8 * 1024 * 1024;
+/// More than the workers of any run with a private queue have; idle connections of strangers cost memory.
+const MAX_CONNECTIONS: u32 = 1024;
+/// How long a connection may be open without the token, in seconds.
+const UNAUTHENTICATED_SECONDS: u32 = 2;
+/// Where a log file ends and the next one begins: strangers can have lines written.
+const LOG_LIMIT: &str = "logfile_size_limit: 64MB\nlogfile_max_num: 2";
 
 /// A setting that cannot be written into the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -89,12 +95,14 @@ impl ServerConfig {
             format!("port: {}", self.listen.port.map_or(-1, i32::from)),
             format!("ports_file_dir: {}", quoted_path(&self.ports)?),
             format!("max_payload: {}", self.max_payload),
+            format!("max_connections: {MAX_CONNECTIONS}"),
         ];
         if let Some(path) = &self.log {
-            lines.push(format!("log_file: {}", quoted_path(path)?));
+            lines.push(format!("log_file: {}\n{LOG_LIMIT}", quoted_path(path)?));
         }
         if let Some(token) = &self.token {
-            lines.push(format!("authorization {{ token: {} }}", quoted(token.expose())));
+            let token = quoted(token.expose());
+            lines.push(format!("authorization {{ token: {token}, timeout: {UNAUTHENTICATED_SECONDS} }}"));
         }
         if let Some(store) = &self.store {
             let sync = if self.sync_always { ", sync_interval: always" } else { "" };
@@ -157,6 +165,7 @@ mod tests {
         );
         assert!(text.contains(r#"token: "t\"k""#), "{text}");
         assert!(text.contains("port: -1"), "{text}");
+        assert!(text.contains("max_connections: 1024") && text.contains("timeout: 2"), "{text}");
     }
 
     #[test]

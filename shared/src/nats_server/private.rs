@@ -145,18 +145,25 @@ impl PrivateServer {
         self.supervisor.id()
     }
 
-    /// Waits until the server ends by itself, or cannot store anything any more. Once it has said the latter,
-    /// it only says the former.
-    pub async fn fails(&mut self) -> ServerFailure {
-        let log_watch = self.log_watch.take();
+    /// Waits until the server ends by itself, or cannot store anything any more. A line in its log is only a sign
+    /// of the latter: `stores` asks the server.
+    pub async fn fails(&mut self, stores: impl AsyncFn() -> bool) -> ServerFailure {
+        let Self { supervisor, log_watch, .. } = self;
         let write_failure = async {
-            match log_watch {
-                Some(log) => log.write_failure().await,
-                None => std::future::pending().await,
+            let Some(log) = log_watch else { return std::future::pending().await };
+            loop {
+                let line = log.sign_of_write_failure().await;
+                if !stores().await {
+                    return line;
+                }
+                tracing::debug!(
+                    line,
+                    "the private nats-server logs a failed write, and still stores messages"
+                );
             }
         };
         let status = tokio::select! {
-            status = self.supervisor.wait() => status,
+            status = supervisor.wait() => status,
             line = write_failure => return ServerFailure::CannotWrite(line),
         };
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());

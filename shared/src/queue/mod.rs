@@ -33,6 +33,7 @@ mod trace;
 mod upkeep;
 mod version;
 mod watched;
+mod write_probe;
 
 pub use ack::AckError;
 pub use connect::{ConnectError, ConnectOptions, InDomain, Queue};
@@ -53,3 +54,4 @@ pub use trace::Traceparent;
 pub use upkeep::Upkeep;
 pub use version::ServerVersion;
 pub use watched::Watched;
+pub use write_probe::stores_messages;
