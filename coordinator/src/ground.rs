@@ -1,7 +1,7 @@
 //! Where a run reads and writes, and the lock that makes it the only one there.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use qa_shared::console::Console;
 
@@ -9,7 +9,7 @@ use crate::config::{GenerateConfig, Output};
 use crate::exit::ExitCode;
 use crate::files::{
     Combine, Directory, DirectoryError, DirectoryLock, Holder, JobFolder, JobFolderError, check_output,
-    claim_output, future_output_directory, input_directory, now, output_directory,
+    claim_output, future_output_directory, input_directory, needed_directory, now, output_directory,
 };
 use crate::run_error::RunError;
 
@@ -43,7 +43,8 @@ pub(crate) fn prepare(config: &GenerateConfig, host: &str, console: &Console) ->
     let folder = JobFolder::create(&qa.path).map_err(unusable_folder)?;
     let holder = Holder { pid: std::process::id(), host: host.to_owned(), started: now() };
     let lock = folder.lock(&holder).map_err(unusable_folder)?;
-    // Now, and not after a run of days.
+    // Everything that the end of the run needs is shown to work now, and not after a run of days.
+    prove_places(config, &folder, &combined_file)?;
     claim_output(&Combine {
         qa_directory: &qa.path,
         output: &combined_file,
@@ -52,6 +53,16 @@ pub(crate) fn prepare(config: &GenerateConfig, host: &str, console: &Console) ->
         generated_at: "",
     })?;
     Ok(Ground { chunks_dir: chunks.path, qa_dir: qa.path, combined_file, folder, _lock: lock })
+}
+
+fn prove_places(config: &GenerateConfig, folder: &JobFolder, combined_file: &Path) -> Result<(), RunError> {
+    let combined = combined_file.parent().map(|directory| (directory, "--output-file"));
+    let logs = config.log_dir.as_deref().map(|directory| (directory, "QA_LOG_DIR"));
+    let places = [Some((folder.path(), "--qa-dir")), combined, logs];
+    for (directory, setting) in places.into_iter().flatten() {
+        needed_directory(directory, setting).map_err(unusable_directory)?;
+    }
+    Ok(())
 }
 
 fn unusable_folder(error: JobFolderError) -> RunError {

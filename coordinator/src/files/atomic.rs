@@ -97,6 +97,21 @@ pub(super) fn file_without_name(target: &Path) -> Result<File, FileError> {
     tempfile::tempfile_in(directory_of(target)).map_err(FileError::during("use a temporary file for", target))
 }
 
+/// Shows that files can be written durably in a directory, and put in another one's place there: everything that
+/// [`AtomicFile`] does, with enough bytes to find a disk without room.
+pub(super) fn prove_writable(directory: &Path) -> Result<(), FileError> {
+    const BYTES: usize = 64 * 1024;
+    let prove = || {
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
+        file.write_all(&vec![b' '; BYTES])?;
+        file.as_file().sync_all()?;
+        let target = directory.join(format!("{UNFINISHED}{}-proof", std::process::id()));
+        file.persist(&target)?;
+        fs::remove_file(target)
+    };
+    prove().map_err(FileError::during("write to", directory))
+}
+
 /// Writes a whole file at once, durably.
 pub fn write_file(target: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut file = AtomicFile::create(target)?;
@@ -208,6 +223,19 @@ mod tests {
         }
         assert_eq!(remove_unfinished(folder.path()).unwrap(), 1);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_directory_that_can_be_written_is_left_as_it_was_and_another_one_is_told() {
+        let folder = qa_shared::testing::temporary_folder();
+        prove_writable(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let missing = folder.path().join("missing");
+        let error = prove_writable(&missing).unwrap_err().to_string();
+        assert!(error.starts_with("cannot write to `") && error.contains("missing"), "{error}");
+        // A directory in which nobody can make a file, the administrator included.
+        #[cfg(target_os = "linux")]
+        prove_writable(Path::new("/proc/self/fdinfo")).unwrap_err();
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::FileError;
+use super::atomic::prove_writable;
 
 /// Where the defaults point.
 const DATA: &str = "/data";
@@ -90,6 +91,11 @@ fn output_directory_within(
     Ok(Directory { path, note: Some(note) })
 }
 
+/// Makes a directory that a run needs at its end and tries it. `setting` names it in the error.
+pub fn needed_directory(path: &Path, setting: &'static str) -> Result<(), DirectoryError> {
+    make_writable(path).map_err(|error| DirectoryError::Output { error, flag: setting })
+}
+
 /// The directory that [`output_directory`] would use, with nothing made or tried.
 pub fn future_output_directory(asked: &Path, base: &Path) -> PathBuf {
     let fallback = fallback(asked, base).filter(|path| asked.starts_with(DATA) && path.is_dir());
@@ -102,8 +108,7 @@ fn fallback(asked: &Path, base: &Path) -> Option<PathBuf> {
 
 fn make_writable(path: &Path) -> Result<(), FileError> {
     fs::create_dir_all(path).map_err(FileError::during("create", path))?;
-    let probe = tempfile::Builder::new().prefix(".qa-fleet.tmp-probe-").tempfile_in(path);
-    probe.and_then(tempfile::NamedTempFile::close).map_err(FileError::during("write to", path))
+    prove_writable(path)
 }
 
 #[cfg(test)]

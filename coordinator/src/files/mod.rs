@@ -49,7 +49,7 @@ pub use chunk::Chunk;
 pub use chunk_file::{ChunkEntry, ChunkFile, ChunkFileError, ChunkReader, IdHash, Scanned, Textless};
 pub use combined::{Combine, CombineError, CombineReport, check_output, claim_output, combine};
 pub use directories::{
-    Directory, DirectoryError, future_output_directory, input_directory, output_directory,
+    Directory, DirectoryError, future_output_directory, input_directory, needed_directory, output_directory,
 };
 pub use event_log::{EventLog, Logged, read_events};
 pub use failure_log::{

@@ -24,6 +24,7 @@ mod metrics;
 mod on_terminal;
 mod parts;
 mod permissions;
+mod places;
 mod poison;
 mod private_authority;
 mod processes;
