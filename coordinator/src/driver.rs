@@ -395,7 +395,8 @@ impl Driver {
     }
 
     fn tick(&mut self) -> Event {
-        let workers = self.workers.current();
+        let is_connected = *self.queue.connected().borrow();
+        let workers = self.fleet.heard.fresh(Instant::now(), self.workers.current(), is_connected);
         let has_work = self.core.totals().outstanding() > 0 && !self.core.is_stopping();
         let slots = self.fleet.look(&workers, &self.pool, has_work);
         if slots > 0 {

@@ -11,16 +11,21 @@ use qa_shared::model::{
 };
 
 use crate::format::{duration, line};
+use crate::heard::Heard;
 use crate::waiting;
 
 /// How long to wait for a worker before saying that there is none.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// Slots that count, over all workers: the queue gives out no more tasks of a pool at a time.
+const MOST_SLOTS: u32 = 10_000;
 /// How often to say so again.
 const REPEAT: Duration = Duration::from_secs(300);
 
 /// What was seen and said.
 #[derive(Debug)]
 pub(crate) struct FleetWatch {
+    /// Whose heartbeats count.
+    pub(crate) heard: Heard,
     provider: Provider,
     model: String,
     nobody_since: Option<Instant>,
@@ -39,6 +44,7 @@ pub(crate) struct FleetWatch {
 impl FleetWatch {
     pub(crate) fn new(provider: Provider, model: &str, help: String, is_local: bool) -> Self {
         Self {
+            heard: Heard::default(),
             provider,
             model: normalised_model(provider, model),
             nobody_since: None,
@@ -87,8 +93,8 @@ impl FleetWatch {
         let slots = serving
             .flat_map(|worker| &worker.servers)
             .filter(|server| server.reachable)
-            .map(|server| server.slots)
-            .sum();
+            .fold(0_u32, |sum, server| sum.saturating_add(server.slots))
+            .min(MOST_SLOTS);
         let serving = waiting::is_served(workers, pool, self.provider);
         let causes =
             if serving || !has_work { None } else { waiting::lasting_causes(workers, pool, self.provider) };
@@ -382,6 +388,18 @@ mod tests {
             assert!(text.contains("answered 500: model requires more system memory"), "{text}");
             assert!(!text.contains("is loading it") && !text.contains("ollama pull"), "{text}");
         }
+    }
+
+    #[test]
+    fn slots_are_bounded_however_many_workers_tell_of_them() {
+        let mut watch = FleetWatch::new(Provider::Local, "m", String::new(), true);
+        let workers = (0..20).map(|host| {
+            let (instance, mut worker) = worker(&format!("gpu{host}"), "http://127.0.0.1:11434", "aa");
+            worker.servers[0].slots = u32::MAX;
+            (instance, worker)
+        });
+        let pool = PoolName::new("ollama/m:latest");
+        assert_eq!(watch.look(&workers.collect(), &pool, true), MOST_SLOTS);
     }
 
     #[test]

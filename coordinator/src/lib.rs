@@ -38,6 +38,7 @@ mod format;
 mod ground;
 mod guard;
 pub mod happening;
+mod heard;
 mod intake;
 mod lease;
 pub mod local;

@@ -121,6 +121,14 @@ struct Told {
     at: Instant,
 }
 
+/// Whether a worker can have a task, given its chunk's state and current round: a second round and the one before
+/// it are out together. What is heard of other tasks would be remembered until the end of the run, and heartbeats can
+/// be forged.
+fn is_out(chunk: Option<(ChunkState, u32)>, task: TaskRef) -> bool {
+    let rounds = |round: u32| round.saturating_sub(1)..=round;
+    matches!(chunk, Some((ChunkState::Published, round)) if rounds(round).contains(&task.round))
+}
+
 impl Tail {
     /// A task is published.
     pub(crate) fn published(&mut self, task: TaskRef) {
@@ -193,6 +201,11 @@ impl Tail {
             }
             is_there
         });
+    }
+
+    /// Forgets when tasks were let go that are not out any more.
+    fn forget(&mut self, is_out: impl Fn(&TaskRef) -> bool) {
+        self.let_go.retain(|task, _| is_out(task));
     }
 
     /// Whether no worker that lives has said that it works on a task though it had to, had it begun the task by
@@ -295,9 +308,13 @@ impl Driver {
     pub(crate) fn look_at_tail(&mut self) {
         self.tail.looked = Some(Instant::now());
         let (tokens, job, workers) = (&self.tokens, &self.job, self.workers.current());
+        let core = &self.core;
+        let is_out = |task: &TaskRef| is_out(core.chunk(task.document, task.chunk), *task);
+        self.tail.forget(is_out);
         self.tail.hear(Instant::now(), &workers, |key| {
             let document = if key.job == *job { tokens.get(&key.document).copied() } else { None };
-            document.map(|document| TaskRef { document, chunk: key.chunk, round: key.round })
+            let task = document.map(|document| TaskRef { document, chunk: key.chunk, round: key.round });
+            task.filter(is_out)
         });
         let is_tail = self.core.speculation_room() > 0
             && !self.detaching

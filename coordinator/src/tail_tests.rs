@@ -113,3 +113,35 @@ fn a_second_round_is_coming_until_a_worker_tells_that_it_has_it_or_it_is_over() 
     assert_eq!(tail.coming(rounds.iter(), |_| true), 2);
     assert_eq!(tail.coming(rounds.iter(), |round| *round == task(1)), 1);
 }
+
+#[test]
+fn only_tasks_that_are_out_can_be_with_a_worker() {
+    let task = |round| TaskRef { document: 0, chunk: 1, round };
+    assert!(is_out(Some((ChunkState::Published, 3)), task(3)));
+    assert!(is_out(Some((ChunkState::Published, 3)), task(2)), "the one beside a second round");
+    for round in [0, 1, 4, u32::MAX] {
+        assert!(!is_out(Some((ChunkState::Published, 3)), task(round)), "{round}");
+    }
+    assert!(!is_out(Some((ChunkState::Waiting, 3)), task(3)));
+    assert!(!is_out(None, task(3)), "no such chunk");
+}
+
+#[test]
+fn forged_heartbeats_with_other_tasks_each_time_leave_nothing_behind() {
+    let (start, instance) = (Instant::now(), InstanceId::new("evil", 1, 1));
+    let mut tail = Tail::default();
+    let is_out = |task: &TaskRef| task.chunk < 2;
+    for beat in 0..50_u32 {
+        let mut presence = told(start, 64, 64).presence;
+        presence.beat = beat.into();
+        for running in &mut presence.servers[0].running {
+            running.key.chunk += beat * 64;
+        }
+        let workers = BTreeMap::from([(instance.clone(), presence)]);
+        tail.forget(is_out);
+        tail.hear(start, &workers, |key| Some(task(key.chunk)).filter(is_out));
+    }
+    assert_eq!((tail.in_work.len(), tail.let_go.len()), (0, 2));
+    tail.forget(|_| false);
+    assert!(tail.let_go.is_empty());
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qa_shared::model::WorkerPresence;
-use qa_shared::queue::{Presence, Queue};
+use qa_shared::queue::{Presence, PublishError, Queue, QueueError};
 use qa_shared::shutdown::Shutdown;
 use qa_shared::telemetry;
 use tokio::sync::watch;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::assigner::Assignment;
 use crate::driver::WorkerSetup;
 use crate::metrics;
+use crate::presence_size::{Trimmed, trimmed};
 
 /// A changed number of running requests or of slots, or a request that takes very long, is announced soon, but not
 /// more often than this.
@@ -24,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const WRITING_EVERY: Duration = Duration::from_secs(2);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+/// A heartbeat takes at most this much, in bytes: coordinators read all of them, again and again.
+const MOST_BYTES: usize = 128 * 1024;
 
 /// Announces until the stop has been asked for and every server is idle, then says goodbye.
 pub(crate) async fn run(
@@ -33,6 +36,7 @@ pub(crate) async fn run(
     shutdown: Shutdown,
 ) {
     let presence = Presence::new(&queue);
+    let mut announcer = Announcer::new(&queue);
     let every = queue.timing().renewal();
     let is_busy = || setup.servers.iter().any(|server| server.busy() > 0);
     let mut told = (Instant::now(), 0);
@@ -45,11 +49,8 @@ pub(crate) async fn run(
         if draining && !is_busy() {
             break;
         }
-        let announced = presence.announce(&describe(&setup, &assignments, draining)).await;
+        announcer.announce(describe(&setup, &assignments, draining)).await;
         telemetry::set_obstacle("worker", obstacle(&setup, &queue, draining));
-        if let Err(error) = announced {
-            tracing::debug!(%error, "heartbeat was not stored");
-        }
         share_accounts(&setup, &presence).await;
         let news =
             futures_util::future::select_all(assignments.iter_mut().map(|one| Box::pin(one.changed())));
@@ -91,6 +92,53 @@ pub(crate) async fn run(
     }
     if let Err(error) = presence.withdraw(&setup.instance).await {
         tracing::debug!(%error, "could not say goodbye");
+    }
+}
+
+/// Stores heartbeats, and says once what becomes of them.
+struct Announcer {
+    presence: Presence,
+    connected: watch::Receiver<bool>,
+    most_bytes: usize,
+    models_left_out: usize,
+    is_stored: bool,
+}
+
+impl Announcer {
+    fn new(queue: &Queue) -> Self {
+        // Half of the largest message: others have to be able to read several at once.
+        let most_bytes = MOST_BYTES.min(queue.max_payload() / 2);
+        let presence = Presence::new(queue);
+        Self { presence, connected: queue.connected(), most_bytes, models_left_out: 0, is_stored: true }
+    }
+
+    async fn announce(&mut self, presence: WorkerPresence) {
+        let Trimmed { presence, models_left_out } = trimmed(presence, self.most_bytes);
+        if models_left_out > 0 && self.models_left_out == 0 {
+            tracing::warn!(
+                models = models_left_out,
+                most_bytes = self.most_bytes,
+                "the heartbeat does not name all models, there are too many; tasks for them are taken as before"
+            );
+        }
+        self.models_left_out = models_left_out;
+        let stored = self.presence.announce(&presence).await;
+        // Before the first job of a queue server nobody has made the bucket; a server that is away is told already.
+        let is_expected = matches!(&stored, Err(PublishError::Unavailable(QueueError::Missing { .. })));
+        if is_expected || !*self.connected.borrow() {
+            return;
+        }
+        match &stored {
+            Err(error) if self.is_stored => tracing::warn!(
+                %error,
+                bytes = serde_json::to_vec(&presence).map_or(0, |text| text.len()),
+                "the heartbeat was not stored: coordinators do not see this worker until one is"
+            ),
+            Err(error) => tracing::debug!(%error, "heartbeat was not stored"),
+            Ok(()) if !self.is_stored => tracing::info!("heartbeats are stored again"),
+            Ok(()) => {}
+        }
+        self.is_stored = stored.is_ok();
     }
 }
 

@@ -24,6 +24,7 @@ pub mod llm;
 mod metrics;
 mod pair_check;
 pub mod pools;
+mod presence_size;
 pub mod process;
 pub mod progress;
 pub mod prompt;

@@ -10,10 +10,14 @@ use crate::plain::line;
 const LONGEST_NAME: usize = 256;
 /// What went wrong, in words.
 const LONGEST_MESSAGE: usize = 4096;
-/// LLM servers of one worker, models and running tasks of one server, dropped tasks of a job.
+/// LLM servers of one worker, models of one server, dropped tasks of a job.
 const MOST: usize = 1024;
-/// Slots of one server; the settings allow 256.
+/// Models of one worker; a worker names fewer by itself.
+const MOST_MODELS: usize = 4096;
+/// Slots of one worker, and tasks that it works on; the settings allow 256 slots of one server.
 const MOST_SLOTS: u32 = 1024;
+/// A task does not run for longer than this: a week.
+const LONGEST_RUN_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Model calls of one task.
 const MOST_ATTEMPTS: u32 = 1_000_000;
 /// Tokens of one task.
@@ -26,16 +30,26 @@ pub(super) fn worker(mut worker: WorkerPresence) -> WorkerPresence {
     worker.pools.truncate(MOST);
     worker.named_pools.truncate(MOST);
     worker.servers.truncate(MOST);
+    // In sum: a worker with very many servers would have as much as very many workers.
+    let (mut slots, mut busy, mut running, mut models) =
+        (MOST_SLOTS, MOST_SLOTS, MOST_SLOTS as usize, MOST_MODELS);
     for server in &mut worker.servers {
         name(&mut server.url);
         server.version.iter_mut().for_each(name);
         server.account.iter_mut().for_each(name);
         server.problem.iter_mut().for_each(message);
-        server.slots = server.slots.min(MOST_SLOTS);
-        server.busy = server.busy.min(MOST_SLOTS);
+        server.slots = server.slots.min(slots);
+        slots -= server.slots;
+        server.busy = server.busy.min(busy);
+        busy -= server.busy;
         server.tokens_per_second = server.tokens_per_second.clamp(0.0, 1e9);
-        server.running.truncate(MOST);
-        server.models.truncate(MOST);
+        server.running.truncate(running);
+        running -= server.running.len();
+        for task in &mut server.running {
+            task.for_ms = task.for_ms.min(LONGEST_RUN_MS);
+        }
+        server.models.truncate(MOST.min(models));
+        models -= server.models.len();
         for model in &mut server.models {
             name(&mut model.name);
             model.digest.iter_mut().for_each(name);

@@ -11,6 +11,13 @@ use super::api::{CONCURRENT_REQUESTS, Listing, Written};
 use super::topology::{bucket_key, bucket_stream};
 use super::{PublishError, Queue, QueueError};
 
+/// Entries of a bucket that are read.
+const MOST_ENTRIES: usize = 4096;
+/// A larger entry is ignored, in bytes: workers keep their heartbeats far below.
+const MOST_ENTRY_BYTES: usize = 1024 * 1024;
+/// All entries of a bucket in memory, in bytes.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
+
 /// A key's value at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -19,6 +26,40 @@ pub(super) struct Entry {
     pub(super) value: Option<Bytes>,
     /// What a guarded write must name; 0 where nothing is stored.
     pub(super) revision: u64,
+}
+
+impl Entry {
+    fn size(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// Entries of a bucket in memory, bounded in sum.
+#[derive(Debug, Default)]
+struct Kept {
+    entries: Vec<Entry>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// Takes an entry with a value; gives one that is not kept. Where there is too much, the largest one goes:
+    /// honest entries are small.
+    fn add(&mut self, entry: Entry) -> Option<Entry> {
+        entry.value.as_ref()?;
+        if entry.size() > MOST_ENTRY_BYTES {
+            return Some(entry);
+        }
+        self.bytes += entry.size();
+        self.entries.push(entry);
+        if self.bytes <= MOST_BYTES {
+            return None;
+        }
+        let sizes = self.entries.iter().enumerate();
+        let (largest, _) = sizes.max_by_key(|(_, entry)| entry.size())?;
+        let left_out = self.entries.swap_remove(largest);
+        self.bytes -= left_out.size();
+        Some(left_out)
+    }
 }
 
 /// One bucket of [`super::topology`].
@@ -74,12 +115,26 @@ impl Bucket {
         Ok(listing)
     }
 
-    /// The entries of these keys; removed ones are left out.
-    pub(super) async fn read_many(&self, keys: Vec<String>) -> Result<Vec<Entry>, QueueError> {
+    /// The entries of these keys; removed ones are left out, and what is more than this program keeps of a bucket:
+    /// everybody with a user of the queue may write there.
+    pub(super) async fn read_many(&self, mut keys: Vec<String>) -> Result<Vec<Entry>, QueueError> {
+        // The same ones each time.
+        keys.sort_unstable();
+        keys.truncate(MOST_ENTRIES);
         let reads = keys.into_iter().map(async |key| self.read(&key).await);
-        let entries: Vec<Entry> =
-            stream::iter(reads).buffer_unordered(CONCURRENT_REQUESTS).try_collect().await?;
-        Ok(entries.into_iter().filter(|entry| entry.value.is_some()).collect())
+        let mut entries = std::pin::pin!(stream::iter(reads).buffer_unordered(CONCURRENT_REQUESTS));
+        let mut kept = Kept::default();
+        while let Some(entry) = entries.try_next().await? {
+            if let Some(left_out) = kept.add(entry) {
+                tracing::warn!(
+                    bucket = self.name,
+                    key = left_out.key,
+                    bytes = left_out.size(),
+                    "an entry is ignored, it is too large"
+                );
+            }
+        }
+        Ok(kept.entries)
     }
 
     /// Writes whatever is there.
@@ -147,5 +202,42 @@ impl Bucket {
     ) -> Result<Written, PublishError> {
         let subject = self.queue.bucket_subject(self.subject(key));
         self.queue.store("writing a bucket", subject, value.into(), headers, revision).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(key: usize, bytes: usize) -> Entry {
+        Entry { key: format!("worker.{key}"), value: Some(vec![0; bytes].into()), revision: 1 }
+    }
+
+    #[test]
+    fn honest_entries_stay_beside_any_number_of_large_ones() {
+        let mut kept = Kept::default();
+        for key in 0..100 {
+            assert!(kept.add(entry(key, 1000)).is_none());
+            // Just small enough to be kept.
+            kept.add(entry(1000 + key, MOST_ENTRY_BYTES - 100));
+        }
+        assert!(kept.bytes <= MOST_BYTES);
+        assert_eq!(kept.entries.iter().filter(|entry| entry.size() < 2000).count(), 100);
+        let larger = kept.add(entry(7, MOST_ENTRY_BYTES + 1)).unwrap();
+        assert_eq!(larger.key, "worker.7");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_bounded_in_sum(sizes in prop::collection::vec(0..2 * MOST_ENTRY_BYTES, 0..80)) {
+            let mut kept = Kept::default();
+            for (key, bytes) in sizes.into_iter().enumerate() {
+                kept.add(entry(key, bytes));
+                prop_assert_eq!(kept.bytes, kept.entries.iter().map(Entry::size).sum::<usize>());
+                prop_assert!(kept.bytes <= MOST_BYTES);
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@ use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::QueueError;
 use super::bucket::{Bucket, Entry};
@@ -48,6 +49,7 @@ where
                 if announcements.is_none() {
                     announcements = bucket.queue().client().subscribe(bucket.subject(filter)).await.ok();
                 }
+                let begun = Instant::now();
                 match changed_content(&bucket, filter, &seen).await {
                     Ok(Some((fingerprint, entries))) => {
                         seen = fingerprint;
@@ -64,8 +66,10 @@ where
                     // No coordinator has made the bucket yet, or the server is away: wait and ask again.
                     Err(error) => tracing::debug!(%error, filter, "bucket cannot be read"),
                 }
+                // At most a fifth of the time goes into reading, whoever writes how much how often.
+                let pause = SETTLE.max(begun.elapsed() * 4).min(bucket.queue().timing().poll.max(SETTLE));
                 tokio::select! {
-                    () = announced(&mut announcements) => tokio::time::sleep(SETTLE).await,
+                    () = announced(&mut announcements) => tokio::time::sleep(pause).await,
                     changed = connections.changed() => match changed {
                         // A store that was set back can look like the one before, with other entries.
                         Ok(()) => seen.clear(),

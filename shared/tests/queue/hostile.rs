@@ -129,6 +129,7 @@ async fn names_and_figures_of_others_are_made_harmless() {
         "url": "u", "provider": "local", "version": "v", "reachable": true, "problem": "p", "account": "a",
         "models": [{ "name": "m", "digest": "d" }], "slots": u32::MAX, "busy": u32::MAX, "finished": u64::MAX,
         "tokens_per_second": 1e308,
+        "running": vec![json!({ "key": key(&job(1), 7), "for_ms": u64::MAX }); 700],
     });
     let mut body = json!({
         "instance": instance(1), "host": "h", "pid": 1, "version": "v", "servers": [server, server], "pools": [],
@@ -150,7 +151,11 @@ async fn names_and_figures_of_others_are_made_harmless() {
     {
         assert!(is_plain(text) && text.chars().count() <= 4096, "{text:.200}");
     }
-    assert!(one.slots <= 1024 && one.busy <= 1024 && one.tokens_per_second <= 1e9);
+    assert_eq!((one.slots, one.busy, worker.servers[1].slots, worker.servers[1].busy), (1024, 1024, 0, 0));
+    assert!(one.tokens_per_second <= 1e9);
+    assert_eq!(one.running[0].for_ms, 7 * 24 * 3600 * 1000);
+    // In sum over its servers.
+    assert_eq!(worker.servers.iter().map(|server| server.running.len()).sum::<usize>(), 1024);
 
     let mut body = serde_json::to_value(result(key(&job(1), 0), "why")).unwrap();
     body["outcome"] = json!({ "status": "failed", "failure": { "reason": "other", "message": "m" } });

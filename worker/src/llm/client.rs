@@ -6,6 +6,7 @@ use qa_shared::model_table::{Service, Structured};
 use super::ollama::OllamaServer;
 use super::ollama_models::PullProgress;
 use super::remote::RemoteServer;
+use super::usage_limit;
 use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, ModelInfo, ServerInfo};
 
 /// An LLM server of any kind.
@@ -138,10 +139,22 @@ impl Client {
 
 impl LlmServer for Client {
     async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
-        match self {
+        let mut reply = match self {
             Self::Ollama(server) => server.chat(request).await,
             Self::Remote(server) => server.chat(request).await,
+        }?;
+        if !self.is_hosted()
+            && let Some(told) = usage_limit::cut(&mut reply.usage, request)
+        {
+            tracing::warn!(
+                server = self.url(),
+                input_tokens = told.input,
+                output_tokens = told.output,
+                most_output_tokens = request.max_output,
+                "the server tells more tokens than were asked for; they do not count"
+            );
         }
+        Ok(reply)
     }
 
     fn who(&self) -> (&'static str, &str) {

@@ -14,6 +14,12 @@ use super::{LlmError, LlmErrorKind, way};
 
 /// A line longer than this is no answer, in bytes.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+/// A reply about the server itself, such as its list of models, is no longer than this, in bytes. A gateway lists
+/// tens of thousands of models.
+pub(crate) const MAX_INFO_BYTES: u64 = 32 * 1024 * 1024;
+/// An answer that comes in pieces is no longer than this with everything around the pieces, in bytes. Some servers
+/// send a hundred bytes around each token.
+pub(crate) const MAX_STREAM_BYTES: u64 = 256 * 1024 * 1024;
 /// Of an error reply this much is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Idle connections are closed before common proxies and servers close them.
@@ -195,6 +201,17 @@ pub(crate) fn too_slow(server: &str) -> LlmError {
     )
 }
 
+/// How long a reply may be, and how long it may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReplyLimits {
+    /// All of its bytes.
+    pub(crate) bytes: u64,
+    /// Between two pieces.
+    pub(crate) idle: Duration,
+    /// When it must have ended.
+    pub(crate) deadline: Instant,
+}
+
 /// The lines of a reply as they arrive.
 pub(crate) struct Lines<'a> {
     server: &'a str,
@@ -202,18 +219,14 @@ pub(crate) struct Lines<'a> {
     buffer: BytesMut,
     /// The buffer's beginning that holds no line end.
     searched: usize,
-    idle: Duration,
-    deadline: Instant,
+    /// Bytes that have arrived.
+    received: u64,
+    limits: ReplyLimits,
 }
 
 impl<'a> Lines<'a> {
-    pub(crate) fn new(
-        server: &'a str,
-        response: reqwest::Response,
-        idle: Duration,
-        deadline: Instant,
-    ) -> Self {
-        Self { server, response, buffer: BytesMut::new(), searched: 0, idle, deadline }
+    pub(crate) fn new(server: &'a str, response: reqwest::Response, limits: ReplyLimits) -> Self {
+        Self { server, response, buffer: BytesMut::new(), searched: 0, received: 0, limits }
     }
 
     /// The next line that is not blank; nothing at the end. The last one needs no line end.
@@ -247,7 +260,14 @@ impl<'a> Lines<'a> {
     }
 
     async fn piece(&mut self) -> Result<Option<bytes::Bytes>, LlmError> {
-        next_piece(self.server, &mut self.response, self.idle, self.deadline).await
+        let ReplyLimits { bytes, idle, deadline } = self.limits;
+        let piece = next_piece(self.server, &mut self.response, idle, deadline).await?;
+        self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        if self.received > bytes {
+            let message = format!("{} sent a reply of more than {bytes} bytes", self.server);
+            return Err(LlmError::new(LlmErrorKind::Malformed, message));
+        }
+        Ok(piece)
     }
 }
 

@@ -36,6 +36,7 @@ mod schema;
 mod token_counts;
 mod truncation;
 mod usage;
+mod usage_limit;
 mod way;
 
 pub use near_names::near;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::foreign::is_page;
-use super::http::{self, HttpError, Lines, Timeouts};
+use super::http::{self, HttpError, Lines, MAX_INFO_BYTES, MAX_STREAM_BYTES, ReplyLimits, Timeouts};
 use super::ollama_errors::{
     Context, classify, classify_reply, is_about_schema, page_instead_of_answer, shortened, told_prompt_tokens,
 };
@@ -193,7 +193,8 @@ impl OllamaServer {
     ) -> Result<T, LlmError> {
         let deadline = Instant::now() + self.timeouts.info;
         let response = self.send(request, model, deadline).await?;
-        let mut lines = Lines::new(&self.shown, response, self.timeouts.info, deadline);
+        let limits = ReplyLimits { bytes: MAX_INFO_BYTES, idle: self.timeouts.info, deadline };
+        let mut lines = Lines::new(&self.shown, response, limits);
         let mut body = Vec::new();
         while let Some(line) = lines.next().await? {
             body.extend_from_slice(&line);
@@ -215,7 +216,7 @@ impl OllamaServer {
     ) -> Result<Lines<'_>, LlmError> {
         let request = self.client.post(self.path(path)).json(body);
         let response = self.send(request, model, deadline).await?;
-        Ok(Lines::new(&self.shown, response, idle, deadline))
+        Ok(Lines::new(&self.shown, response, ReplyLimits { bytes: MAX_STREAM_BYTES, idle, deadline }))
     }
 
     async fn send(
