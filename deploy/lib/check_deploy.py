@@ -87,6 +87,27 @@ def is_drained(data, place, drain=30):
             problem(place, "terminationGracePeriodSeconds is not longer than the drain")
 
 
+def survives_probes(data, place, interrupted=3):
+    """A kill by the liveness probe is a SIGTERM, and must not be the end of a Job."""
+    if data["kind"] != "Job":
+        return
+    for rule in data["spec"].get("podFailurePolicy", {}).get("rules", []):
+        codes = rule.get("onExitCodes", {}).get("values", [])
+        if rule["action"] == "FailJob" and interrupted in codes:
+            problem(place, f"exit code {interrupted}, of a kill by a probe, fails the Job")
+
+
+def is_guarded(manifests, place):
+    """Every pod of ours that listens is chosen by a policy for what comes in."""
+    policies = [data["spec"] for data in manifests if data["kind"] == "NetworkPolicy"]
+    chosen = [spec["podSelector"]["matchLabels"] for spec in policies if "Ingress" in spec["policyTypes"]]
+    for data in manifests:
+        if data["kind"] in ("Job", "Deployment", "DaemonSet"):
+            labels = data["spec"]["template"]["metadata"]["labels"]
+            if not any(wanted.items() <= labels.items() for wanted in chosen):
+                problem(place, f"no NetworkPolicy chooses the pods of {data['metadata']['name']}")
+
+
 def kubernetes():
     folder = DEPLOY / "kubernetes"
     for path in sorted(folder.rglob("kustomization.yaml")):
@@ -103,6 +124,10 @@ def kubernetes():
             if str(place) not in patches:
                 manifest(data, path.relative_to(DEPLOY))
                 is_drained(data, path.relative_to(DEPLOY))
+                survives_probes(data, path.relative_to(DEPLOY))
+    policies = read(folder / "base/network.yaml")
+    for name in ("base/coordinator.yaml", "worker/deployment.yaml", "worker-daemonset/daemonset.yaml"):
+        is_guarded([*read(folder / name), *policies], f"kubernetes/{name}")
     if KUBECTL:
         for overlay in sorted((folder / "overlays").iterdir()):
             shown = subprocess.run([KUBECTL, "kustomize", overlay], capture_output=True, text=True, check=False)

@@ -57,6 +57,9 @@ async fn error_statuses_have_their_kinds() {
     }
     let retry_after = Some(Duration::from_secs(17));
     assert_eq!(kind_of(Behaviour::BusyFor(17)).await, Kind::Overloaded { retry_after });
+    // The inventory finds such a server healthy: it is not left alone for years.
+    let retry_after = Some(Duration::from_secs(30));
+    assert_eq!(kind_of(Behaviour::BusyFor(999_999_999)).await, Kind::Overloaded { retry_after });
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! What others may ask this process over HTTP: `/metrics` in Prometheus' format, `/healthz` whether it lives,
 //! `/readyz` whether it can do its work now. It must not know what is measured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,13 +17,14 @@ use axum::serve::Listener;
 use prometheus::{Registry, TextEncoder};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::pipeline::TelemetryError;
 
-/// Connections at a time; Prometheus and a prober need two.
-const MOST_CONNECTIONS: usize = 32;
+/// Connections at a time; Prometheus and a prober need two. One more ends the oldest: whoever holds idle connections
+/// must not keep a prober out, which would have the process killed.
+const MOST_CONNECTIONS: usize = 64;
 /// How long a connection may last.
 const LONGEST_CONNECTION: Duration = Duration::from_secs(30);
 
@@ -56,7 +57,7 @@ pub(super) fn listen(
         .route("/metrics", get(move || async move { metrics(&registry) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { readiness() }));
-    let listener = Guarded { listener, room: Arc::new(Semaphore::new(MOST_CONNECTIONS)) };
+    let listener = Guarded { listener, open: VecDeque::new() };
     tokio::spawn(async move {
         // Ends with the runtime only.
         drop(axum::serve(listener, app).await);
@@ -64,17 +65,33 @@ pub(super) fn listen(
     Ok(())
 }
 
-/// Takes so many connections at a time and no more: the work needs file descriptors too.
+/// Keeps so many connections at a time and no more: the work needs file descriptors too.
 struct Guarded {
     listener: tokio::net::TcpListener,
-    room: Arc<Semaphore>,
+    /// What ends each connection that is open, the oldest first.
+    open: VecDeque<oneshot::Sender<()>>,
 }
 
-/// A connection that ends after a while, whether its client does or not.
+/// A connection that ends after a while, or for a newer one, whether its client does or not.
 struct Connection {
     stream: TcpStream,
     end: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    displaced: oneshot::Receiver<()>,
+}
+
+impl Guarded {
+    fn admit(&mut self, stream: TcpStream) -> Connection {
+        self.open.retain(|connection| !connection.is_closed());
+        if self.open.len() >= MOST_CONNECTIONS
+            && let Some(oldest) = self.open.pop_front()
+        {
+            // An error means that it has just ended by itself.
+            let _was_open = oldest.send(()).is_ok();
+        }
+        let (sender, displaced) = oneshot::channel();
+        self.open.push_back(sender);
+        Connection { stream, end: Box::pin(tokio::time::sleep(LONGEST_CONNECTION)), displaced }
+    }
 }
 
 impl Listener for Guarded {
@@ -83,11 +100,8 @@ impl Listener for Guarded {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
-            if let Ok(place) = Arc::clone(&self.room).acquire_owned().await
-                && let Ok((stream, client)) = self.listener.accept().await
-            {
-                let end = Box::pin(tokio::time::sleep(LONGEST_CONNECTION));
-                return (Connection { stream, end, _place: place }, client);
+            if let Ok((stream, client)) = self.listener.accept().await {
+                return (self.admit(stream), client);
             }
             // No descriptor is free, say.
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -99,13 +113,21 @@ impl Listener for Guarded {
     }
 }
 
+impl Connection {
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        self.end.as_mut().poll(context).is_ready()
+            || self.displaced.is_terminated()
+            || Pin::new(&mut self.displaced).poll(context).is_ready()
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.end.as_mut().poll(context).is_ready() {
+        if self.is_over(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Pin::new(&mut self.stream).poll_read(context, buffer)
@@ -118,6 +140,10 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // A client that does not read must not hold its place either.
+        if self.is_over(context) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -144,4 +170,38 @@ fn readiness() -> Response {
     }
     let lines: Vec<_> = obstacles.iter().map(|(part, obstacle)| format!("{part}: {obstacle}\n")).collect();
     (StatusCode::SERVICE_UNAVAILABLE, lines.concat()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn health(address: SocketAddr) -> String {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut reply = String::new();
+        connection.read_to_string(&mut reply).await.unwrap();
+        reply
+    }
+
+    #[tokio::test]
+    async fn idle_connections_keep_no_prober_out() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Router::new().route("/healthz", get(|| async { "ok\n" }));
+        let guarded = Guarded { listener, open: VecDeque::new() };
+        tokio::spawn(async move { axum::serve(guarded, app).await });
+        let mut idle = Vec::new();
+        for _ in 0..3 * MOST_CONNECTIONS {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            // Half a request is no more than none.
+            connection.write_all(b"GET /heal").await.unwrap();
+            idle.push(connection);
+        }
+        assert!(health(address).await.ends_with("ok\n"));
+        // The oldest one had to go.
+        assert!(matches!(idle[0].read(&mut [0; 8]).await, Ok(0) | Err(_)));
+    }
 }

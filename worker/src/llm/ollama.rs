@@ -22,7 +22,7 @@ use super::ollama_errors::{
 use super::ollama_memory::{Known, raised};
 use super::ollama_version::Version;
 use super::ollama_wire::{ChatLine, VersionReply, chat_body, reply, text_of};
-use super::retry_after::retry_after;
+use super::retry_after::retry_after_of_own_server;
 use super::token_counts::{TokenCounts, probe};
 use super::truncation::Verdict;
 use super::usage::estimate_prompt;
@@ -248,7 +248,7 @@ impl OllamaServer {
         if let Some(error) = way::refused_by_proxy(&self.shown, &reply) {
             return Err(error);
         }
-        let wait = retry_after(&reply.headers, &Value::Null, clock::now());
+        let wait = retry_after_of_own_server(&reply.headers, &Value::Null, clock::now());
         Err(classify_reply(&reply, wait, self.context(model)))
     }
 

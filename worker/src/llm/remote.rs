@@ -24,7 +24,7 @@ use super::http::{self, HttpError, Timeouts};
 use super::rate_limit::{PerMinute, RateLimit, ToldLimits};
 use super::reply::Reply;
 use super::retry::{ErrorInfo, kind_of, remedy};
-use super::retry_after::retry_after;
+use super::retry_after::{retry_after, retry_after_of_own_server};
 use super::token_counts::{TokenCounts, probe};
 use super::truncation::Verdict;
 use super::usage::estimate_prompt;
@@ -271,7 +271,8 @@ impl RemoteServer {
     pub(super) fn error(&self, reply: &Reply, info: &ErrorInfo, model: &str) -> LlmError {
         let body: Value = serde_json::from_slice(&reply.body)
             .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&reply.body).into_owned()));
-        let wait = retry_after(&reply.headers, &body, clock::now());
+        let asked = if self.is_hosted() { retry_after } else { retry_after_of_own_server };
+        let wait = asked(&reply.headers, &body, clock::now());
         let kind = kind_of(reply, info, wait);
         let what = match reply.status {
             200 => "failed within its answer".to_owned(),

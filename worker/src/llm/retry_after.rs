@@ -13,6 +13,10 @@ use super::reply::Headers;
 /// Nobody waits longer than this because of a header; a broken clock may ask for years.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+/// A server of one's own is left alone for no longer than this, whatever it or a proxy before it asks for. The
+/// inventory finds it healthy within as much time, and one task tries it then.
+const LONGEST_OF_OWN_SERVER: Duration = Duration::from_secs(30);
+
 /// Headers whose exhausted limit says when it is filled again, as (remaining, reset).
 const LIMITS: [(&str, &str); 6] = [
     ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
@@ -38,6 +42,11 @@ pub(crate) fn retry_after(headers: &Headers, body: &Value, now: Timestamp) -> Op
             used_up.filter_map(|(_, reset)| reset_after(headers.get(reset)?, now)).max()
         })?;
     Some(wait.min(LONGEST))
+}
+
+/// The same from a server of one's own, which has no accounts whose limits could last for hours.
+pub(crate) fn retry_after_of_own_server(headers: &Headers, body: &Value, now: Timestamp) -> Option<Duration> {
+    retry_after(headers, body, now).map(|wait| wait.min(LONGEST_OF_OWN_SERVER))
 }
 
 /// When a limit is filled again: a duration (`20ms`, `6m0s`) or a time (RFC 3339).

@@ -98,6 +98,15 @@ async fn overload_tells_how_long_to_wait_in_each_form() {
         }
     }
     for config in every_service() {
+        let is_own =
+            matches!(config.service, FakeService::LlamaCpp | FakeService::Vllm | FakeService::LmStudio);
+        let behaviour = Behaviour::RateLimited(RetryHint::Seconds(999_999_999));
+        let error = error_of(config, behaviour, Timeouts::default()).await;
+        // A service's limits may last for a day; a server of one's own is tried again when it looks healthy.
+        let retry_after = Some(if is_own { seconds(30) } else { seconds(24 * 3600) });
+        assert_eq!(error.kind, LlmErrorKind::Overloaded { retry_after });
+    }
+    for config in every_service() {
         let error = error_of(config, Behaviour::RateLimited(RetryHint::None), Timeouts::default()).await;
         assert_eq!(error.kind, LlmErrorKind::Overloaded { retry_after: None });
     }
