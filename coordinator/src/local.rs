@@ -9,7 +9,7 @@ use qa_shared::nats_server::{
 };
 use qa_shared::queue::ConnectOptions;
 use qa_shared::secret::Secret;
-use qa_shared::settings::variables;
+use qa_shared::settings::{HIDDEN_ARGUMENTS, variables};
 use tokio::process::Command;
 
 /// Why local mode has no queue.
@@ -68,6 +68,7 @@ pub(crate) async fn start(
     for secret in variables::ALL.iter().filter(|variable| variable.is_secret()) {
         supervisor.env_remove(secret.name());
     }
+    supervisor.env_remove(HIDDEN_ARGUMENTS);
     let server = PrivateServer::start(directory, config, supervisor).await?;
     tracing::debug!(version = %found.version, path = %found.path.display(), port = server.port(), "private nats-server");
     let invitation = listen.map(|address| {

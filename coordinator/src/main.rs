@@ -1,8 +1,6 @@
 //! The program `qa-coordinator`: command line and configuration in, exit code out. What the commands do is in
 //! the library.
 
-mod hide_key;
-
 use std::io;
 use std::path::Path;
 
@@ -15,12 +13,12 @@ use qa_coordinator::config::{
 use qa_coordinator::exit::ExitCode;
 use qa_shared::console::{self, Console, LAST_LINES, Live, Look};
 use qa_shared::settings::args::{CommonArgs, wanted_log_format};
-use qa_shared::settings::{Environment, LogSettings};
+use qa_shared::settings::{Environment, LogSettings, arguments, hide_arguments};
 use serde_json::Map;
 use tracing::Level;
 
 fn main() -> std::process::ExitCode {
-    let cli = match Cli::read(std::env::args_os()) {
+    let cli = match Cli::read(arguments()) {
         Ok(cli) => cli,
         Err(error) => return refuse_line(&error).into(),
     };
@@ -34,7 +32,7 @@ fn refuse_line(error: &clap::Error) -> ExitCode {
         drop(error.print());
         return ExitCode::Success;
     }
-    let format = wanted_log_format(std::env::args_os());
+    let format = wanted_log_format(arguments());
     let environment = Environment::capture().with_env_file(None, Path::new(""));
     let look = LogSettings::look_of(&environment, format.as_deref());
     if look.format == console::LogFormat::Json {
@@ -58,55 +56,35 @@ fn perform(cli: Cli, runtime: &tokio::runtime::Runtime) -> io::Result<ExitCode> 
     match cli.command {
         Command::Generate(args) => {
             let environment = environment(&args.common);
-            match GenerateConfig::read(&args, &environment) {
-                Ok(config) => {
-                    if args.generation.api_key.is_some()
-                        && let Err(error) = hide_key::hide_key()
-                    {
-                        warn(
-                            config.common.logs.look,
-                            &format!("others can see the key of --api-key: {error}"),
-                        );
-                    }
-                    runtime.block_on(commands::generate(config, environment.search_path()))
-                }
-                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
-            }
+            let search_path = environment.search_path();
+            let config = GenerateConfig::read(&args, &environment);
+            let look = look(&args.common, &environment);
+            begin(config, look, runtime, |config| commands::generate(config, search_path))
         }
         Command::Combine(args) => {
             let environment = environment(&args.common);
-            match CombineConfig::read(&args, &environment) {
-                Ok(config) => runtime.block_on(commands::combine(config)),
-                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
-            }
+            let config = CombineConfig::read(&args, &environment);
+            begin(config, look(&args.common, &environment), runtime, commands::combine)
         }
         Command::Status(args) => {
             let environment = environment(&args.common);
-            match StatusConfig::read(&args, &environment) {
-                Ok(config) => runtime.block_on(commands::status(config)),
-                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
-            }
+            let config = StatusConfig::read(&args, &environment);
+            begin(config, look(&args.common, &environment), runtime, commands::status)
         }
         Command::Failures(args) => {
             let environment = environment(&args.common);
-            match FailuresConfig::read(&args, &environment) {
-                Ok(config) => runtime.block_on(commands::failures(config)),
-                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
-            }
+            let config = FailuresConfig::read(&args, &environment);
+            begin(config, look(&args.common, &environment), runtime, commands::failures)
         }
         Command::Show(args) => {
             let environment = environment(&args.common);
-            match ShowConfig::read(&args, &environment) {
-                Ok(config) => runtime.block_on(commands::show(config)),
-                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
-            }
+            let config = ShowConfig::read(&args, &environment);
+            begin(config, look(&args.common, &environment), runtime, commands::show)
         }
         Command::Cancel(args) => {
             let environment = environment(&args.common);
-            match CancelConfig::read(&args, &environment) {
-                Ok(config) => runtime.block_on(commands::cancel(config)),
-                Err(error) => Ok(runtime.block_on(refuse(error, look(&args.common, &environment)))),
-            }
+            let config = CancelConfig::read(&args, &environment);
+            begin(config, look(&args.common, &environment), runtime, commands::cancel)
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -117,6 +95,25 @@ fn perform(cli: Cli, runtime: &tokio::runtime::Runtime) -> io::Result<ExitCode> 
         Command::NatsSupervisor { server, config, lock } => {
             runtime.block_on(commands::nats_supervisor(server, config, lock))
         }
+    }
+}
+
+/// Begins a command whose settings are right. Its secrets are hidden before: a mistake is told with the flags that
+/// were given.
+fn begin<C, F: Future<Output = io::Result<ExitCode>>>(
+    config: Result<C, ConfigError>,
+    look: Look,
+    runtime: &tokio::runtime::Runtime,
+    command: impl FnOnce(C) -> F,
+) -> io::Result<ExitCode> {
+    match config {
+        Ok(config) => {
+            if let Err(error) = hide_arguments() {
+                warn(look, &format!("others can see secrets of the command line: {error}"));
+            }
+            runtime.block_on(command(config))
+        }
+        Err(error) => Ok(runtime.block_on(refuse(error, look))),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qa_shared::console::{Console, LAST_LINES};
 use qa_shared::process_group::{Insistence, end_group};
-use qa_shared::settings::variables;
+use qa_shared::settings::{HIDDEN_ARGUMENTS, variables};
 use qa_shared::shutdown::Shutdown;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -111,6 +111,7 @@ async fn run_to_end(
 ) -> std::io::Result<End> {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(command);
+    shell.env_remove(HIDDEN_ARGUMENTS);
     for variable in variables::ALL {
         shell.env_remove(variable.name());
     }

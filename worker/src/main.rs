@@ -6,14 +6,14 @@ use std::path::Path;
 use clap::{CommandFactory, Parser};
 use qa_shared::console::{self, Console, LAST_LINES, Live, Look};
 use qa_shared::settings::args::wanted_log_format;
-use qa_shared::settings::{Environment, LogSettings};
+use qa_shared::settings::{Environment, LogSettings, arguments, hide_arguments};
 use qa_worker::cli::{Cli, Command};
 use qa_worker::commands;
 use qa_worker::config::WorkerConfig;
 use qa_worker::exit::ExitCode;
 
 fn main() -> std::process::ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments()) {
         Ok(cli) => cli,
         Err(error) => return refuse_line(&error).into(),
     };
@@ -57,6 +57,12 @@ fn run(cli: &Cli) -> io::Result<ExitCode> {
             return Ok(complain(look, &mistakes.to_string(), ExitCode::Configuration));
         }
     };
+    if let Err(error) = hide_arguments() {
+        let look = LogSettings::look_of(&environment, cli.common.log_format.as_deref());
+        let console = Console::start(look, Live::No);
+        console.say(&format!("warning: others can see secrets of the command line: {error}"));
+        console.flush(LAST_LINES);
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     match cli.command {
         Some(Command::Check(args)) => runtime.block_on(commands::check(config, args.json)),

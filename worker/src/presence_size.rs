@@ -93,6 +93,8 @@ mod tests {
             version: None,
             reachable: true,
             problem: None,
+            obstacle: None,
+            unserved: Vec::new(),
             models,
             slots: 2,
             auto: false,

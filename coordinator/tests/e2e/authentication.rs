@@ -5,12 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use qa_shared::testing::certificates::Authority;
-use qa_shared::testing::fake_ollama::{FakeConfig, FakeOllama};
+use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
 use qa_shared::testing::nats_jwt::{Operator, nkey_user};
 use qa_shared::testing::{TestNats, TestNatsOptions};
 use tempfile::TempDir;
 
 use crate::command_line::Line;
+use crate::documents::Document;
+use crate::site::Site;
 
 type Environment = Vec<(&'static str, String)>;
 
@@ -202,4 +204,32 @@ async fn over_mutual_tls() {
     let noise = PathBuf::from(way.file("noise.pem", "no key"));
     way.is_wrong(client(&right.certificate, &noise), "noise.pem").await;
     way.is_wrong(client(&noise, &right.key), "noise.pem").await;
+}
+
+#[tokio::test]
+async fn tokens_and_credentials_on_the_command_line_do_not_show_in_the_list_of_processes() {
+    let (token, password) = ("the-right-token", "the-right-password");
+    let options = TestNatsOptions { token: Some(token.to_owned()), ..TestNatsOptions::default() };
+    let nats = TestNats::start_with(options).await;
+    let ollama = FakeOllama::start(FakeConfig::default());
+    ollama.fault_next(Behaviour::Hang);
+    let site = Site::new(&[Document::new("guide", 3)]);
+    let with_password = ollama.url().replace("http://", &format!("http://me:{password}@"));
+    let line = Line::bare_worker().args(["--nats-url", &nats.url(), "--nats-token", token]);
+    let worker = line.args(["--ollama-base-url", &with_password]).start();
+    let with_token = nats.url().replace("nats://", &format!("nats://{token}@"));
+    let run = site.generate().args(["--nats-url", &with_token]).start();
+    // Both have used what they were given.
+    ollama.wait_for(|stats| stats.in_flight >= 1).await;
+    for (pid, marks) in [(worker.pid(), 2), (run.pid(), 1)] {
+        let shown = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(!shown.contains(token) && !shown.contains(password), "{shown}");
+        assert_eq!(shown.split('\0').filter(|argument| *argument == "***").count(), marks, "{shown}");
+    }
+    let (worker, run) = (worker.kill().await, run.kill().await);
+    for ended in [worker, run] {
+        let said = ended.stdout + &ended.stderr;
+        assert!(!said.contains(token) && !said.contains(password), "{said}");
+    }
 }
