@@ -76,8 +76,8 @@ pub(crate) fn rows(view: &View, size: Size) -> Vec<String> {
 fn main_row(view: &View, columns: usize) -> String {
     let progress = Progress::of(view);
     let bar_width = match columns {
-        100.. => 32,
-        70.. => 20,
+        120.. => 32,
+        90.. => 20,
         50.. => 10,
         _ => 0,
     };
@@ -128,7 +128,8 @@ fn document_row(document: &DocumentView, columns: usize) -> String {
         failed => format!(", {} failed", count(failed.into())),
     };
     let room = columns.saturating_sub(width(&figures) + width(&failed));
-    format!("{figures}{}{failed}", cut(&line(&document.name, 200), room))
+    let row = format!("{figures}{}{failed}", cut(&line(&document.name, 200), room));
+    cut(&row, columns)
 }
 
 fn server_rows(view: &View, columns: usize, most: usize) -> Vec<String> {

@@ -109,10 +109,7 @@ mod tests {
 
     #[test]
     fn a_long_line_is_broken_at_spaces_and_goes_on_below_its_text() {
-        assert_eq!(
-            fold("result      one two three", 18),
-            "result      one\n            two\n            three"
-        );
+        assert_eq!(fold("result      one two three", 24), "result      one two\n            three");
         assert_eq!(fold("  chunks: 1 kept, 2 moved", 16), "  chunks: 1\n    kept, 2\n    moved");
     }
 

@@ -76,13 +76,13 @@ fn a_narrow_terminal_gets_what_matters_most() {
             "===>       4 520/12 345 chunks (37 %), 1 h 56 min left",
             "13 500 pairs, 20 failed, 34/1 200 documents done",
             "3 LLM servers on 3 hosts, 6/6 slots busy, 24 queued",
-            "  ===>       123/400 the operating manual of th…, 3 failed",
+            "  ===>       123/400 the operating manual of the…, 3 failed",
         ]
     );
 }
 
 #[test]
-fn a_usual_terminal_also_gets_the_rate_and_a_wide_one_the_servers() {
+fn a_usual_terminal_gets_more_and_a_wide_one_the_servers_too() {
     let usual = rows(&view(), size(80));
     assert!(usual[0].ends_with("chunks (37 %), $1.25 of $5.00 spent, 1 h 56 min left"), "{usual:#?}");
     let wide = rows(&view(), size(200)).join("\n");
