@@ -153,7 +153,7 @@ fn every_wrong_setting_has_its_message() {
         ),
         (
             &["--nats-url", "nats://:4222"],
-            "--nats-url: found `nats://:4222` on the command line, expected an address such as nats://host:4222 (also tls://)",
+            "--nats-url: found `nats://:4222` on the command line, expected an address such as nats://host:4222 (also tls://, ws:// and wss://; all of one kind)",
         ),
     ];
     for (args, message) in cases {

@@ -149,7 +149,20 @@ impl TestNats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// The address of another port of it, such as `websocket`, `leafnodes` or `monitoring`.
+    /// The address at which it takes leaf nodes, which it tells in its log only.
+    ///
+    /// # Panics
+    ///
+    /// When it takes none.
+    pub fn leaf_url(&self) -> String {
+        let path = self.directory().join("nats-server.log");
+        let log = std::fs::read_to_string(path).expect("the server writes a log");
+        let told = log.split_once("Listening for leafnode connections on ").map(|(_, rest)| rest);
+        let address = told.and_then(|rest| rest.lines().next()).expect("the server takes leaf nodes");
+        format!("nats://{}", address.trim())
+    }
+
+    /// The address of another port of it, such as `websocket` or `monitoring`.
     ///
     /// # Panics
     ///

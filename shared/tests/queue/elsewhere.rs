@@ -9,7 +9,7 @@ use qa_shared::queue::{
 };
 use qa_shared::testing::{NatsOperator, TestNats, TestNatsOptions};
 
-use crate::fixtures::{instance, job, key, raw, result, short, soon, task};
+use crate::fixtures::{instance, job, key, raw, result, short, soon, task, until};
 
 fn to(url: String) -> ConnectOptions {
     ConnectOptions { url, name: "test".to_owned(), ..ConnectOptions::default() }
@@ -45,18 +45,20 @@ async fn a_domain_behind_a_leaf_node_carries_a_whole_run() {
     let more = "leafnodes { listen: \"127.0.0.1:-1\" }\n".to_owned();
     let domain = Some("hub".to_owned());
     let hub = TestNats::start_with(TestNatsOptions { more, domain, ..TestNatsOptions::default() }).await;
-    let more = format!("leafnodes {{ remotes: [{{ url: \"{}\" }}] }}\n", hub.other_url("leafnodes"));
-    let leaf =
-        TestNats::start_with(TestNatsOptions { jetstream: false, more, ..TestNatsOptions::default() }).await;
-    let without = Queue::connect(&to(leaf.url()), short()).await.map(drop).unwrap_err().to_string();
-    assert!(
-        without.contains("has no JetStream for this account") && without.contains("QA_NATS_DOMAIN"),
-        "{without}"
-    );
+    let more = format!("leafnodes {{ remotes: [{{ url: \"{}\" }}] }}\n", hub.leaf_url());
+    let domain = Some("leaf".to_owned());
+    let leaf = TestNats::start_with(TestNatsOptions { more, domain, ..TestNatsOptions::default() }).await;
+    let (there, here) = (NatsOperator::new(&hub).await, NatsOperator::new(&leaf).await);
+    // The leaf node connects to its hub by itself.
+    until("the hub's domain", async || {
+        let domain = Some("hub".to_owned());
+        Queue::connect(&ConnectOptions { domain, ..to(leaf.url()) }, short()).await.ok().map(drop)
+    })
+    .await;
     let domain = Some("hub".to_owned());
     let queue = Queue::connect(&ConnectOptions { domain, ..to(leaf.url()) }, short()).await.unwrap();
     works(&queue).await;
-    assert!(NatsOperator::new(&hub).await.has_stream("QA_TASKS").await, "it is in the hub");
+    assert!(there.has_stream("QA_TASKS").await && !here.has_stream("QA_TASKS").await, "it is in the hub");
     let domain = Some("other".to_owned());
     let wrong =
         Queue::connect(&ConnectOptions { domain, ..to(leaf.url()) }, short()).await.map(drop).unwrap_err();
