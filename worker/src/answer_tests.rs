@@ -40,6 +40,146 @@ fn the_forms_that_models_use_are_understood() {
     }
 }
 
+const ONE: &str = r#"{"pairs":[{"question":"What is a stream?","response":"A message store."},{"question":"Who acks?","response":"The consumer acks."}]}"#;
+
+/// An answer with as many pairs that are drafts.
+fn draft() -> String {
+    ONE.replace("What is", "DRAFT: what is").replace("Who", "DRAFT: who")
+}
+
+#[test]
+fn drafts_in_reasoning_never_become_pairs() {
+    let draft = draft();
+    for (open, end) in [
+        ("<think>", "</think>"),
+        ("<thinking>", "</thinking>"),
+        ("<thought>", "</thought>"),
+        ("[THINK]", "[/THINK]"),
+        ("<seed:think>", "</seed:think>"),
+        ("<reasoning>", "</reasoning>"),
+        ("◁think▷", "◁/think▷"),
+        ("<|START_THINKING|>", "<|END_THINKING|><|START_RESPONSE|>"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>\n<|begin_of_solution|>"),
+        ("<|think|>", "<|end|><|begin|>assistant<|content|>"),
+        ("<|channel>thought\n", "<channel|>"),
+        ("<|inner_prefix|>", "<|inner_suffix|>"),
+        ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+        (
+            "<|channel|>analysis<|message|>",
+            "<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>",
+        ),
+        ("analysis", "assistantfinal"),
+        ("Here is my thought process:\n", "\nHere is my response:\n"),
+    ] {
+        for before in
+            [draft.clone(), format!("Hm, {draft} is \"good"), r#"{"pairs":[{"question":"DRAFT of"#.to_owned()]
+        {
+            let whole = format!("{open}{before}{end}\n{ONE}");
+            assert_eq!(parse(&whole, 2, &[]).pairs, two(), "{whole}");
+            let cut = format!("{open}{before}");
+            let parsed = parse(&cut, 2, &[]);
+            assert_eq!((parsed.pairs, parsed.truncated), (vec![], true), "{cut}");
+            assert_eq!(parsed.problems, [Problem::OnlyReasoning], "{cut}");
+        }
+        // Where the prompt template opens the reasoning, only its end is in the answer.
+        let opened_before = format!("{draft}{end}\n{ONE}");
+        assert_eq!(parse(&opened_before, 2, &[]).pairs, two(), "{opened_before}");
+    }
+}
+
+#[test]
+fn of_several_complete_answers_the_last_one_counts() {
+    let draft = draft();
+    let short = r#"{"pairs":[{"question":"DRAFT?","response":"d"}]}"#;
+    let ellipsis = r#"{"pairs":[{"question":"DRAFT?","response":"d"}, ...]}"#;
+    for raw in [
+        format!("First try:\n{draft}\nBetter:\n{ONE}"),
+        format!("```json\n{draft}\n```\n```json\n{ONE}\n```"),
+        format!("{draft}{ONE}"),
+        format!("A first one: {short} And all of them: {ONE}"),
+        format!("The form is {ellipsis} so I write {ONE} as asked."),
+        format!(
+            "{ONE}\nI followed this form: {{\"pairs\": [{{\"question\": \"...\", \"response\": \"...\"}}]}}"
+        ),
+        format!("Draft: {draft} Answer: {}", &ONE[10..ONE.len() - 2].replace("},{", "}\n{")),
+    ] {
+        assert_eq!(parse(&raw, 2, &[]).pairs, two(), "{raw}");
+    }
+    // Without marks nothing says that the complete one is a draft.
+    let cut = format!("{ONE}\nOnce more: {}", &draft[..draft.len() - 20]);
+    assert_eq!(parse(&cut, 2, &[]).pairs, two());
+}
+
+#[test]
+fn pairs_in_several_pieces_are_one_answer() {
+    let inner = &ONE[10..ONE.len() - 2];
+    for raw in [
+        format!(
+            "1. {}\n2. {}",
+            &inner[..=inner.find("},").unwrap()],
+            &inner[inner.find("},").unwrap() + 2..]
+        ),
+        inner.replace("},{", "}\nAnd the second one:\n{"),
+        format!("[{}]", inner.replace("},{", "}]\n[{")),
+        // The list goes on behind a place that cannot be read.
+        format!("[{}]", inner.replace("},{", "}, oops {")),
+    ] {
+        assert_eq!(parse(&raw, 2, &[]).pairs, two(), "{raw}");
+    }
+}
+
+#[test]
+fn json_inside_a_json_string_is_read() {
+    let encode = |text: &str| serde_json::to_string(text).unwrap();
+    let once = encode(ONE);
+    let inner: Vec<String> = two().iter().map(|pair| serde_json::to_string(pair).unwrap()).collect();
+    for raw in [
+        once.clone(),
+        encode(&once),
+        format!("  {once}\n"),
+        format!("<think>so</think>{once}"),
+        format!("```json\n{once}\n```"),
+        format!("Here: {once} as asked"),
+        ONE.replace('"', "\\\""),
+        serde_json::to_string(&inner).unwrap(),
+        format!(r#"{{"pairs":{}}}"#, encode(&ONE[9..ONE.len() - 1])),
+        format!(r#"{{"response":{once}}}"#),
+        format!(r#"{{"answer":{}}}"#, encode(&once)),
+        format!(r#"{{"pairs":[{once}]}}"#),
+        format!("\u{feff}{once}"),
+    ] {
+        let parsed = parse(&raw, 2, &[]);
+        assert_eq!((parsed.pairs, parsed.truncated), (two(), false), "{raw}");
+    }
+    // What a document says is no pair.
+    let quoted = r#"[{"question":"What does it log?","answer":"{\"question\":\"Q?\",\"answer\":\"A\"}"}]"#;
+    assert_eq!(parse(quoted, 2, &[]).pairs.len(), 1);
+}
+
+#[test]
+fn an_answer_that_ends_the_reasoning_counts() {
+    let draft = draft();
+    for raw in [
+        ONE.to_owned(),
+        format!("```json\n{ONE}\n```"),
+        format!("I need two pairs.\n{ONE}"),
+        format!("First {draft}, or rather\n{ONE}\nThat is it."),
+        format!("<think>{draft}</think>{ONE}"),
+        serde_json::to_string(ONE).unwrap(),
+    ] {
+        assert_eq!(parse_reasoning(&raw, 2, &[]).map(|parsed| parsed.pairs), Some(two()), "{raw}");
+    }
+    for raw in [
+        String::new(),
+        "I think about it.".to_owned(),
+        format!("So {draft} could be it. {}", "But I am not sure about the second one. ".repeat(8)),
+        format!("First {draft}, or rather {}", &ONE[..ONE.len() - 9]),
+        format!("<think>{draft}"),
+    ] {
+        assert_eq!(parse_reasoning(&raw, 2, &[]), None, "{raw}");
+    }
+}
+
 #[test]
 fn what_is_unusable_says_why() {
     for (raw, problem) in [
@@ -135,6 +275,41 @@ proptest! {
             _ => serde_json::to_string_pretty(&pairs).unwrap(),
         };
         prop_assert_eq!(parse(&raw, pairs.len(), &[]).pairs, pairs);
+    }
+
+    #[test]
+    fn a_draft_before_an_end_mark_never_becomes_a_pair(
+        pairs in any_pairs(),
+        draft in any_pairs(),
+        noise in "[a-z{}\\[\\]\":,. \n]{0,20}",
+        mark in prop::sample::select(vec![
+            "</think>", "[/THINK]", "</seed:think>", "</thought>", "◁/think▷", "<|END_THINKING|>",
+            "<|channel|>final<|message|>", "<answer>",
+        ]),
+        encoded: bool,
+    ) {
+        prop_assume!(!pairs.is_empty());
+        let json = serde_json::to_string(&pairs).unwrap();
+        let json = if encoded { serde_json::to_string(&json).unwrap() } else { json };
+        let raw = format!("{}{noise}{mark}{json}", serde_json::to_string(&draft).unwrap());
+        prop_assert_eq!(parse(&raw, pairs.len(), &[]).pairs, pairs, "{}", raw);
+    }
+
+    #[test]
+    fn a_mark_in_a_pair_cuts_nothing(
+        pairs in any_pairs(),
+        mark in prop::sample::select(vec![
+            "<think>", "</think>", "[/THINK]", "◁/think▷", "<|channel|>final<|message|>", "<answer>", "assistantfinal",
+        ]),
+        has_reasoning: bool,
+    ) {
+        let marked: Vec<Pair> = pairs.iter().map(|pair| Pair {
+            question: format!("{} {mark}?", pair.question),
+            answer: format!("{mark} {}", pair.answer),
+        }).collect();
+        let before = if has_reasoning { "<think>so [x]</think>" } else { "" };
+        let raw = format!("{before}{}", serde_json::to_string(&marked).unwrap());
+        prop_assert_eq!(parse(&raw, marked.len(), &[]).pairs, marked, "{}", raw);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! complete and says whether the text ended in the middle of one. It must not know what the values mean.
 
 use std::iter::Peekable;
+use std::ops::Range;
 use std::str::CharIndices;
 
 /// Values nested deeper than this are not read.
@@ -33,29 +34,77 @@ pub(crate) struct Salvaged {
     pub(crate) cut: bool,
 }
 
+/// One object or array at the top level of a text, and where it stands.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Found {
+    /// What could be read of it.
+    pub(crate) node: Option<Node>,
+    /// Where it begins, in bytes.
+    pub(crate) start: usize,
+    /// Where reading stopped.
+    pub(crate) end: usize,
+    /// How it ended.
+    pub(crate) ended: End,
+    /// Where the strings in it stand, from behind the first quotation mark; the last one may have no end.
+    pub(crate) strings: Vec<Range<usize>>,
+    /// Whether the last string has none.
+    pub(crate) is_string_open: bool,
+}
+
 /// Finds and reads every object and array in a text.
 pub(crate) fn salvage(text: &str) -> Salvaged {
     let mut salvaged = Salvaged::default();
     let mut from = 0;
-    while let Some(at) = text[from..].find(['{', '[']) {
-        let start = from + at;
-        let mut reader = Reader { chars: text[start..].char_indices().peekable(), open: Vec::new() };
-        let (value, end) = reader.value();
-        // Reading resumes where it stopped, never earlier: that keeps it linear.
-        from = match end {
-            End::Complete | End::Broken => start + reader.offset(text.len() - start).max(1),
-            End::OfText => text.len(),
-        };
-        salvaged.cut = end == End::OfText;
-        salvaged.values.extend(value);
+    // Reading resumes where it stopped, never earlier: that keeps it linear.
+    while let Some(found) = next_value(text, from) {
+        from = found.end;
+        salvaged.cut = found.ended == End::OfText;
+        salvaged.values.extend(found.node);
     }
     salvaged
 }
 
+/// The first object or array that begins at `from` or later.
+pub(crate) fn next_value(text: &str, from: usize) -> Option<Found> {
+    let start = from + text[from..].find(['{', '['])?;
+    let mut reader = Reader::of(&text[start..]);
+    let (node, ended) = reader.value();
+    let end = match ended {
+        End::Complete | End::Broken => start + reader.offset(text.len() - start).max(1),
+        End::OfText => text.len(),
+    };
+    let is_string_open = reader.is_string_open;
+    let place = |at: usize| start.saturating_add(at).min(text.len());
+    let strings = reader.strings.into_iter().map(|string| place(string.start)..place(string.end)).collect();
+    Some(Found { node, start, end, ended, strings, is_string_open })
+}
+
+/// The text of a JSON string, where `text` is one and nothing else.
+pub(crate) fn whole_string(text: &str) -> Option<String> {
+    let rest = text.trim().strip_prefix('"')?;
+    let mut reader = Reader::of(rest);
+    let (inner, complete) = reader.string();
+    (complete && reader.chars.peek().is_none()).then_some(inner)
+}
+
+/// The text without one level of escapes, as of JSON that was written into a string.
+pub(crate) fn unescaped(text: &str) -> String {
+    let mut reader = Reader::of(text);
+    let mut plain = String::with_capacity(text.len());
+    while let Some((_, c)) = reader.chars.next() {
+        if c == '\\' { reader.escape(&mut plain) } else { plain.push(c) }
+    }
+    plain
+}
+
+/// How a value ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
+    /// With its closing bracket.
     Complete,
+    /// With something that is no JSON.
     Broken,
+    /// With the end of the text.
     OfText,
 }
 
@@ -69,9 +118,16 @@ enum Open {
 struct Reader<'a> {
     chars: Peekable<CharIndices<'a>>,
     open: Vec<Open>,
+    strings: Vec<Range<usize>>,
+    is_string_open: bool,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn of(text: &'a str) -> Self {
+        let chars = text.char_indices().peekable();
+        Self { chars, open: Vec::new(), strings: Vec::new(), is_string_open: false }
+    }
+
     /// Reads one value that begins with a bracket. What was complete survives any kind of end.
     fn value(&mut self) -> (Option<Node>, End) {
         // A value counts once a comma, a bracket or the end of the text follows: a string that runs into
@@ -79,7 +135,7 @@ impl Reader<'_> {
         let mut pending: Option<Node> = None;
         loop {
             self.skip_blanks();
-            let Some(&(_, c)) = self.chars.peek() else {
+            let Some(&(at, c)) = self.chars.peek() else {
                 // Of a number at the end of the text, digits may be missing.
                 pending.take_if(|node| matches!(node, Node::Bare(_)));
                 self.commit(&mut pending);
@@ -110,8 +166,7 @@ impl Reader<'_> {
                     true
                 }
                 '"' if pending.is_none() => {
-                    self.chars.next();
-                    let (text, complete) = self.string();
+                    let (text, complete) = self.noted_string(at);
                     if !complete {
                         return (self.close_all(), End::OfText);
                     }
@@ -191,26 +246,41 @@ impl Reader<'_> {
         true
     }
 
+    /// The string whose quotation mark stands at `at`, and whether its end was seen.
+    fn noted_string(&mut self, at: usize) -> (String, bool) {
+        self.chars.next();
+        let (text, complete) = self.string();
+        let end = self.chars.peek().map_or(usize::MAX, |&(at, _)| at);
+        self.strings.push(at + 1..end);
+        self.is_string_open = !complete;
+        (text, complete)
+    }
+
     /// The rest of a string and whether its end was seen.
     fn string(&mut self) -> (String, bool) {
         let mut text = String::new();
         while let Some((_, c)) = self.chars.next() {
             match c {
                 '"' if self.string_may_end() => return (text, true),
-                '\\' => match self.chars.next() {
-                    Some((_, 'n')) => text.push('\n'),
-                    Some((_, 't')) => text.push('\t'),
-                    Some((_, 'r')) => text.push('\r'),
-                    Some((_, 'b' | 'f')) => text.push(' '),
-                    Some((_, 'u')) => text.push(self.unicode_escape()),
-                    // `\"`, `\\`, `\/`, and escapes that do not exist, such as `\_`.
-                    Some((_, other)) => text.push(other),
-                    None => break,
-                },
+                '\\' => self.escape(&mut text),
                 _ => text.push(c),
             }
         }
         (text, false)
+    }
+
+    /// The rest of an escape, behind its backslash.
+    fn escape(&mut self, text: &mut String) {
+        match self.chars.next() {
+            Some((_, 'n')) => text.push('\n'),
+            Some((_, 't')) => text.push('\t'),
+            Some((_, 'r')) => text.push('\r'),
+            Some((_, 'b' | 'f')) => text.push(' '),
+            Some((_, 'u')) => text.push(self.unicode_escape()),
+            // `\"`, `\\`, `\/`, and escapes that do not exist, such as `\_`.
+            Some((_, other)) => text.push(other),
+            None => {}
+        }
     }
 
     /// Whether a quotation mark ends its string: then a comma, colon, bracket or nothing follows. Models
