@@ -82,8 +82,24 @@ pub enum ReasoningControl {
     Budget,
     /// The model decides, within a named effort (Claude's `adaptive`).
     Adaptive,
-    /// By a switch of the chat template (`enable_thinking`).
+    /// By a switch of the chat template (`enable_thinking` in `chat_template_kwargs`).
     Template,
+    /// By a switch of the request itself (`enable_thinking`).
+    Switch,
+    /// By both switches: the server reads one of them.
+    Switches,
+}
+
+/// How answers travel (OpenAI's API). As a stream, one that repeats itself can be given up early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Streaming {
+    /// In one piece.
+    Never,
+    /// As a stream, which tells no tokens unless the server does so unasked.
+    Plain,
+    /// As a stream that tells its tokens at its end.
+    WithUsage,
 }
 
 /// How reasoning is switched off where [`ReasoningControl`] alone does not say it (Claude).
@@ -125,6 +141,12 @@ pub struct ModelTraits {
     pub least_budget: u32,
     /// The parameter of the output ceiling.
     pub output_limit: OutputLimit,
+    /// Whether it takes a system message; otherwise the user's first message begins with it.
+    pub system_role: bool,
+    /// How its answers travel.
+    pub stream: Streaming,
+    /// Whether `frequency_penalty` is sent after an answer that repeated itself.
+    pub frequency_penalty: bool,
     /// A prefix of at least this many tokens can be cached on demand.
     pub cache_from: Option<u32>,
     /// Context in tokens.
@@ -149,7 +171,7 @@ impl ModelTraits {
             ReasoningControl::Effort => self.level(wish) > Some(Reasoning::Off),
             ReasoningControl::Budget => wants || self.least_budget > 0,
             ReasoningControl::Adaptive => wants || self.off == ReasoningOff::Impossible,
-            ReasoningControl::Template => wants,
+            ReasoningControl::Template | ReasoningControl::Switch | ReasoningControl::Switches => wants,
         }
     }
 }
@@ -167,6 +189,9 @@ struct Row {
     off: Option<ReasoningOff>,
     least_budget: Option<u32>,
     output_limit: Option<OutputLimit>,
+    system_role: Option<bool>,
+    stream: Option<Streaming>,
+    frequency_penalty: Option<bool>,
     cache_from: Option<u32>,
     context: Option<u32>,
     price: Option<Price>,
@@ -222,6 +247,9 @@ impl ModelTable {
             off: first(&matching, |row| row.off).unwrap_or(ReasoningOff::Omit),
             least_budget: first(&matching, |row| row.least_budget).unwrap_or(0),
             output_limit: first(&matching, |row| row.output_limit).unwrap_or(OutputLimit::MaxTokens),
+            system_role: first(&matching, |row| row.system_role).unwrap_or(true),
+            stream: first(&matching, |row| row.stream).unwrap_or(Streaming::Never),
+            frequency_penalty: first(&matching, |row| row.frequency_penalty).unwrap_or(true),
             cache_from: first(&matching, |row| row.cache_from),
             context: first(&matching, |row| row.context),
             price: first(&matching, |row| row.price),

@@ -7,15 +7,15 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use qa_shared::model::{Provider, is_same_model, normalised_model};
+use qa_shared::model::{FailureReason, Provider, is_same_model, normalised_model};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::answer::parse;
 use crate::config::{ModelChoice, Serving};
 use crate::llm::client::Client;
 use crate::llm::http::{HttpError, Timeouts};
 use crate::llm::{ChatRequest, Finish, LlmError, LlmErrorKind, LlmServer};
+use crate::process::read_reply;
 use crate::prompt::{CHUNK_END, CHUNK_START, answer_schema};
 use crate::setup;
 
@@ -201,7 +201,7 @@ async fn write_pair(client: &Client, model: &str) -> Result<Written, LlmError> {
     let tokens = reply.usage.output_tokens;
     let tokens_per_second =
         (milliseconds > 0 && tokens > 0).then(|| tokens as f64 / (milliseconds as f64 / 1000.0));
-    let pairs = parse(&reply.content, 1, &[]).pairs;
+    let pairs = read_reply(&reply, 1, &[]).pairs;
     let start: String = reply.content.chars().take(120).collect();
     let problem = match reply.finish {
         Finish::Refused(reason) => Some(format!("it declines to answer: {reason}")),
@@ -209,8 +209,14 @@ async fn write_pair(client: &Client, model: &str) -> Result<Written, LlmError> {
         Finish::Length if pairs.is_empty() => {
             Some(format!("{MOST_OUTPUT} tokens were too few for its answer, reasoning included"))
         }
+        Finish::Repetition if pairs.is_empty() => {
+            Some(format!("it repeated itself without end; {}", FailureReason::Repetition.remedy()))
+        }
+        Finish::Invalid(reason) if pairs.is_empty() => {
+            Some(format!("its answer failed the service's own check (`{reason}`): {start:?}"))
+        }
         Finish::Other(reason) if pairs.is_empty() => Some(format!("it ended its answer by `{reason}`")),
-        Finish::Stop | Finish::Length | Finish::Other(_) => None,
+        Finish::Stop | Finish::Length | Finish::Repetition | Finish::Invalid(_) | Finish::Other(_) => None,
     };
     Ok(Written { context, took, tokens_per_second, problem })
 }

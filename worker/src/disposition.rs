@@ -70,6 +70,8 @@ pub struct Tally {
     pub answers: u32,
     /// Answers that were cut before their first new pair.
     pub cut: u32,
+    /// Answers that repeated themselves without end before their first new pair.
+    pub repeated: u32,
     /// Waits at an overloaded server.
     pub holds: u32,
 }
@@ -171,10 +173,14 @@ pub const ACCOUNT_PAUSE: Duration = Duration::from_secs(300);
 pub fn decide(outcome: &CallOutcome, tally: &mut Tally, limits: &Limits) -> Next {
     match outcome {
         CallOutcome::Answered { finish, new_pairs, problems, truncated } => {
-            let cut = *truncated || *finish == Finish::Length;
+            let repeated = *finish == Finish::Repetition;
+            // What failed the service's check is often half an object, whatever room there was.
+            let invalid = matches!(finish, Finish::Invalid(_));
+            let cut = *finish == Finish::Length || (*truncated && !repeated && !invalid);
             tally.attempts += 1;
             tally.answers += 1;
             tally.cut += u32::from(cut && *new_pairs == 0);
+            tally.repeated += u32::from(repeated && *new_pairs == 0);
             tally.have = tally.have.saturating_add(*new_pairs);
             after_answer(finish, problems, cut, *new_pairs, *tally, limits)
         }
@@ -212,8 +218,14 @@ fn after_answer(
     if tally.have > 0 {
         return Next::Accept;
     }
-    let all_cut = tally.cut == tally.answers;
-    let reason_kind = if all_cut { FailureReason::OutputLimit } else { FailureReason::NoUsableAnswer };
+    let reason_kind = if tally.repeated > 0 && tally.repeated + tally.cut == tally.answers {
+        // More room for a loop is of no use, so this is never `output_limit`.
+        FailureReason::Repetition
+    } else if tally.cut == tally.answers {
+        FailureReason::OutputLimit
+    } else {
+        FailureReason::NoUsableAnswer
+    };
     Next::Fail(Failure { reason: reason_kind, message: format!("{reason} ({})", after(tally.attempts)) })
 }
 
@@ -222,6 +234,16 @@ fn complaint(finish: &Finish, problems: &[Problem], cut: bool) -> String {
     if cut && !problems.contains(&Problem::Cut) {
         parts.push("the answer reached the output limit".to_owned());
     }
+    let is_loop = *finish == Finish::Repetition;
+    if is_loop {
+        parts.push("the answer repeated itself without end".to_owned());
+    }
+    // A loop has no end of course, and no room would be enough for it.
+    let problems: Vec<Problem> =
+        problems.iter().filter(|problem| !is_loop || **problem != Problem::Cut).copied().collect();
+    if let Finish::Invalid(code) = finish {
+        parts.push(format!("the answer failed the service's own check (`{code}`)"));
+    }
     if let Finish::Other(reason) = finish {
         parts.push(format!("the server ended the answer with `{reason}`"));
         if reason == "RECITATION" {
@@ -229,7 +251,7 @@ fn complaint(finish: &Finish, problems: &[Problem], cut: bool) -> String {
         }
     }
     if !problems.is_empty() {
-        parts.push(describe(problems));
+        parts.push(describe(&problems));
     }
     if parts.is_empty() {
         parts.push("there were fewer pairs than asked for".to_owned());

@@ -56,6 +56,38 @@ fn answers() {
             ask_again("the answer was cut before its end", 1, true),
         ),
         (
+            tally(0, 0),
+            answered(Finish::Invalid("json_validate_failed".to_owned()), 0, &[Problem::NoJson]),
+            ask_again(
+                "the answer failed the service's own check (`json_validate_failed`); the answer held no JSON",
+                3,
+                false,
+            ),
+        ),
+        (
+            tally(0, 0),
+            answered(Finish::Repetition, 1, &[Problem::Cut]),
+            ask_again("the answer repeated itself without end", 2, false),
+        ),
+        (
+            tally(0, 2),
+            answered(Finish::Repetition, 0, &[Problem::Cut]),
+            failure(
+                FailureReason::NoUsableAnswer,
+                "the answer repeated itself without end (after 3 attempts)",
+            ),
+        ),
+        (
+            Tally { cut: 1, repeated: 1, ..tally(0, 2) },
+            answered(Finish::Length, 0, &[Problem::Cut]),
+            failure(FailureReason::Repetition, "the answer was cut before its end (after 3 attempts)"),
+        ),
+        (
+            Tally { cut: 1, repeated: 1, ..tally(0, 2) },
+            answered(Finish::Repetition, 0, &[Problem::Cut]),
+            failure(FailureReason::Repetition, "the answer repeated itself without end (after 3 attempts)"),
+        ),
+        (
             tally(0, 1),
             answered(Finish::Length, 0, &[Problem::Empty]),
             ask_again("the answer reached the output limit; the answer was empty", 2, true),

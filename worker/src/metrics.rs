@@ -13,7 +13,7 @@ use qa_shared::telemetry::instruments::{
 use tokio::time::Instant;
 
 use crate::disposition::CallOutcome;
-use crate::llm::{ChatReply, ChatRequest, LlmError, LlmServer};
+use crate::llm::{ChatReply, ChatRequest, Finish, LlmError, LlmServer};
 use crate::server::Server;
 use crate::trace::{self, Attempt, host_and_port};
 
@@ -82,6 +82,7 @@ pub(crate) fn processed(took: Duration, outcome: &'static str) {
 /// A model is asked again about the same chunk; says why, in few words.
 pub(crate) fn asked_again(last: &CallOutcome) -> String {
     let reason = match last {
+        CallOutcome::Answered { finish: Finish::Repetition, .. } => "repetition".to_owned(),
         CallOutcome::Answered { .. } => "unusable_answer".to_owned(),
         CallOutcome::Error(error) => error.kind.to_string(),
     };

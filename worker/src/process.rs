@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use qa_shared::model::{Failure, FailureReason, Outcome, Task, UnusableAnswer};
+use qa_shared::model::{Failure, FailureReason, Outcome, Pair, Task, UnusableAnswer};
 use qa_shared::tokens::fewest_tokens;
 
-use crate::answer::{Parsed, describe, parse};
+use crate::answer::{Parsed, describe, parse, parse_reasoning};
 use crate::disposition::{CallOutcome, HandBackCause, Limits, Next, Tally, decide};
 use crate::llm::{ChatReply, ChatRequest, Finish, LlmError, LlmErrorKind, LlmServer, Message, Role};
 use crate::metrics;
@@ -104,6 +104,7 @@ pub async fn process<S: LlmServer>(
             num_ctx: processing.num_ctx,
             sampling: settings.ollama.clone(),
             seed: None,
+            repetitions: 0,
         },
         prompt,
         tally: Tally { asked, have: count(progress.pairs.len()), ..Tally::default() },
@@ -191,7 +192,7 @@ impl Session<'_> {
         let Parsed { pairs, problems, truncated } = match &reply.finish {
             // Whatever stands beside a refusal is no pair.
             Finish::Refused(_) => Parsed { pairs: Vec::new(), problems: Vec::new(), truncated: false },
-            _ => parse(&reply.content, missing, &self.progress.pairs),
+            _ => read_reply(&reply, missing, &self.progress.pairs),
         };
         let new_pairs = count(pairs.len());
         if pairs.is_empty() {
@@ -201,6 +202,9 @@ impl Session<'_> {
             }
             if reply.finish == Finish::Length {
                 reason.push_str("; the output limit was reached");
+            }
+            if reply.finish == Finish::Repetition {
+                reason.push_str("; it repeated itself without end");
             }
             // An empty answer has often been thought about at length: that is what helps to understand it.
             let kept = if reply.content.trim().is_empty() {
@@ -215,7 +219,13 @@ impl Session<'_> {
             }
         }
         self.progress.pairs.extend(pairs);
-        self.last_answer = reply.content;
+        if reply.finish == Finish::Repetition {
+            self.request.repetitions += 1;
+            // A model that sees its loop again falls into it again.
+            self.last_answer.clear();
+        } else {
+            self.last_answer = reply.content;
+        }
         CallOutcome::Answered { finish: reply.finish, new_pairs, problems, truncated }
     }
 
@@ -266,6 +276,17 @@ impl Session<'_> {
         let (spent, last_error) = (self.progress.spent, self.last_error);
         Processed::Result { outcome, spent, last_error, unusable: self.unusable.into() }
     }
+}
+
+/// The pairs of a reply. What the server calls reasoning counts only where the model said nothing else and came
+/// to its end: an interrupted line of thought holds drafts.
+pub(crate) fn read_reply(reply: &ChatReply, asked: usize, already: &[Pair]) -> Parsed {
+    let thinking = reply.thinking.as_deref().filter(|_| reply.content.trim().is_empty());
+    let is_whole = !matches!(reply.finish, Finish::Length | Finish::Repetition | Finish::Refused(_));
+    thinking
+        .filter(|_| is_whole)
+        .and_then(|thinking| parse_reasoning(thinking, asked, already))
+        .unwrap_or_else(|| parse(&reply.content, asked, already))
 }
 
 fn not_asked(reason: FailureReason, message: String) -> Processed {

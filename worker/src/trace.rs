@@ -169,8 +169,9 @@ impl Call {
         let finish = match &reply.finish {
             Finish::Stop => "stop",
             Finish::Length => "length",
+            Finish::Repetition => "repetition",
             Finish::Refused(_) => "content_filter",
-            Finish::Other(other) => other.as_str(),
+            Finish::Invalid(other) | Finish::Other(other) => other.as_str(),
         };
         let reasons = vec![StringValue::from(finish.to_owned())];
         self.span.set("gen_ai.response.finish_reasons", Value::Array(Array::String(reasons)));

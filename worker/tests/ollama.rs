@@ -34,6 +34,7 @@ fn request(text: &str) -> ChatRequest {
         num_ctx: 8192,
         sampling: OllamaOptions::default(),
         seed: None,
+        repetitions: 0,
     }
 }
 

@@ -192,7 +192,11 @@ async fn too_few_pairs_at_the_end_complete_the_task() {
 #[tokio::test]
 async fn no_pair_at_the_end_fails_the_task_with_its_answers_kept() {
     let fake = FakeOllama::start(FakeConfig::default());
-    fake.respond_with(|call| Behaviour::Text(format!("No, and that was {}. ", call.number).repeat(90)));
+    fake.respond_with(|call| {
+        let lines: Vec<String> =
+            (0..90).map(|n| format!("No, and that was {n} of {}. ", call.number)).collect();
+        Behaviour::Text(lines.concat())
+    });
     let processed = work(&fake, &task(TEXT)).await;
     let Processed::Result { unusable, .. } = &processed else { panic!("{processed:?}") };
     assert_eq!(unusable.iter().map(|answer| answer.attempt).collect::<Vec<_>>(), [1, 2, 3]);
@@ -210,6 +214,128 @@ async fn answers_that_are_always_cut_blame_the_output_limit() {
     let (reason, _, attempts) = failed(work(&fake, &small).await);
     assert_eq!((reason, attempts), (FailureReason::OutputLimit, 3));
     assert!(fake.stats().bodies.iter().all(|body| body["options"]["num_predict"] == 10));
+}
+
+fn as_answer(pairs: &[Pair]) -> String {
+    let pairs: Vec<Value> = pairs
+        .iter()
+        .map(|pair| serde_json::json!({ "question": pair.question, "response": pair.answer }))
+        .collect();
+    serde_json::json!({ "pairs": pairs }).to_string()
+}
+
+#[tokio::test]
+async fn an_answer_in_the_thinking_field_is_one_if_it_ends_it() {
+    let good = as_answer(&expected_pairs(TEXT, 3));
+    let draft = good.replace("What does", "DRAFT: what does");
+    for thinking in [
+        good.clone(),
+        format!("```json\n{good}\n```"),
+        format!("Three pairs are asked for.\n{good}"),
+        format!("First {draft} and then better\n{good}"),
+    ] {
+        let fake = faulty([Behaviour::InThinking(thinking.clone())]);
+        let (pairs, spent) = completed(work(&fake, &task(TEXT)).await);
+        assert_eq!((pairs, spent.attempts), (expected_pairs(TEXT, 3), 1), "{thinking}");
+    }
+    let unsure = format!("What about {draft}? {}", "I am not sure that these are good. ".repeat(10));
+    let fake = faulty([Behaviour::InThinking(unsure)]);
+    let (pairs, spent) = completed(work(&fake, &task(TEXT)).await);
+    assert_eq!((pairs, spent.attempts), (expected_pairs(TEXT, 3), 2));
+    // At the output limit the reasoning is unfinished, and so is what stands in it.
+    let mut small = task(TEXT);
+    small.settings.ollama.num_predict = Some(200);
+    let fake = FakeOllama::start(FakeConfig::default());
+    fake.respond_with(move |_| Behaviour::InThinking(format!("{draft}{}", " hm".repeat(400))));
+    assert_eq!(failed(work(&fake, &small).await).0, FailureReason::OutputLimit);
+}
+
+#[tokio::test]
+async fn drafts_in_the_content_never_become_pairs() {
+    let good = as_answer(&expected_pairs(TEXT, 3));
+    let draft = good.replace("What does", "DRAFT: what does");
+    let harmony = "<|end|><|start|>assistant<|channel|>final<|message|>";
+    for text in [
+        format!("<|channel|>analysis<|message|>{draft}{harmony}{good}"),
+        format!("<thought>\n{draft}\n</thought>\n{good}"),
+        format!("{draft}</seed:think>{good}"),
+        format!("{draft}\n\nHere is the final version:\n{good}"),
+    ] {
+        let fake = faulty([Behaviour::Text(text.clone())]);
+        let (pairs, spent) = completed(work(&fake, &task(TEXT)).await);
+        assert_eq!((pairs, spent.attempts), (expected_pairs(TEXT, 3), 1), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_looping_model_is_stopped_and_asked_with_a_repeat_penalty() {
+    let delay = Duration::from_millis(1);
+    let fake = FakeOllama::start(FakeConfig { token_delay: delay, ..FakeConfig::default() });
+    fake.fault_next(Behaviour::Repeat("and the valve is closed, ".to_owned()));
+    let (pairs, spent) = completed(work(&fake, &task(TEXT)).await);
+    assert_eq!((pairs, spent.attempts), (expected_pairs(TEXT, 3), 2));
+    let stats = fake.wait_for(|stats| stats.cancelled == 1).await;
+    let [first, second] = &stats.bodies[..] else { panic!("{} calls", stats.bodies.len()) };
+    assert_eq!(
+        (&first["options"]["repeat_penalty"], first["options"].get("repeat_last_n")),
+        (&1.0.into(), None)
+    );
+    assert_eq!(
+        (&second["options"]["repeat_penalty"], &second["options"]["repeat_last_n"]),
+        (&1.15.into(), &256.into())
+    );
+    assert!(
+        last_content(second).contains("the answer repeated itself without end"),
+        "{}",
+        last_content(second)
+    );
+    assert!(!second.to_string().contains("valve is closed"), "a loop is not shown again");
+
+    let fake = FakeOllama::start(FakeConfig::default());
+    fake.respond_with(|_| Behaviour::InThinking("wait, ".repeat(2000)));
+    let processed = work(&fake, &task(TEXT)).await;
+    let Processed::Result { unusable, spent, .. } = &processed else { panic!("{processed:?}") };
+    assert!(unusable[0].reason.contains("it repeated itself without end"), "{}", unusable[0].reason);
+    assert!(spent.usage.output_tokens < 3 * 800, "{:?}", spent.usage);
+    let (reason, message, attempts) = failed(processed);
+    assert_eq!((reason, attempts), (FailureReason::Repetition, 3), "{message}");
+    let penalties: Vec<f64> =
+        fake.stats().bodies.iter().map(|body| body["options"]["repeat_penalty"].as_f64().unwrap()).collect();
+    assert_eq!(penalties, [1.0, 1.15, 1.3]);
+}
+
+#[tokio::test]
+async fn a_template_without_a_system_message_is_learned() {
+    let fake = FakeOllama::start(FakeConfig::default());
+    fake.respond_with(|call| match call.body["messages"][0]["role"].as_str() {
+        Some("system") => Behaviour::Status(500, "Jinja Exception: System role not supported".to_owned()),
+        _ => Behaviour::Answer,
+    });
+    let server = OllamaServer::new(&fake.url(), Timeouts::default(), None).unwrap();
+    for calls in [2, 3] {
+        let processed = process(&task(TEXT), &server, &processing(), &mut TaskProgress::default()).await;
+        assert_eq!(completed(processed).0, expected_pairs(TEXT, 3));
+        assert_eq!(fake.stats().chat_calls, calls);
+    }
+    let body = fake.stats().last_body();
+    assert_eq!(roles(&body), ["user"]);
+    assert!(last_content(&body).starts_with("You write question-answer pairs"), "{}", last_content(&body));
+}
+
+#[tokio::test]
+async fn a_schema_that_has_worked_is_not_taken_away_by_one_refusal() {
+    let fake = FakeOllama::start(FakeConfig::default());
+    let server = OllamaServer::new(&fake.url(), Timeouts::default(), None).unwrap();
+    let refusal =
+        || Behaviour::Status(400, "Failed to initialize samplers: failed to parse grammar".to_owned());
+    for _ in 0..3 {
+        let processed = process(&task(TEXT), &server, &processing(), &mut TaskProgress::default()).await;
+        assert_eq!(completed(processed).0, expected_pairs(TEXT, 3));
+        fake.fault_next(refusal());
+    }
+    let bodies = fake.stats().bodies;
+    let forms: Vec<bool> = bodies.iter().map(|body| body["format"].is_object()).collect();
+    assert_eq!(forms, [true, true, false, true, false]);
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub enum FailureReason {
     NoUsableAnswer,
     /// Every answer was cut by the output limit before the first complete pair.
     OutputLimit,
+    /// The model repeated itself without end, and its answers were given up.
+    Repetition,
     /// The prompt does not fit the model's context, or the server cut it.
     PromptTooLong,
     /// The chunk has no text to ask about.
@@ -52,6 +54,7 @@ impl FailureReason {
         match self {
             Self::NoUsableAnswer => "no_usable_answer",
             Self::OutputLimit => "output_limit",
+            Self::Repetition => "repetition",
             Self::PromptTooLong => "prompt_too_long",
             Self::EmptyChunk => "empty_chunk",
             Self::InvalidChunk => "invalid_chunk",
@@ -72,6 +75,7 @@ impl FailureReason {
             Self::EmptyChunk | Self::InvalidChunk | Self::TaskTooLarge => true,
             Self::NoUsableAnswer
             | Self::OutputLimit
+            | Self::Repetition
             | Self::PromptTooLong
             | Self::Rejected
             | Self::Refused
@@ -90,6 +94,7 @@ impl FailureReason {
                 "look at the raw answers in the failure log; try a larger model, fewer questions or a lower temperature"
             }
             Self::OutputLimit => "raise --max-tokens (or --ollama-num-predict), or ask for fewer questions",
+            Self::Repetition => "use a larger model; with Ollama, set --ollama-repeat-penalty to 1.1 or more",
             Self::PromptTooLong => "use smaller chunks, a shorter prompt, or a model with a larger context",
             Self::EmptyChunk => "nothing to do, or remove the chunk from its file",
             Self::InvalidChunk => "make the chunk file again: the `text` of each chunk has to be a text",

@@ -11,6 +11,7 @@ mod claude;
 mod compatible;
 mod config;
 mod deliver;
+mod events;
 mod fault;
 mod fields;
 mod gemini;

@@ -5,11 +5,12 @@
 
 use qa_shared::model::Reasoning;
 use qa_shared::model_table::{
-    ModelTraits, OutputLimit, ReasoningControl, ReasoningOff, Service, Structured, Temperature,
+    ModelTraits, OutputLimit, ReasoningControl, ReasoningOff, Service, Streaming, Structured, Temperature,
 };
 use serde_json::Value;
 
 use super::retry::ErrorInfo;
+use super::system_role::is_refused;
 
 /// What a model turned out to be like, and that in words.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,8 +50,19 @@ const THINKING: &[&str] = &[
     "adaptive",
     "effort",
 ];
-const UNKNOWN: &[&str] =
-    &["unsupported", "not supported", "unknown", "unrecognized", "not permitted", "extra inputs", "instead"];
+const UNKNOWN: &[&str] = &[
+    "unsupported",
+    "not supported",
+    "not support",
+    "n't support",
+    "unknown",
+    "unrecognized",
+    "not permitted",
+    "not allowed",
+    "not stream",
+    "extra inputs",
+    "instead",
+];
 
 /// Adapts to an error that names a parameter of `body`, the request that it answers.
 pub(super) fn adapt(
@@ -64,7 +76,9 @@ pub(super) fn adapt(
     let names = |names: &[&str]| names.iter().any(|name| text.contains(name));
     let sent = |pointer: &str| body.pointer(pointer).is_some();
     let mut traits = traits.clone();
-    let what = if names(&["temperature"]) && (sent("/temperature") || sent("/generationConfig/temperature")) {
+    let what = if let Some(what) = other_conversation(&mut traits, service, body, &text) {
+        what
+    } else if names(&["temperature"]) && (sent("/temperature") || sent("/generationConfig/temperature")) {
         traits.temperature = Temperature::Never;
         "does not take a temperature: its own is used"
     } else if names(&["max_tokens", "max_completion_tokens"]) && names(UNKNOWN) && is_openai(service) {
@@ -81,9 +95,6 @@ pub(super) fn adapt(
             traits.reasoning = ReasoningControl::None;
         }
         "does not take this reasoning effort: the next one is used"
-    } else if names(&["chat_template_kwargs", "enable_thinking"]) && sent("/chat_template_kwargs") {
-        traits.reasoning = ReasoningControl::None;
-        "has no switch for its reasoning"
     } else if names(FORMAT) && traits.structured > Structured::Prompt && is_structured(body) {
         traits.structured = lower(service, traits.structured);
         match traits.structured {
@@ -110,6 +121,124 @@ pub(super) fn adapt(
 
 fn is_openai(service: Service) -> bool {
     matches!(service, Service::OpenAi | Service::Compatible)
+}
+
+/// What is about the conversation rather than about its answer: who speaks, whether the model reasons, how
+/// the answer travels.
+fn other_conversation(
+    traits: &mut ModelTraits,
+    service: Service,
+    body: &Value,
+    text: &str,
+) -> Option<&'static str> {
+    let names = |names: &[&str]| names.iter().any(|name| text.contains(name));
+    if is_refused(text) && has_system(body) {
+        traits.system_role = false;
+        return Some("takes no system message: the first question begins with it");
+    }
+    if names(&["enable_thinking", "enable thinking", "chat_template_kwargs"])
+        && let Some(what) = other_switch(traits, body, text)
+    {
+        return Some(what);
+    }
+    if is_openai(service)
+        && let Some(what) = other_streaming(traits, body, text)
+    {
+        return Some(what);
+    }
+    let has_penalty = ["/frequency_penalty", "/generationConfig/frequencyPenalty"]
+        .iter()
+        .any(|name| body.pointer(name).is_some());
+    (has_penalty && names(&["frequency_penalty", "frequencypenalty", "penalties", "penalty"])).then(|| {
+        traits.frequency_penalty = false;
+        "takes no penalty for repetitions"
+    })
+}
+
+fn has_system(body: &Value) -> bool {
+    body.get("systemInstruction").is_some()
+        || body["messages"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|message| message["role"] == "system"))
+}
+
+/// Servers take the switch for reasoning in the template's arguments, in the request itself, or not at all.
+fn other_switch(traits: &mut ModelTraits, body: &Value, text: &str) -> Option<&'static str> {
+    let says = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    let sent = |name: &str| body.get(name).is_some();
+    let (in_request, in_template) = (sent("enable_thinking"), sent("chat_template_kwargs"));
+    let names_template = text.contains("chat_template_kwargs");
+    if !in_request && says(&["false", "required", "missing"]) && !says(UNKNOWN) {
+        traits.reasoning = if in_template { ReasoningControl::Switches } else { ReasoningControl::Switch };
+        return Some("wants its switch for reasoning in the request itself");
+    }
+    if in_request && traits.stream == Streaming::Never && text.contains("stream") {
+        traits.stream = Streaming::WithUsage;
+        return Some("reasons in streams only: its answers are streamed");
+    }
+    if !in_request && !in_template {
+        return None;
+    }
+    let (control, what) = match traits.reasoning {
+        ReasoningControl::Switches if names_template => {
+            (ReasoningControl::Switch, "takes no arguments for its chat template")
+        }
+        ReasoningControl::Switches => {
+            (ReasoningControl::Template, "has no switch for reasoning in the request")
+        }
+        ReasoningControl::Template if names_template && !text.contains("enable_thinking") => (
+            ReasoningControl::Switch,
+            "takes no arguments for its chat template: the request itself has the switch",
+        ),
+        _ => (ReasoningControl::None, "has no switch for its reasoning"),
+    };
+    traits.reasoning = control;
+    Some(what)
+}
+
+/// Some models only stream, some servers do not, and some stream without telling tokens.
+fn other_streaming(traits: &mut ModelTraits, body: &Value, text: &str) -> Option<&'static str> {
+    // Gateways speak of their upstream servers.
+    let text = text.replace("upstream", "");
+    let says = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    if says(&["stream_options", "include_usage"]) && body.get("stream_options").is_some() {
+        traits.stream = Streaming::Plain;
+        return Some("does not tell its tokens in a stream");
+    }
+    if !says(&["stream"]) {
+        return None;
+    }
+    if traits.stream == Streaming::Never {
+        let wants_stream = says(&[
+            "only support stream",
+            "only supports stream",
+            "support stream mode",
+            "streaming only",
+            "stream only",
+            "must be stream",
+            "must stream",
+            "stream must be",
+            "stream=true",
+            "stream to true",
+            "stream: true",
+            "\"stream\": true",
+            "non-stream",
+            "streaming is required",
+            "requires stream",
+            "require stream",
+            "enable the stream",
+            "enable stream",
+            "use stream",
+        ]);
+        return wants_stream.then(|| {
+            traits.stream = Streaming::WithUsage;
+            "only streams: its answers are streamed"
+        });
+    }
+    says(UNKNOWN).then(|| {
+        traits.stream = Streaming::Never;
+        "does not stream: its answers come in one piece"
+    })
 }
 
 fn is_structured(body: &Value) -> bool {
@@ -258,6 +387,81 @@ mod tests {
         assert_eq!(all[4].as_ref().unwrap().reasoning, ReasoningControl::None);
     }
 
+    fn said(message: &str) -> Value {
+        json!({ "error": { "message": message, "type": "invalid_request_error", "param": null } })
+    }
+
+    #[test]
+    fn a_model_without_a_system_message_gets_none() {
+        let mut request = request();
+        request.messages.insert(0, super::super::Message::new(super::super::Role::System, "Rules."));
+        let traits = ModelTable::default().traits(Service::Compatible, "gemma-2-9b-it");
+        let info = ErrorInfo::read(said("System role not supported").to_string().as_bytes());
+        let adapted =
+            adapt(Service::Compatible, &traits, None, &openai::body(&request, &traits), &info).unwrap();
+        let body = openai::body(&request, &adapted.traits);
+        assert_eq!(body["messages"], json!([{ "role": "user", "content": "Rules.\n\nHello." }]));
+        assert!(
+            adapt(Service::Compatible, &adapted.traits, None, &body, &info).is_none(),
+            "there is none left"
+        );
+        let traits = ModelTable::default().traits(Service::Gemini, "gemma-3-27b-it");
+        let info = ErrorInfo::read(
+            said("Developer instruction is not enabled for models/gemma-3-27b-it").to_string().as_bytes(),
+        );
+        let adapted = adapt(Service::Gemini, &traits, None, &gemini::body(&request, &traits), &info).unwrap();
+        let body = gemini::body(&request, &adapted.traits);
+        assert_eq!(
+            (body.get("systemInstruction"), &body["contents"][0]["parts"][0]["text"]),
+            (None, &json!("Rules.\n\nHello."))
+        );
+    }
+
+    #[test]
+    fn the_switch_for_reasoning_stands_where_the_server_reads_it() {
+        let must = "parameter.enable_thinking must be set to false for non-streaming calls";
+        let unknown = |name: &str| said(&format!("Unrecognized request argument supplied: {name}"));
+        let control = |model: &str, errors: &[Value]| {
+            let all = after(Service::Compatible, model, errors);
+            all.last().unwrap().as_ref().map(|traits| traits.reasoning)
+        };
+        assert_eq!(control("qwen3", &[said(must)]), Some(ReasoningControl::Switches));
+        assert_eq!(control("qwen-plus", &[said(must)]), Some(ReasoningControl::Switch));
+        assert_eq!(control("qwen3", &[unknown("chat_template_kwargs")]), Some(ReasoningControl::Switch));
+        assert_eq!(
+            control("qwen3", &[said(must), unknown("enable_thinking")]),
+            Some(ReasoningControl::Template)
+        );
+        assert_eq!(
+            control("qwen3", &[unknown("chat_template_kwargs"), unknown("enable_thinking")]),
+            Some(ReasoningControl::None)
+        );
+        let only_true = said("The value of the enable_thinking parameter is restricted to True.");
+        assert_eq!(control("qwen3", &[only_true]), Some(ReasoningControl::None));
+    }
+
+    #[test]
+    fn answers_travel_as_the_server_can() {
+        let streaming = |service, errors: &[Value]| {
+            let all = after(service, "m", errors);
+            all.last().unwrap().as_ref().map(|traits| traits.stream)
+        };
+        for message in [
+            "This model only support stream mode, please enable the stream parameter to access the model. ",
+            "Stream must be set to true for this model",
+            "Non-streaming requests are not supported",
+        ] {
+            assert_eq!(streaming(Service::OpenAi, &[said(message)]), Some(Streaming::WithUsage), "{message}");
+        }
+        let options = said("stream_options: Extra inputs are not permitted");
+        assert_eq!(streaming(Service::Compatible, std::slice::from_ref(&options)), Some(Streaming::Plain));
+        assert_eq!(
+            streaming(Service::Compatible, &[options, said("'stream' is not supported")]),
+            Some(Streaming::Never)
+        );
+        assert_eq!(streaming(Service::Compatible, &[said("upstream: not supported")]), None);
+    }
+
     #[test]
     fn an_error_about_something_else_is_not_adapted_to() {
         for service in [Service::OpenAi, Service::Claude, Service::Gemini, Service::Compatible] {
@@ -274,7 +478,8 @@ mod tests {
             model in prop::sample::select(vec!["gpt-5", "qwen3", "claude-opus-5", "claude-haiku-4-5", "gemini-2.5-flash"]),
         ) {
             let everything = format!(
-                "temperature thinking effort reasoning_effort chat_template_kwargs {}", FORMAT.join(" "),
+                "temperature thinking effort reasoning_effort chat_template_kwargs enable_thinking stream \
+                 stream_options frequency_penalty system role not supported {}", FORMAT.join(" "),
             );
             let errors = vec![named("x", &everything); 30];
             let adapted = after(service, model, &errors);

@@ -131,7 +131,11 @@ fn add_thinking(body: &mut Map<String, Value>, request: &ChatRequest, traits: &M
             }
             false
         }
-        ReasoningControl::None | ReasoningControl::Effort | ReasoningControl::Template => false,
+        ReasoningControl::None
+        | ReasoningControl::Effort
+        | ReasoningControl::Template
+        | ReasoningControl::Switch
+        | ReasoningControl::Switches => false,
     }
 }
 

@@ -34,6 +34,19 @@ fn answers() {
 }
 
 #[test]
+fn streams() {
+    let delta = r#"data: {"choices":[{"index":0,"delta":{"content":"{}","tool_calls":[{"index":1,"function":{"arguments":"x"}}]},"finish_reason":null}]}"#;
+    let fuzz = Fuzz::of("streams").example(format!("{delta}\n\n{delta}\n\ndata: [DONE]\n\n")).example(OPENAI);
+    fuzz.example("event: error\ndata: {\"error\":{\"message\":\"x\"}}\n\n").run(|bytes| {
+        let mut incoming = super::sse::Incoming::default();
+        let added: usize = bytes.chunks(7).map(|piece| incoming.take(piece).len()).sum();
+        assert!(added <= 4 * bytes.len(), "no answer is longer than what was sent");
+        let whole = incoming.finish(false);
+        let _failed = super::failed_generation::read(400, &whole);
+    });
+}
+
+#[test]
 fn ollamas_lines() {
     Fuzz::of("Ollama's lines").example(OLLAMA).example(r#"{"error":"x"}"#).run(|bytes| {
         let _chat: Result<ChatLine, _> = serde_json::from_slice(bytes);

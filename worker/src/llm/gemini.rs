@@ -10,6 +10,7 @@ use qa_shared::model_table::{ModelTraits, ReasoningControl, Structured, Temperat
 use serde_json::{Map, Value, json};
 
 use super::schema::{Keywords, portable};
+use super::system_role::without_system;
 use super::usage::count;
 use super::{ChatReply, ChatRequest, Finish, Role};
 
@@ -20,7 +21,9 @@ const BLOCKED: [&str; 6] = ["SAFETY", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII",
 pub(super) fn body(request: &ChatRequest, traits: &ModelTraits) -> Value {
     let mut body = Map::new();
     let mut contents: Vec<Value> = Vec::new();
-    for message in &request.messages {
+    let messages =
+        if traits.system_role { request.messages.clone() } else { without_system(&request.messages) };
+    for message in &messages {
         let parts = json!([{ "text": message.content }]);
         match message.role {
             Role::System => {
@@ -51,6 +54,9 @@ pub(super) fn body(request: &ChatRequest, traits: &ModelTraits) -> Value {
             config.insert("responseJsonSchema".to_owned(), schema);
         }
     }
+    if request.repetitions > 0 && traits.frequency_penalty {
+        config.insert("frequencyPenalty".to_owned(), json!(0.5));
+    }
     if let Some(thinking) = thinking(request, traits) {
         config.insert("thinkingConfig".to_owned(), thinking);
     }
@@ -76,7 +82,11 @@ fn thinking(request: &ChatRequest, traits: &ModelTraits) -> Option<Value> {
             let level = traits.level(request.reasoning)?;
             Some(json!({ "thinkingLevel": level.as_str() }))
         }
-        ReasoningControl::None | ReasoningControl::Adaptive | ReasoningControl::Template => None,
+        ReasoningControl::None
+        | ReasoningControl::Adaptive
+        | ReasoningControl::Template
+        | ReasoningControl::Switch
+        | ReasoningControl::Switches => None,
     }
 }
 
@@ -91,11 +101,15 @@ pub(super) fn reply(body: &Value) -> Option<ChatReply> {
     let candidate = &body["candidates"][0];
     let (mut content, mut thinking) = (String::new(), String::new());
     for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
-        let text = part["text"].as_str().unwrap_or_default();
+        let text = match &part["functionCall"]["args"] {
+            // A call although no function was offered is the answer.
+            arguments @ Value::Object(_) => arguments.to_string(),
+            _ => part["text"].as_str().unwrap_or_default().to_owned(),
+        };
         if part["thought"].as_bool() == Some(true) {
-            thinking.push_str(text);
+            thinking.push_str(&text);
         } else {
-            content.push_str(text);
+            content.push_str(&text);
         }
     }
     let finish = match (body["promptFeedback"]["blockReason"].as_str(), candidate["finishReason"].as_str()) {

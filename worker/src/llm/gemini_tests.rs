@@ -87,3 +87,10 @@ fn thoughts_count_as_output() {
     assert_eq!((usage.input_tokens, usage.cached_tokens), (900, 600));
     assert_eq!((usage.output_tokens, usage.reasoning_tokens), (150, 50));
 }
+
+#[test]
+fn a_call_that_was_not_offered_is_the_answer() {
+    let part = json!({ "functionCall": { "name": "qa_pairs", "args": { "pairs": [] } } });
+    let body = json!({ "candidates": [{ "content": { "parts": [part] }, "finishReason": "STOP" }] });
+    assert_eq!(reply(&body).unwrap().content, "{\"pairs\":[]}");
+}

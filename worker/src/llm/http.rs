@@ -9,8 +9,9 @@ use bytes::{Buf, BytesMut};
 use qa_shared::base_url::is_loopback;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::repetition::Watch;
 use super::reply::Reply;
-use super::{LlmError, LlmErrorKind, way};
+use super::{LlmError, LlmErrorKind, sse, way};
 
 /// A line longer than this is no answer, in bytes.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
@@ -158,27 +159,62 @@ pub(crate) async fn read_reply(
     deadline: Instant,
     most: usize,
 ) -> Result<Reply, LlmError> {
-    let status = response.status();
+    let mut body = Vec::new();
+    let mut reply = head(&response);
+    reply.body = if response.status().is_success() {
+        while let Some(piece) = next_piece(server, &mut response, idle, deadline).await? {
+            body.extend_from_slice(&piece);
+            if body.len() > most {
+                return Err(too_large(server, most));
+            }
+        }
+        body
+    } else {
+        error_body(response, deadline).await.into_bytes()
+    };
+    Ok(reply)
+}
+
+/// An answer in one piece or as a stream of events, as [`read_reply`] reads it. Reading ends where the answer only
+/// repeats itself: closing the connection ends the generation on servers of one's own.
+pub(crate) async fn read_answer(
+    server: &str,
+    mut response: reqwest::Response,
+    idle: Duration,
+    deadline: Instant,
+    most: usize,
+) -> Result<Reply, LlmError> {
+    if !response.status().is_success() {
+        return read_reply(server, response, idle, deadline, most).await;
+    }
+    let mut reply = head(&response);
+    let (mut incoming, mut watch, mut repeats) = (sse::Incoming::default(), Watch::default(), false);
+    while let Some(piece) = next_piece(server, &mut response, idle, deadline).await? {
+        let added = incoming.take(&piece);
+        if incoming.len() > most {
+            return Err(too_large(server, most));
+        }
+        repeats = watch.repeats(&added);
+        if repeats {
+            break;
+        }
+    }
+    reply.body = incoming.finish(repeats);
+    Ok(reply)
+}
+
+/// A reply without its body.
+fn head(response: &reqwest::Response) -> Reply {
     let headers = response
         .headers()
         .iter()
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
         .collect();
-    let mut body = Vec::new();
-    if status.is_success() {
-        while let Some(piece) = next_piece(server, &mut response, idle, deadline).await? {
-            body.extend_from_slice(&piece);
-            if body.len() > most {
-                return Err(LlmError::new(
-                    LlmErrorKind::Malformed,
-                    format!("{server} sent an answer of more than {most} bytes"),
-                ));
-            }
-        }
-    } else {
-        body = error_body(response, deadline).await.into_bytes();
-    }
-    Ok(Reply { status: status.as_u16(), headers, body })
+    Reply { status: response.status().as_u16(), headers, body: Vec::new() }
+}
+
+fn too_large(server: &str, most: usize) -> LlmError {
+    LlmError::new(LlmErrorKind::Malformed, format!("{server} sent an answer of more than {most} bytes"))
 }
 
 /// The text of an error reply, as far as it comes.

@@ -13,6 +13,7 @@ use serde_json::Value;
 mod adapt;
 mod claude;
 pub mod client;
+mod failed_generation;
 mod foreign;
 #[cfg(test)]
 mod fuzz_tests;
@@ -29,10 +30,13 @@ mod openai;
 pub mod rate_limit;
 pub mod remote;
 mod remote_models;
+mod repetition;
 mod reply;
 mod retry;
 mod retry_after;
 mod schema;
+mod sse;
+mod system_role;
 mod token_counts;
 mod truncation;
 mod usage;
@@ -118,6 +122,8 @@ pub struct ChatRequest {
     pub sampling: OllamaOptions,
     /// Makes sampling repeatable where the server supports it.
     pub seed: Option<i64>,
+    /// Answers so far that repeated themselves without end: the next one is kept from it where the API can.
+    pub repetitions: u32,
 }
 
 impl ChatRequest {
@@ -133,6 +139,7 @@ impl ChatRequest {
             num_ctx: 2048,
             sampling: OllamaOptions::default(),
             seed: None,
+            repetitions: 0,
         }
     }
 }
@@ -142,10 +149,14 @@ impl ChatRequest {
 pub enum Finish {
     /// The model was done.
     Stop,
+    /// The model repeated itself without end, and the answer was given up.
+    Repetition,
     /// The output ceiling or the end of the context was reached.
     Length,
     /// The model declines, or a filter of its provider blocked prompt or answer; the text is the provider's.
     Refused(String),
+    /// The service's own check refused the answer; the text is its word for that.
+    Invalid(String),
     /// What else the server calls it.
     Other(String),
 }

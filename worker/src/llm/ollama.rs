@@ -21,12 +21,14 @@ use super::ollama_errors::{
 };
 use super::ollama_memory::{Known, raised};
 use super::ollama_version::Version;
-use super::ollama_wire::{ChatLine, VersionReply, chat_body, reply, text_of};
+use super::ollama_wire::{ChatLine, VersionReply, chat_body, given_up, reply, text_of};
+use super::repetition::Watch;
 use super::retry_after::retry_after_of_own_server;
+use super::system_role::{self, is_refused};
 use super::token_counts::{TokenCounts, probe};
 use super::truncation::Verdict;
 use super::usage::estimate_prompt;
-use super::{ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, way};
+use super::{ChatReply, ChatRequest, Finish, LlmError, LlmErrorKind, LlmServer, Role, way};
 use crate::written;
 
 /// An answer beyond this is a run-away, in bytes; the output ceiling ends normal ones long before.
@@ -136,6 +138,7 @@ impl OllamaServer {
         let mut lines =
             self.post_lines("/api/chat", &body, &request.model, self.timeouts.idle, deadline).await?;
         let (mut content, mut thinking) = (String::new(), String::new());
+        let (mut watch, mut pieces) = (Watch::default(), 0_u32);
         written::begin();
         while let Some(line) = lines.next().await? {
             let line: ChatLine = self.parse(&line)?;
@@ -144,8 +147,15 @@ impl OllamaServer {
             }
             if let Some(message) = &line.message {
                 written::piece();
-                content.push_str(message.content.as_deref().unwrap_or_default());
-                thinking.push_str(message.thinking.as_deref().unwrap_or_default());
+                let said = message.said();
+                let thought = message.thinking.as_deref().unwrap_or_default();
+                content.push_str(&said);
+                thinking.push_str(thought);
+                pieces = pieces.saturating_add(u32::from(!said.is_empty() || !thought.is_empty()));
+                // Dropping the lines closes the connection, which ends the generation.
+                if !line.done && (watch.repeats(&said) || watch.repeats(thought)) {
+                    return Ok(given_up(content, thinking, pieces));
+                }
             }
             if content.len() + thinking.len() > MAX_ANSWER_BYTES {
                 return Err(self.malformed("the answer does not end"));
@@ -157,6 +167,22 @@ impl OllamaServer {
             }
         }
         Err(self.malformed("the answer ended without `done`"))
+    }
+
+    /// A schema that has worked stays: the refusal was about one answer.
+    fn schema_refused(&self, model: &str, error: &LlmError) {
+        let name = normalised_model(Provider::Local, model);
+        let mut known = self.known();
+        let memory = known.models.entry(name).or_default();
+        if memory.schema_works {
+            tracing::warn!(server = %self.shown, %model, %error,
+                "the server refuses a schema that it took before, asking for plain JSON once");
+            memory.schema_works = false;
+        } else {
+            tracing::warn!(server = %self.shown, %model, %error,
+                "the server refuses the answer's schema, asking for plain JSON from now on");
+            memory.schema_refused = true;
+        }
     }
 
     /// Refuses answers to prompts that the server cut; a suspicious count is settled by a second call.
@@ -296,11 +322,13 @@ impl OllamaServer {
         let schema_sent = format.is_some_and(Value::is_object);
         match self.call(request, think.clone(), format, version, deadline).await {
             Err(error) if schema_sent && is_about_schema(&error) => {
-                tracing::warn!(server = %self.shown, model = %request.model, error = %error,
-                    "the server refuses the answer's schema, asking for plain JSON from now on");
-                let name = normalised_model(Provider::Local, &request.model);
-                self.known().models.entry(name).or_default().schema_refused = true;
+                self.schema_refused(&request.model, &error);
                 self.call(request, think, Some(&plain), version, deadline).await
+            }
+            Ok(answer) if schema_sent && answer.finish == Finish::Stop => {
+                let name = normalised_model(Provider::Local, &request.model);
+                self.known().models.entry(name).or_default().schema_works = true;
+                Ok(answer)
             }
             answer => answer,
         }
@@ -345,8 +373,9 @@ impl OllamaServer {
     }
 }
 
-impl LlmServer for OllamaServer {
-    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
+impl OllamaServer {
+    /// Asks with a context that is large enough, as far as the model has one.
+    async fn ask_in_context(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
         let version = self.known_version().await?;
         let think = self.think(&request.model, request.reasoning).await?;
         let num_ctx = self.context_for(&request.model, request.num_ctx);
@@ -360,4 +389,31 @@ impl LlmServer for OllamaServer {
         }?;
         self.check_counts(&request, reply, think, version).await
     }
+}
+
+impl LlmServer for OllamaServer {
+    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
+        let name = normalised_model(Provider::Local, &request.model);
+        let refuses = |known: &Known| known.models.get(&name).is_some_and(|memory| memory.system_refused);
+        if refuses(&self.known()) {
+            return self.ask_in_context(&without_system(request)).await;
+        }
+        match self.ask_in_context(request).await {
+            Err(error) if is_refused(&error.message.to_lowercase()) && has_system(request) => {
+                tracing::warn!(server = %self.shown, model = %request.model, error = %error,
+                    "the model takes no system message: the first question begins with it from now on");
+                self.known().models.entry(name).or_default().system_refused = true;
+                self.ask_in_context(&without_system(request)).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+fn has_system(request: &ChatRequest) -> bool {
+    request.messages.iter().any(|message| message.role == Role::System)
+}
+
+fn without_system(request: &ChatRequest) -> ChatRequest {
+    ChatRequest { messages: system_role::without_system(&request.messages), ..request.clone() }
 }

@@ -28,6 +28,10 @@ pub(super) struct ModelMemory {
     pub(super) schema_refused: bool,
     /// The context that requests ask for at least, since a smaller one was too small for a prompt.
     pub(super) raised_context: Option<u32>,
+    /// Whether an answer was held to a schema: a single refusal after that is about one answer.
+    pub(super) schema_works: bool,
+    /// Whether the model's template knows no system message.
+    pub(super) system_refused: bool,
 }
 
 impl Known {

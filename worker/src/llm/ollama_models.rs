@@ -109,6 +109,7 @@ impl OllamaServer {
             num_ctx: self.context_for(model, num_ctx),
             sampling: OllamaOptions::default(),
             seed: None,
+            repetitions: 0,
         };
         let body = ChatBody { stream: false, ..chat_body(&request, None, None) };
         let deadline = Instant::now() + self.timeouts.load;

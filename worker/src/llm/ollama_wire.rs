@@ -1,5 +1,6 @@
 //! The JSON of Ollama's native API: only what is read or sent, everything that is read optional.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use qa_shared::model::{Provider, Usage, normalised_model};
@@ -17,6 +18,11 @@ const TOP_P: f64 = 0.9;
 const TOP_K: u32 = 40;
 const MIN_P: f64 = 0.0;
 const REPEAT_PENALTY: f64 = 1.0;
+/// What is added after each answer that repeated itself; more than the most spoils the JSON around the text.
+const REPEAT_STEP: f64 = 0.15;
+const MOST_REPEAT_PENALTY: f64 = 1.5;
+/// The penalty looks back this many tokens then: a repeated clause is longer than Ollama's default of 64.
+const REPEAT_WINDOW: u32 = 256;
 
 #[derive(Debug, Serialize)]
 pub(super) struct ChatBody<'a> {
@@ -49,6 +55,8 @@ pub(super) struct Options<'a> {
     pub(super) min_p: f64,
     pub(super) repeat_penalty: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) repeat_last_n: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) seed: Option<i64>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub(super) stop: &'a [String],
@@ -80,6 +88,19 @@ pub(super) struct ChatLine {
 pub(super) struct MessageLine {
     pub(super) content: Option<String>,
     pub(super) thinking: Option<String>,
+    pub(super) tool_calls: Option<Value>,
+}
+
+impl MessageLine {
+    /// The text; where there is none, what a tool is called with although none was offered.
+    pub(super) fn said(&self) -> Cow<'_, str> {
+        match (self.content.as_deref(), &self.tool_calls) {
+            (None | Some(""), Some(Value::Array(calls))) => {
+                calls.iter().map(super::openai::arguments_of).collect::<Vec<_>>().join("\n").into()
+            }
+            (content, _) => content.unwrap_or_default().into(),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -174,10 +195,32 @@ pub(super) fn chat_body<'a>(
             top_p: sampling.top_p.unwrap_or(TOP_P),
             top_k: sampling.top_k.unwrap_or(TOP_K),
             min_p: MIN_P,
-            repeat_penalty: sampling.repeat_penalty.unwrap_or(REPEAT_PENALTY),
+            repeat_penalty: repeat_penalty(request),
+            repeat_last_n: (request.repetitions > 0).then_some(REPEAT_WINDOW),
             seed: request.seed,
             stop: &sampling.stop,
         },
+    }
+}
+
+/// The user's penalty for repetitions, raised after each answer that repeated itself without end.
+fn repeat_penalty(request: &ChatRequest) -> f64 {
+    let wished = request.sampling.repeat_penalty.unwrap_or(REPEAT_PENALTY);
+    let raised = wished.max(REPEAT_PENALTY) + REPEAT_STEP * f64::from(request.repetitions);
+    if request.repetitions == 0 { wished } else { raised.min(MOST_REPEAT_PENALTY).max(wished) }
+}
+
+/// The reply of which no more is read, since it repeats itself. Ollama sends one piece per token.
+pub(super) fn given_up(content: String, thinking: String, pieces: u32) -> ChatReply {
+    ChatReply {
+        content,
+        thinking: (!thinking.is_empty()).then_some(thinking),
+        finish: Finish::Repetition,
+        usage: Usage { output_tokens: pieces.into(), ..Usage::default() },
+        prompt_tokens: None,
+        model: None,
+        id: None,
+        held: Duration::ZERO,
     }
 }
 

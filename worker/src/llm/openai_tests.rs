@@ -66,6 +66,17 @@ fn servers_of_ones_own_get_the_old_name_of_the_ceiling_and_the_counts() {
     let unbounded = body(&request(), &traits)["response_format"].to_string();
     assert!(unbounded.contains("json_schema") && !unbounded.contains("Items"), "{unbounded}");
     assert_eq!(sent(Service::Compatible, "llama").get("chat_template_kwargs"), None);
+    assert_eq!((&qwen["stream"], &qwen["stream_options"]), (&json!(true), &json!({ "include_usage": true })));
+}
+
+#[test]
+fn after_a_repetition_a_penalty_is_sent() {
+    let traits = ModelTable::default().traits(Service::Compatible, "llama");
+    let penalty = |repetitions| {
+        let sent = body(&ChatRequest { repetitions, ..request() }, &traits);
+        sent.get("frequency_penalty").and_then(Value::as_f64)
+    };
+    assert_eq!([0, 1, 2, 9].map(penalty), [None, Some(0.5), Some(1.0), Some(1.0)]);
 }
 
 #[test]
@@ -106,17 +117,34 @@ fn replies() {
             "ab",
             Finish::Stop,
         ),
+        (json!({ "content": "", "reasoning_content": " {\"a\": 1}" }), json!("stop"), "", Finish::Stop),
+        (json!({ "content": "", "reasoning": "I think" }), json!("stop"), "", Finish::Stop),
         (
-            json!({ "content": "", "reasoning_content": " {\"a\": 1}" }),
-            json!("stop"),
-            " {\"a\": 1}",
+            json!({ "content": null, "tool_calls": [{ "function": { "name": "x", "arguments": "{}" } }] }),
+            json!("tool_calls"),
+            "{}",
             Finish::Stop,
         ),
-        (json!({ "content": "", "reasoning": "I think" }), json!("stop"), "", Finish::Stop),
+        (
+            json!({ "content": null, "tool_calls": [{ "function": { "name": "x", "arguments": { "a": 1 } } }] }),
+            json!("tool_calls"),
+            "{\"a\":1}",
+            Finish::Stop,
+        ),
+        (
+            json!({ "content": null, "function_call": { "name": "x", "arguments": "{}" } }),
+            json!("function_call"),
+            "{}",
+            Finish::Stop,
+        ),
+        (json!({ "content": { "a": 1 } }), json!("stop"), "{\"a\":1}", Finish::Stop),
+        (text("x"), json!("repetition"), "x", Finish::Repetition),
         (json!(5), json!(5), "", Finish::Stop),
     ] {
         assert_eq!(answer(message.clone(), reason), (content.to_owned(), finish), "{message}");
     }
+    let completion = json!({ "choices": [{ "text": "{}", "index": 0, "finish_reason": "stop" }] });
+    assert_eq!(reply(&completion).unwrap().content, "{}");
     let empty = reply(&json!({ "choices": [] })).unwrap();
     assert_eq!(empty.finish, Finish::Other("no choice".to_owned()));
     for none in

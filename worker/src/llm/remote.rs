@@ -1,8 +1,8 @@
 //! A service, or a server of one's own, that speaks the API of OpenAI, Anthropic or Google.
 //!
-//! One request, one reply, no stream: dropping the future closes the connection, which ends the generation
-//! on servers of one's own. What the service refuses about a model is remembered; its limits are kept. It
-//! must not know about tasks, nor decide what an error means for one.
+//! One request, one reply, as a stream where the server has it: dropping the future closes the connection,
+//! which ends the generation on servers of one's own. What the service refuses about a model is remembered; its
+//! limits are kept. It must not know about tasks, nor decide what an error means for one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use qa_shared::base_url::wants_api_key_header;
 use qa_shared::clock;
-use qa_shared::model::{Provider, Usage};
-use qa_shared::model_table::{ModelTable, ModelTraits, Service};
+use qa_shared::model::{Provider, Reasoning, Usage};
+use qa_shared::model_table::{ModelTable, ModelTraits, ReasoningControl, Service};
 use qa_shared::secret::{Secret, without_credentials};
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
@@ -19,23 +19,28 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::adapt::{RENAMED, adapt};
+use super::failed_generation::{self, FailedGeneration};
 use super::foreign::is_page;
 use super::http::{self, HttpError, Timeouts};
 use super::rate_limit::{PerMinute, RateLimit, ToldLimits};
 use super::reply::Reply;
 use super::retry::{ErrorInfo, kind_of, remedy};
 use super::retry_after::{retry_after, retry_after_of_own_server};
+use super::system_role::is_refused;
 use super::token_counts::{TokenCounts, probe};
 use super::truncation::Verdict;
 use super::usage::estimate_prompt;
 use super::{
-    ChatReply, ChatRequest, LlmError, LlmErrorKind, LlmServer, ModelInfo, claude, gemini, openai, way,
+    ChatReply, ChatRequest, Finish, LlmError, LlmErrorKind, LlmServer, ModelInfo, claude, gemini, openai,
+    repetition, way,
 };
 
 /// An answer beyond this is no answer, in bytes; the output ceiling ends normal ones long before.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// A model is adapted to this often at most, whatever its service says.
 const MOST_ADAPTATIONS: u32 = 12;
+/// So many refusals in a row take away a form of structured answers that has worked.
+const FORM_REFUSALS: u32 = 3;
 /// Whoever must wait longer than this for the account's limits gives the task back.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The version of Anthropic's API.
@@ -83,6 +88,8 @@ pub(super) struct ModelMemory {
     pub(super) is_unlisted: bool,
     adaptations: u32,
     renamed: bool,
+    /// Refusals of the form of structured answers since it last worked; nothing where it never did.
+    form_refusals: Option<u32>,
 }
 
 impl RemoteServer {
@@ -172,6 +179,7 @@ impl RemoteServer {
             is_unlisted: false,
             adaptations: 0,
             renamed: false,
+            form_refusals: None,
         });
         memory.clone()
     }
@@ -195,7 +203,7 @@ impl RemoteServer {
             return Err(error);
         }
         let mut reply =
-            http::read_reply(&self.shown, response, self.timeouts.idle, deadline, MOST_BYTES).await?;
+            http::read_answer(&self.shown, response, self.timeouts.idle, deadline, MOST_BYTES).await?;
         // In an answer a short key could be a word of it.
         let is_answer = (200..300).contains(&reply.status);
         if let Some(key) = self.key.as_ref().filter(|key| !is_answer || key.is_unmistakable()) {
@@ -309,6 +317,41 @@ impl RemoteServer {
         error
     }
 
+    /// What a good answer says about the model. A server that reasons although the template's switch is off may
+    /// read the one in the request.
+    fn learn(&self, request: &ChatRequest, memory: &ModelMemory, answer: &ChatReply) {
+        if request.schema.is_some() && answer.finish == Finish::Stop {
+            self.remember(&request.model, |memory| memory.form_refusals = Some(0));
+        }
+        let is_off = request.reasoning.is_none_or(|wish| wish == Reasoning::Off);
+        let reasons = answer.thinking.as_deref().is_some_and(|text| !text.trim().is_empty());
+        let beside_answer = !answer.content.trim().is_empty();
+        if !is_off || !reasons || !beside_answer || memory.traits.reasoning != ReasoningControl::Template {
+            return;
+        }
+        self.remember(&request.model, |now| {
+            if now.adaptations == memory.adaptations && now.adaptations < MOST_ADAPTATIONS {
+                tracing::info!(server = %self.shown, model = %request.model,
+                    "the model reasons although its template's switch is off; the request's own is sent as well");
+                now.traits.reasoning = ReasoningControl::Switches;
+                now.adaptations += 1;
+            }
+        });
+    }
+
+    /// Whether a form of structured answers that has worked is kept in spite of a refusal: one of them is about
+    /// one answer, several in a row are about the form.
+    fn form_still_holds(&self, model: &str) -> bool {
+        let mut holds = false;
+        self.remember(model, |memory| {
+            if let Some(refusals) = &mut memory.form_refusals {
+                *refusals += 1;
+                holds = *refusals < FORM_REFUSALS;
+            }
+        });
+        holds
+    }
+
     fn malformed(&self, what: &str) -> LlmError {
         let message = format!("{} broke its protocol: {what}", self.shown);
         LlmError::new(LlmErrorKind::Malformed, message)
@@ -354,29 +397,78 @@ impl RemoteServer {
         })
     }
 
-    fn understand(&self, reply: &Reply, model: &str) -> Result<ChatReply, LlmError> {
-        let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+    fn understand(
+        &self,
+        reply: &Reply,
+        request: &ChatRequest,
+        memory: &ModelMemory,
+    ) -> Result<ChatReply, LlmError> {
+        let is_good = (200..300).contains(&reply.status);
+        let body: Option<Value> = if is_good { serde_json::from_slice(&reply.body).ok() } else { None };
         let answer = body.as_ref().and_then(|body| match self.service {
             Service::Claude => claude::reply(body),
             Service::Gemini => gemini::reply(body),
             _ => openai::reply(body),
         });
-        if let Some(answer) = answer {
+        if let Some(mut answer) = answer {
+            let said = if answer.content.trim().is_empty() { answer.thinking.as_deref() } else { None };
+            if answer.finish == Finish::Length && repetition::repeats(said.unwrap_or(&answer.content)) {
+                answer.finish = Finish::Repetition;
+            }
             return Ok(answer);
         }
-        // An error under status 200: its own JSON, one wrapped into an event, or a page of something else.
-        let names_error = |body: &Value| {
-            body.get("error").is_some() || body["type"] == "error" || openai::names_error(body)
-        };
-        let is_error = body.as_ref().is_some_and(names_error)
-            || reply.body.starts_with(b"event: error")
-            || is_page(reply.headers.get("content-type"), &reply.body);
+        if let Some(failed) = failed_generation::read(reply.status, &reply.body) {
+            return Ok(refused_answer(failed));
+        }
         let info = ErrorInfo::read(&reply.body);
-        Err(if is_error {
-            self.error(reply, &info, model)
+        Err(if !is_good {
+            self.chat_error(reply, &info, memory, request)
+        } else if is_error(reply) {
+            self.error(reply, &info, &request.model)
         } else {
             self.malformed(&format!("expected a chat answer, found `{}`", info.message))
         })
+    }
+
+    /// Changes what is known about the model where the service refused a part of the request; gives the error
+    /// back where nothing can be changed.
+    fn adapt_to(
+        &self,
+        error: LlmError,
+        reply: &Reply,
+        request: &ChatRequest,
+        memory: &ModelMemory,
+        body: &Value,
+    ) -> Result<(), LlmError> {
+        let info = ErrorInfo::read(&reply.body);
+        let may_adapt = match reply.status {
+            // What the server says about itself is no word about a parameter.
+            400 | 422 | 501 => kind_of(reply, &info, None) == LlmErrorKind::Rejected,
+            // Some servers call a template's refusal a fault of theirs.
+            500 => is_refused(&info.message.to_lowercase()),
+            // In a stream the status comes before the refusal.
+            status => (200..300).contains(&status) && is_error(reply),
+        };
+        let adapted = (may_adapt && memory.adaptations < MOST_ADAPTATIONS)
+            .then(|| adapt(self.service, &memory.traits, request.reasoning, body, &info))
+            .flatten()
+            .filter(|adapted| adapted.what != RENAMED || !memory.renamed);
+        let Some(adapted) = adapted else { return Err(error) };
+        if adapted.traits.structured < memory.traits.structured && self.form_still_holds(&request.model) {
+            return Err(LlmError { kind: LlmErrorKind::ServerFault, ..error });
+        }
+        self.remember(&request.model, |now| {
+            // Several requests may have met the same refusal at once: one of them is enough.
+            if now.adaptations == memory.adaptations {
+                tracing::warn!(server = %self.shown, model = %request.model, reason = %error,
+                    "the model {}; this is remembered, QA_MODEL_TABLE can say it beforehand", adapted.what);
+                now.traits = adapted.traits;
+                now.adaptations += 1;
+                now.form_refusals = None;
+                now.renamed |= adapted.what == RENAMED;
+            }
+        });
+        Ok(())
     }
 
     /// Refuses answers to prompts that a server of one's own cut; the services refuse such prompts. A suspicious
@@ -403,10 +495,7 @@ impl RemoteServer {
         let body = self.body(request, &memory.traits);
         let deadline = Instant::now() + self.timeouts.request;
         let reply = self.exchange(self.client.post(url.clone()).json(&body), deadline).await?;
-        if (200..300).contains(&reply.status) {
-            return self.understand(&reply, &request.model);
-        }
-        Err(self.error(&reply, &ErrorInfo::read(&reply.body), &request.model))
+        self.understand(&reply, request, &memory)
     }
 }
 
@@ -437,42 +526,46 @@ impl LlmServer for RemoteServer {
                     return Err(self.charged(error, prompt, request));
                 }
             };
-            let is_answer = (200..300).contains(&reply.status);
-            let answer = is_answer.then(|| self.understand(&reply, &request.model));
-            let used = answer.as_ref().and_then(|answer| answer.as_ref().ok());
+            let answer = self.understand(&reply, request, &memory);
+            let used = answer.as_ref().ok();
             lock(&self.limit).settle(tokens, used.map_or(0, |answer| answer.usage.tokens()));
             // The service's word comes last: it knows of the other workers.
             let told = ToldLimits::read(&reply.headers, clock::now());
             lock(&self.limit).learn(&told, self.started.elapsed());
-            if let Some(answer) = answer {
-                let answer = self.check_counts(request, answer?, &url).await?;
-                return Ok(ChatReply { held, ..answer });
-            }
-            let info = ErrorInfo::read(&reply.body);
-            // What the server says about itself is no word about a parameter.
-            let is_refusal = kind_of(&reply, &info, None) == LlmErrorKind::Rejected;
-            let may_adapt = is_refusal
-                && matches!(reply.status, 400 | 422 | 501)
-                && memory.adaptations < MOST_ADAPTATIONS;
-            let adapted = if may_adapt {
-                adapt(self.service, &memory.traits, request.reasoning, &body, &info)
-            } else {
-                None
-            };
-            let adapted = adapted.filter(|adapted| adapted.what != RENAMED || !memory.renamed);
-            let Some(adapted) = adapted else { return Err(self.chat_error(&reply, &info, &memory, request)) };
-            self.remember(&request.model, |now| {
-                // Several requests may have met the same refusal at once: one of them is enough.
-                if now.adaptations == memory.adaptations {
-                    let told = self.error(&reply, &info, &request.model);
-                    tracing::warn!(server = %self.shown, model = %request.model, reason = %told,
-                        "the model {}; this is remembered, QA_MODEL_TABLE can say it beforehand", adapted.what);
-                    now.traits = adapted.traits;
-                    now.adaptations += 1;
-                    now.renamed |= adapted.what == RENAMED;
+            match answer {
+                Ok(answer) => {
+                    let answer = self.check_counts(request, answer, &url).await?;
+                    self.learn(request, &memory, &answer);
+                    return Ok(ChatReply { held, ..answer });
                 }
-            });
+                Err(error) => self.adapt_to(error, &reply, request, &memory, &body)?,
+            }
         }
+    }
+}
+
+/// Whether a reply under a good status is an error: its own JSON, one wrapped into an event, or a page of something
+/// else.
+fn is_error(reply: &Reply) -> bool {
+    let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+    let names_error =
+        |body: &Value| body.get("error").is_some() || body["type"] == "error" || openai::names_error(body);
+    body.as_ref().is_some_and(names_error)
+        || reply.body.starts_with(b"event: error")
+        || is_page(reply.headers.get("content-type"), &reply.body)
+}
+
+/// An answer that failed the service's own check, to be judged like any other.
+fn refused_answer(failed: FailedGeneration) -> ChatReply {
+    ChatReply {
+        content: failed.text,
+        thinking: None,
+        finish: Finish::Invalid(failed.code),
+        usage: Usage::default(),
+        prompt_tokens: None,
+        model: None,
+        id: None,
+        held: Duration::ZERO,
     }
 }
 

@@ -110,7 +110,9 @@ impl TokenCounts {
             reply.prompt_tokens = None;
         }
         let is_estimated = complete(reply, request, !state.are_ignored);
-        if is_estimated && !state.missing_is_said {
+        // An answer that was given up or refused has no counts, whatever the server reports otherwise.
+        let has_end = !matches!(reply.finish, Finish::Repetition | Finish::Invalid(_));
+        if is_estimated && has_end && !state.missing_is_said {
             state.missing_is_said = true;
             tracing::warn!(%server, model = %request.model,
                 "the server does not report token counts: usage and budgets count estimates");

@@ -105,6 +105,7 @@ fn request() -> ChatRequest {
         num_ctx: 8192,
         sampling: OllamaOptions::default(),
         seed: None,
+        repetitions: 0,
     }
 }
 

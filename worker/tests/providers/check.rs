@@ -57,6 +57,17 @@ fn every_server_is_tried_and_shown() {
 }
 
 #[test]
+fn a_looping_model_is_told_as_such() {
+    use qa_shared::testing::fake_ollama::Behaviour;
+    let ollama = FakeOllama::start(FakeConfig::default());
+    ollama.respond_with(|_| Behaviour::Text("and so on ".repeat(2000)));
+    let (code, out, _) = check(&[], &[("OLLAMA_BASE_URL", ollama.url().as_str())]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("it repeated itself without end; use a larger model"), "{out}");
+    assert!(out.contains("--ollama-repeat-penalty") && !out.contains("tokens were too few"), "{out}");
+}
+
+#[test]
 fn what_does_not_work_is_shown_with_its_reason() {
     let openai = FakeProvider::start(FakeProviderConfig {
         key: Some("x".to_owned()),

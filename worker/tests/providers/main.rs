@@ -8,6 +8,7 @@ mod check;
 mod faults;
 mod limits;
 mod models;
+mod odd_answers;
 mod outcomes;
 mod prefix;
 mod sharing;

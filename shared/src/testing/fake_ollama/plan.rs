@@ -11,7 +11,7 @@ use super::answer::pairs_for;
 use super::call::{Call, Durations};
 use super::config::{FakeModel, PromptCounts};
 use super::script::{Behaviour, ChatCall};
-use crate::testing::fake_server::answer::{as_json, fenced, tokens};
+use crate::testing::fake_server::answer::{as_json, fenced, repeating, tokens};
 use crate::testing::fake_server::pause;
 
 /// Tokens that come before a fault in the middle of an answer.
@@ -52,7 +52,8 @@ impl Plan {
         let reasoning = reasoning_tokens(&call.body, model);
         let text = content(call, behaviour, model);
         let mut pieces: Vec<(bool, String)> = vec![(true, "hm, ".to_owned()); reasoning];
-        pieces.extend(tokens(&text).into_iter().map(|token| (false, token)));
+        let is_thought = matches!(behaviour, Behaviour::InThinking(_));
+        pieces.extend(tokens(&text).into_iter().map(|token| (is_thought, token)));
         let ceiling = call.body["options"]["num_predict"].as_u64().and_then(|n| usize::try_from(n).ok());
         let mut ceiling = ceiling.unwrap_or(usize::MAX).min(context.saturating_sub(prompt));
         if let Behaviour::CutAfter(tokens) = behaviour {
@@ -207,7 +208,11 @@ fn content(call: &ChatCall, behaviour: &Behaviour, model: &FakeModel) -> String 
     }
     let good = as_json(&pairs_for(call, call.asked));
     match behaviour {
-        Behaviour::Text(text) => text.clone(),
+        Behaviour::Text(text) | Behaviour::InThinking(text) => text.clone(),
+        Behaviour::Repeat(unit) => {
+            let ceiling = call.body["options"]["num_predict"].as_u64().and_then(|n| usize::try_from(n).ok());
+            repeating(&pairs_for(call, 1), unit, ceiling.unwrap_or(usize::MAX))
+        }
         Behaviour::Fewer(count) => as_json(&pairs_for(call, *count)),
         Behaviour::EmbeddedThinking => format!("<think>\nLet me see {{...}}.\n</think>\n\n{good}"),
         Behaviour::Fenced => fenced(&good),

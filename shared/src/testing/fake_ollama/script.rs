@@ -30,6 +30,10 @@ pub enum Behaviour {
     Fewer(u32),
     /// Answers with this text.
     Text(String),
+    /// This text as the model's reasoning, and no answer beside it.
+    InThinking(String),
+    /// One complete pair, then this text again and again up to the output ceiling.
+    Repeat(String),
     /// The good answer with reasoning in its text, as `<think>` before it.
     EmbeddedThinking,
     /// The good answer in a Markdown code block with prose around it.

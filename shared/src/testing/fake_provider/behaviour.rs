@@ -48,6 +48,8 @@ pub enum Behaviour {
     Fewer(u32),
     /// Answers with this text.
     Text(String),
+    /// One complete pair, then this text again and again up to the output ceiling.
+    Repeat(String),
     /// The good answer in a Markdown code block with prose around it.
     Fenced,
     /// The good answer, but cut after this many tokens as if the output ceiling were reached.

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::behaviour::Behaviour;
 use super::call::Call;
+use super::events::{EVENT_TOKENS, events};
 use super::fault::Fault;
 use super::prefixes::Cached;
 use super::reply::compose;
@@ -49,7 +50,10 @@ pub(super) async fn answer(
     }
     let reply = compose(asked, &call.seen, &behaviour, cached);
     let generated = u32::try_from(reply.output_tokens()).unwrap_or(u32::MAX);
-    pause(context.config.token_delay * generated).await;
+    let streams = call.seen.body["stream"] == true;
+    if !streams {
+        pause(context.config.token_delay * generated).await;
+    }
     // Others can read what this call wrote as soon as its answer begins.
     lock(&server.prefixes).remember(asked);
     lock(&server.limits).spend_tokens(&context.config, reply.output_tokens(), Instant::now());
@@ -61,6 +65,9 @@ pub(super) async fn answer(
             body[name] = value.clone();
         }
     }
+    if streams {
+        return streamed(&body, &behaviour, call, context.config.token_delay);
+    }
     match behaviour {
         Behaviour::Drip(pause) => drip(body.to_string(), pause, call),
         Behaviour::DropMidBody => half(&body.to_string(), call),
@@ -69,6 +76,31 @@ pub(super) async fn answer(
             json(200, &body)
         }
     }
+}
+
+/// The answer as a stream of events: a client that has read enough and closes the connection cancels the rest.
+fn streamed(body: &Value, behaviour: &Behaviour, call: Call, token_delay: Duration) -> Response<Body> {
+    let mut response = match behaviour {
+        Behaviour::Drip(pause) => drip(events(body, &call.seen.body).concat(), *pause, call),
+        Behaviour::DropMidBody => half(&events(body, &call.seen.body).concat(), call),
+        _ => {
+            let state = (events(body, &call.seen.body).into_iter(), Some(call));
+            let between = token_delay * EVENT_TOKENS;
+            of_json(Body::from_stream(stream::unfold(state, move |(mut events, mut call)| async move {
+                pause(between).await;
+                let Some(event) = events.next() else {
+                    if let Some(call) = call.take() {
+                        call.finish();
+                    }
+                    return None;
+                };
+                Some((Ok::<_, Infallible>(Bytes::from(event)), (events, call)))
+            })))
+        }
+    };
+    let kind = HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 /// What comes instead of an answer.

@@ -9,7 +9,8 @@ pub struct FakeLlm {
     /// Parameters that it refuses, by the names in the service's errors: `temperature`, `max_tokens`,
     /// `response_format`, `output_config.format`, `thinkingBudget`, `tool_choice`; `prefill` for a
     /// conversation that ends with the assistant and `effort_without_thinking` for the highest efforts while
-    /// thinking is disabled (Claude), `system` for `systemInstruction` (Gemma).
+    /// thinking is disabled (Claude), `system` for a system message (Gemma), `no_stream` for a call that is not
+    /// streamed and `no_enable_thinking` for one without that switch in the request (DashScope).
     pub rejects: Vec<String>,
     /// Parameters that it takes with their default only (OpenAI's reasoning models: `temperature` 1).
     pub only_default: Vec<String>,

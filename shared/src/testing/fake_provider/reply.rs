@@ -5,7 +5,7 @@ use super::instance;
 use super::prefixes::Cached;
 use super::request::{Asked, turns};
 use crate::model::Pair;
-use crate::testing::fake_server::answer::{count_tokens, fenced, fresh_pairs, tokens};
+use crate::testing::fake_server::answer::{count_tokens, fenced, fresh_pairs, repeating, tokens};
 
 /// Tokens that are said before a filter takes the answer away.
 const TOKENS_BEFORE_FILTER: usize = 3;
@@ -113,6 +113,7 @@ fn content(asked: &Asked, call: &ProviderCall, behaviour: &Behaviour) -> String 
     match behaviour {
         Behaviour::Text(text) => text.clone(),
         Behaviour::Fewer(count) => good(*count),
+        Behaviour::Repeat(unit) => repeating(&pairs_for(call, 1), unit, asked.ceiling),
         Behaviour::Fenced => fenced(&good(call.asked)),
         Behaviour::Refuse(_) | Behaviour::Empty => String::new(),
         _ => good(call.asked),

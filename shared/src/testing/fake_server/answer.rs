@@ -40,6 +40,16 @@ pub(crate) fn as_json(pairs: &[Pair]) -> String {
     json!({ "pairs": pairs }).to_string()
 }
 
+/// One pair, and a second one whose answer is this text again and again, for about as many tokens.
+pub(crate) fn repeating(pairs: &[Pair], unit: &str, tokens: usize) -> String {
+    /// No model writes more.
+    const MOST_TOKENS: usize = 16_384;
+    let good = as_json(pairs);
+    let begun = good.trim_end_matches("]}");
+    let times = tokens.min(MOST_TOKENS) * CHARS_PER_TOKEN / unit.chars().count().max(1) + 1;
+    format!("{begun},{{\"question\":\"And what else?\",\"response\":\"{}", unit.repeat(times))
+}
+
 /// A good answer as models like to give it that nothing holds to JSON.
 pub(crate) fn fenced(good: &str) -> String {
     format!("Here are the pairs:\n\n```json\n{good}\n```\n\nI hope this helps.")

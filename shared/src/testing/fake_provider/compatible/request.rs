@@ -31,6 +31,8 @@ const FIELDS: &[Field] = &[
     may("chat_template_kwargs", Kind::Object),
     may("structured_outputs", Kind::Object),
     may("stream", Kind::Flag),
+    may("stream_options", Kind::Object),
+    may("enable_thinking", Kind::Flag),
     may("ttl", Kind::Whole(0, i64::MAX)),
     may("cache_prompt", Kind::Flag),
 ];
@@ -50,14 +52,35 @@ pub(super) fn read(server: Compatible, incoming: &Incoming<'_>) -> Result<Asked,
     let model =
         incoming.config.model(name).ok_or_else(|| server.fault(Trouble::NoSuchModel(name.to_owned())))?;
     let prompt = messages(body, MESSAGE, Unknown::Ignored).map_err(wrong)?;
-    if body["stream"] == true {
-        return Err(server.refused(501, "the fake service does not stream"));
+    for (name, is_refused, message) in [
+        (
+            "system",
+            body["messages"].as_array().is_some_and(|all| all.iter().any(|one| one["role"] == "system")),
+            "System role not supported",
+        ),
+        (
+            "no_stream",
+            body["stream"] != true,
+            "This model only support stream mode, please enable the stream parameter to access the model. ",
+        ),
+        (
+            "no_enable_thinking",
+            !body["enable_thinking"].is_boolean(),
+            "parameter.enable_thinking must be set to false for non-streaming calls",
+        ),
+    ] {
+        if is_refused && model.rejects(name) {
+            return Err(server.refused(400, message));
+        }
     }
     if let Some(name) = model.rejects.iter().find(|name| body.get(name.as_str()).is_some()) {
         return Err(server.refused(400, format!("'{name}' is not supported by this model")).param(name));
     }
     let form = form(server, body, model)?;
-    let switch = &body["chat_template_kwargs"]["enable_thinking"];
+    let switch = match &body["enable_thinking"] {
+        switch @ Value::Bool(_) if model.rejects("no_enable_thinking") => switch,
+        _ => &body["chat_template_kwargs"]["enable_thinking"],
+    };
     let prompt_tokens = prompt.iter().map(|piece| piece.tokens).sum::<usize>() + TEMPLATE_TOKENS;
     let ceiling = body["max_tokens"].as_u64().map(|tokens| usize::try_from(tokens).unwrap_or(usize::MAX));
     too_long(server, prompt_tokens, ceiling, model)?;

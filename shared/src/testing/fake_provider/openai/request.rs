@@ -65,9 +65,6 @@ pub(crate) fn read(incoming: &Incoming<'_>) -> Result<Asked, Fault> {
     let name = body["model"].as_str().unwrap_or_default();
     let model = incoming.config.model(name).ok_or_else(|| of(Trouble::NoSuchModel(name.to_owned())))?;
     let prompt = messages(body, MESSAGE, Unknown::Refused).map_err(|problem| of_problem(&problem))?;
-    if body["stream"] == true {
-        return Err(Fault::new(501, "server_error", "the fake service does not stream"));
-    }
     if body["stop"].as_array().is_some_and(|stops| stops.len() > MOST_STOPS) {
         let message = "Invalid 'stop': array too long. Expected an array with maximum length 4.";
         return Err(Fault::new(400, INVALID, message).code("array_above_max_length").param("stop"));
