@@ -89,16 +89,23 @@ async fn a_call_that_the_client_gives_up_is_noted() {
 }
 
 #[tokio::test]
-async fn streams_are_not_faked() {
+async fn answers_of_openais_api_are_streamed_on_demand() {
     for (config, path, body) in services() {
-        let is_gemini = config.service == FakeService::Gemini;
+        let service = config.service;
         let fake = FakeProvider::start(config);
         let mut body = body;
         body["stream"] = json!(true);
-        let expected = if is_gemini { 400 } else { 501 };
-        assert_eq!(post(&fake, &path, &body).await.status, expected);
+        let answer = post(&fake, &path, &body).await;
+        match service {
+            FakeService::Gemini => assert_eq!(answer.status, 400),
+            FakeService::Claude => assert_eq!(answer.status, 501),
+            _ => {
+                assert_eq!((answer.status, answer.header("content-type")), (200, "text/event-stream"));
+                assert!(answer.text().ends_with("data: [DONE]\n\n"), "{service:?}: {}", answer.text());
+            }
+        }
         body["stream"] = json!(false);
-        let expected = if is_gemini { 400 } else { 200 };
+        let expected = if service == FakeService::Gemini { 400 } else { 200 };
         assert_eq!(post(&fake, &path, &body).await.status, expected);
     }
 }
