@@ -23,6 +23,8 @@ pub(crate) const MAX_INFO_BYTES: u64 = 32 * 1024 * 1024;
 pub(crate) const MAX_STREAM_BYTES: u64 = 256 * 1024 * 1024;
 /// Of an error reply this much is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// The content type of an answer in pieces.
+const EVENTS: &str = "text/event-stream";
 /// Idle connections are closed before common proxies and servers close them.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
@@ -189,8 +191,15 @@ pub(crate) async fn read_answer(
     }
     let mut reply = head(&response);
     let (mut incoming, mut watch, mut repeats) = (sse::Incoming::default(), Watch::default(), false);
-    while let Some(piece) = next_piece(server, &mut response, idle, deadline).await? {
+    // Of a stream the head comes at once, and the first word when the server's queue and the prompt are done.
+    let mut waits = reply.headers.get("content-type").is_some_and(|kind| kind.starts_with(EVENTS));
+    loop {
+        let patience = if waits { deadline.saturating_duration_since(Instant::now()) } else { idle };
+        let Some(piece) = next_piece(server, &mut response, patience.max(idle), deadline).await? else {
+            break;
+        };
         let added = incoming.take(&piece);
+        waits &= added.is_empty();
         if incoming.len() > most {
             return Err(too_large(server, most));
         }
