@@ -155,7 +155,8 @@ fn reasons() -> Vec<FailureReason> {
     while let Some(reason) = all.last() {
         all.push(match reason {
             R::NoUsableAnswer => R::OutputLimit,
-            R::OutputLimit => R::PromptTooLong,
+            R::OutputLimit => R::Repetition,
+            R::Repetition => R::PromptTooLong,
             R::PromptTooLong => R::EmptyChunk,
             R::EmptyChunk => R::InvalidChunk,
             R::InvalidChunk => R::Rejected,
