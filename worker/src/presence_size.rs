@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn running_tasks_and_long_problems_go_where_models_are_not_enough() {
         let key = qa_shared::testing::samples::key(&qa_shared::model::JobId::from_random(1), 1);
-        let running = vec![qa_shared::model::RunningTask { key, for_ms: 1 }; 64];
+        let running = vec![qa_shared::model::RunningTask { key, for_ms: 1, tokens: 1_000 }; 64];
         let servers = (0..8).map(|_| ServerPresence {
             running: running.clone(),
             problem: Some("p".repeat(4000)),
