@@ -63,6 +63,12 @@ pub fn changes(
         option(old.num_predict.map(|v| v.to_string())),
         option(new.num_predict.map(|v| v.to_string())),
     );
+    compare(
+        "ollama-num-ctx",
+        option(old.num_ctx.map(|v| v.to_string())),
+        option(new.num_ctx.map(|v| v.to_string())),
+    );
+    compare("ollama-keep-alive", option(old.keep_alive.clone()), option(new.keep_alive.clone()));
     compare("ollama-stop", format!("{:?}", old.stop), format!("{:?}", new.stop));
     changes
 }
@@ -108,10 +114,15 @@ mod tests {
         now.model = "b".into();
         now.prompt.template = Some(format!("{}x", "long ".repeat(20)));
         now.ollama.top_k = Some(7);
+        (now.ollama.num_ctx, now.ollama.keep_alive) = (Some(8192), Some("1h".into()));
         let pool = PoolName::new("p");
         let found = changes((&settings(), &pool), (&now, &pool));
         let names: Vec<_> = found.iter().map(|change| change.setting).collect();
-        assert_eq!(names, ["model", "qa-prompt-template-file", "ollama-top-k"]);
+        assert_eq!(
+            names,
+            ["model", "qa-prompt-template-file", "ollama-top-k", "ollama-num-ctx", "ollama-keep-alive"]
+        );
+        assert_eq!((found[3].before.as_str(), found[3].now.as_str()), ("default", "8192"));
         assert_eq!((found[2].before.as_str(), found[2].now.as_str()), ("default", "7"));
     }
 

@@ -96,6 +96,13 @@ pub struct GenerationArgs {
     /// Ollama: ceiling of one answer in tokens; wins over --max-tokens [env: OLLAMA_NUM_PREDICT]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub ollama_num_predict: Option<String>,
+    /// Ollama: context of every request in tokens; as much as the chunks need if unset [env: OLLAMA_NUM_CTX]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub ollama_num_ctx: Option<String>,
+    /// Ollama: how long a model stays loaded after a request, such as 10m, 3600 or -1 (for ever); 30m if unset
+    /// [env: OLLAMA_KEEP_ALIVE]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub ollama_keep_alive: Option<String>,
     /// Ollama: end an answer before this text; may be repeated [env: OLLAMA_STOP, a JSON list or one text]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub ollama_stop: Vec<String>,

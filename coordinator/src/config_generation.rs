@@ -10,8 +10,8 @@ use qa_worker::config::{is_key_set, ways_to_set_key};
 use crate::cli_generate::GenerationArgs;
 use crate::config_place::Place;
 use crate::config_settings::{
-    BATCH_PROCESSING, EXTRA_INSTRUCTIONS, MAX_TOKENS, MODEL, NUM_PREDICT, PROVIDER, QUESTIONS, REASONING,
-    REPEAT_PENALTY, STOP, SYSTEM_MESSAGE, TEMPERATURE, TEMPLATE_FILE, TOP_K, TOP_P,
+    BATCH_PROCESSING, EXTRA_INSTRUCTIONS, KEEP_ALIVE, MAX_TOKENS, MODEL, NUM_CTX, NUM_PREDICT, PROVIDER,
+    QUESTIONS, REASONING, REPEAT_PENALTY, STOP, SYSTEM_MESSAGE, TEMPERATURE, TEMPLATE_FILE, TOP_K, TOP_P,
 };
 
 /// Output tokens that a pair takes, roughly.
@@ -195,8 +195,39 @@ fn read_ollama(reader: &mut Reader<'_>, args: &GenerationArgs) -> OllamaOptions 
             |text| values::within(0.0..=10.0)(text).filter(|penalty| *penalty > 0.0),
         ),
         num_predict: read_num_predict(reader, args.ollama_num_predict.as_deref()),
+        num_ctx: number(
+            reader,
+            &NUM_CTX,
+            args.ollama_num_ctx.as_deref(),
+            "a whole number of at least 512",
+            values::within(512..=10_000_000),
+        ),
+        keep_alive: number(
+            reader,
+            &KEEP_ALIVE,
+            args.ollama_keep_alive.as_deref(),
+            "a time such as 10m or 1h30m, a number of seconds, or -1 for ever",
+            |text| is_keep_alive(text).then(|| text.to_owned()),
+        ),
         stop: read_stop(reader, &args.ollama_stop),
     }
+}
+
+/// Whether Ollama takes a text for a time: a whole number of seconds, or numbers with units, as Go writes them.
+fn is_keep_alive(text: &str) -> bool {
+    let positive = text.strip_prefix('-').unwrap_or(text);
+    if positive.parse::<u32>().is_ok() {
+        return true;
+    }
+    let mut rest = positive;
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let (number, after) = rest.split_at(digits);
+        let unit = ["ms", "us", "ns", "s", "m", "h"].into_iter().find(|unit| after.starts_with(unit));
+        let (Ok(_), Some(unit)) = (number.parse::<f64>(), unit) else { return false };
+        rest = &after[unit.len()..];
+    }
+    !positive.is_empty()
 }
 
 /// The Python program sent -1 (no limit) and -2 (to the end of the context) to Ollama. An answer without a
@@ -290,5 +321,20 @@ fn note_ceiling(reader: &mut Reader<'_>, settings: &GenerationSettings) {
             "{ceiling} tokens ({flag}) are few for {} pairs per chunk: answers may be cut, allow about {needed}",
             settings.questions_per_chunk
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_keep_alive;
+
+    #[test]
+    fn times_are_those_that_ollama_takes() {
+        for good in ["0", "-1", "3600", "10m", "1h30m", "-1m", "1.5h", "300ms"] {
+            assert!(is_keep_alive(good), "{good}");
+        }
+        for bad in ["", "-", "ten", "10 m", "10x", "m", "1h30", "1.2.3s", "infinity", "1e3"] {
+            assert!(!is_keep_alive(bad), "{bad}");
+        }
     }
 }

@@ -32,6 +32,8 @@ settings! {
     TOP_P = Setting::new("--ollama-top-p", &[&variables::OLLAMA_TOP_P]);
     REPEAT_PENALTY = Setting::new("--ollama-repeat-penalty", &[&variables::OLLAMA_REPEAT_PENALTY]);
     NUM_PREDICT = Setting::new("--ollama-num-predict", &[&variables::OLLAMA_NUM_PREDICT]);
+    NUM_CTX = Setting::new("--ollama-num-ctx", &[&variables::OLLAMA_NUM_CTX]);
+    KEEP_ALIVE = Setting::new("--ollama-keep-alive", &[&variables::OLLAMA_KEEP_ALIVE]);
     STOP = Setting::new("--ollama-stop", &[&variables::OLLAMA_STOP]);
     SYSTEM_MESSAGE = Setting::new("--qa-system-message", &[&variables::QA_SYSTEM_MESSAGE]);
     EXTRA_INSTRUCTIONS = Setting::new("--qa-extra-instructions", &[&variables::QA_EXTRA_INSTRUCTIONS]);

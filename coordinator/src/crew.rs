@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::TaskRef;
 use crate::done::Done;
+use crate::estimate::Apart;
 use crate::files::{ChunkFile, EventLog, FailureLog, JobFolder, Journal};
 use crate::guard::{self, LeaseClock};
 use crate::intake::{self, Intake, IntakeOrder};
@@ -40,6 +41,7 @@ pub(crate) struct CrewParts {
     pub(crate) settings: GenerationSettings,
     /// Model calls per task at most, where a budget counts on it.
     pub(crate) max_calls: Option<u32>,
+    pub(crate) apart: Option<Apart>,
     /// What results cost.
     pub(crate) models: Arc<ModelTable>,
     pub(crate) queue: Queue,
@@ -120,6 +122,7 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
             pool: parts.pool.clone(),
             settings: parts.settings,
             max_calls: parts.max_calls,
+            apart: parts.apart,
         },
         chunk_files: parts.chunk_files,
         queue: parts.queue.clone(),

@@ -35,7 +35,8 @@ pub(crate) fn find<'a>(
 }
 
 fn stem(name: &str) -> &str {
-    name.strip_suffix("_chunks.json").or_else(|| name.strip_suffix("_qa.json")).unwrap_or(name)
+    let endings = ["_chunks.json", "_chunks.jsonl", "_qa.json"];
+    endings.into_iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ mod tests {
             ("guide", "guide"),
             ("guide_qa.json", "guide"),
             ("./some/where/guide_chunks.json", "guide"),
+            ("guide_chunks.jsonl", "guide"),
             ("qa/FAQ – überblick 概要_qa.json", "FAQ – überblick 概要"),
             ("x_qa.json", "x_qa.json"),
             ("x_qa.json_qa.json", "x_qa.json"),

@@ -2,7 +2,7 @@
 //!
 //! It must know as much about prompts as makes an upper bound, not how they are written.
 
-use qa_shared::model::{GenerationSettings, NanoUsd, Price};
+use qa_shared::model::{GenerationSettings, NanoUsd, Price, Provider};
 use qa_shared::tokens::{BUILT_IN_PROMPT_TOKENS, estimate_tokens, most_tokens};
 
 use crate::core::{Amount, TaskBound};
@@ -50,6 +50,57 @@ pub(crate) fn context_tokens(settings: &GenerationSettings, longest_chunk: u32) 
     [BUILT_IN_PROMPT_TOKENS, own, longest_chunk, output.min(EARLIER_ANSWER), output]
         .into_iter()
         .fold(0, u32::saturating_add)
+}
+
+/// The contexts of a job's requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Contexts {
+    /// What nearly all requests need, in tokens.
+    pub(crate) ordinary: u32,
+    /// Chunks that need far more.
+    pub(crate) apart: Option<Apart>,
+}
+
+/// Chunks that are far longer than the job's others, and are done apart from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Apart {
+    /// They have more estimated tokens than this.
+    pub(crate) above: u32,
+    /// The context of their requests, in tokens.
+    pub(crate) num_ctx: u32,
+}
+
+/// Contexts for chunks of so many estimated tokens. Ollama holds the context of every request in memory, so a few
+/// chunks must not set that of all: at most one in twenty (one chunk in any case) is done apart, if it needs more
+/// than half as much again as the others.
+pub(crate) fn contexts(
+    settings: &GenerationSettings,
+    chunk_tokens: impl IntoIterator<Item = u32>,
+) -> Contexts {
+    /// Ollama has no use for less.
+    const LEAST: u32 = 4096;
+    /// The step that workers round to.
+    const STEP: u32 = 1024;
+    const ONE_IN: usize = 20;
+    /// Of fewer chunks none is an exception.
+    const FEW: usize = 4;
+    let mut sizes: Vec<u32> = chunk_tokens.into_iter().collect();
+    sizes.sort_unstable();
+    let longest = sizes.last().copied().unwrap_or(0);
+    let all = context_tokens(settings, longest);
+    let uniform = Contexts { ordinary: all, apart: None };
+    if sizes.len() < FEW || settings.provider != Provider::Local || settings.ollama.num_ctx.is_some() {
+        return uniform;
+    }
+    let base = sizes[sizes.len() - 1 - (sizes.len() / ONE_IN).max(1)];
+    let bound = u64::from(context_tokens(settings, base).max(LEAST)) * 3 / 2;
+    let is_ordinary = |tokens: &u32| u64::from(context_tokens(settings, *tokens)) <= bound;
+    let above = sizes[..sizes.partition_point(is_ordinary)].last().copied().unwrap_or(0);
+    if above == longest {
+        return uniform;
+    }
+    let apart = Apart { above, num_ctx: all.div_ceil(STEP).saturating_mul(STEP) };
+    Contexts { ordinary: context_tokens(settings, above), apart: Some(apart) }
 }
 
 /// What a task with so many model calls takes at most, whatever happens.
@@ -133,6 +184,24 @@ mod tests {
         let three = at_most(&settings(), 3, None).of(100).tokens;
         assert_eq!(three, 3 * (1900 + 300) + 2 * 2500 + 3 * 2000 + 3 * 2000);
         assert_eq!(tokens_at_most(&settings(), 3, 100), Tokens { input: three - 6000, output: 6000 });
+    }
+
+    #[test]
+    fn one_long_chunk_does_not_set_the_context_of_all() {
+        let ordinary: Vec<u32> = (0..40).map(|chunk| 250 + chunk).collect();
+        let uniform = contexts(&settings(), ordinary.clone());
+        assert_eq!(uniform, Contexts { ordinary: 900 + 289 + 1500 + 2000, apart: None });
+        let with = contexts(&settings(), ordinary.iter().copied().chain([33_400]));
+        let apart = Apart { above: 289, num_ctx: 37_888 };
+        assert_eq!(with, Contexts { apart: Some(apart), ..uniform });
+        // A little more is no exception, neither are many, and a user's own context holds for all.
+        assert_eq!(contexts(&settings(), ordinary.iter().copied().chain([2000])).apart, None);
+        assert_eq!(contexts(&settings(), ordinary.iter().copied().chain([33_400; 20])).apart, None);
+        assert_eq!(contexts(&settings(), [100, 33_400]).apart, None);
+        let mut own = settings();
+        own.ollama.num_ctx = Some(8192);
+        assert_eq!(contexts(&own, ordinary.iter().copied().chain([33_400])).apart, None);
+        assert_eq!(contexts(&settings(), []), Contexts { ordinary: 4400, apart: None });
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub mod on_finish;
 mod output;
 mod perform;
 pub mod plan;
+mod plan_contexts;
 mod plan_documents;
 mod plan_error;
 mod plan_input;

@@ -11,12 +11,13 @@ use qa_shared::model::{GenerationSettings, JobId, PoolName};
 use crate::changes::{Change, changes};
 use crate::config::{BudgetConfig, RunSettings, Start};
 use crate::core::{BudgetSettings, Core, CoreSettings, FailureLimits, SPECULATION_PERCENT, Spent, TaskRef};
-use crate::estimate;
+use crate::estimate::{self, Contexts};
 use crate::files::{
     AdoptedCounts, ChunkFile, Entry, EntryLocation, JobFile, JobFolder, Journal, Listing, find_chunk_files,
     find_qa_files, generation_info, keep_aside, now,
 };
 use crate::format::counted;
+use crate::plan_contexts::plan_contexts;
 use crate::plan_documents::{Open, is_done, open_documents};
 pub use crate::plan_error::PlanError;
 use crate::reconcile::Tokens;
@@ -52,8 +53,8 @@ pub(crate) struct Plan {
     pub(crate) report: PlanReport,
     /// Tasks that the queue may still hold say something that is no longer wanted.
     pub(crate) stale_tasks: bool,
-    /// An estimate of the longest chunk's tokens.
-    pub(crate) longest_chunk_tokens: u32,
+    /// What the requests need.
+    pub(crate) contexts: Contexts,
 }
 
 /// The figures shown before the run begins.
@@ -108,7 +109,7 @@ pub(crate) fn plan(input: &PlanInput<'_>) -> Result<Plan, PlanError> {
             end.path.display()
         ));
     }
-    let Draft { core, mut desks, chunk_files, released, rounds, stale_tasks, longest_chunk_tokens } =
+    let Draft { core, mut desks, chunk_files, released, rounds, stale_tasks, contexts } =
         draft(input, &begun, opened, journalled, &mut report)?;
     // Before the records of earlier rounds lose their meaning: what they have cost stays counted.
     input.folder.save_spent(&job.job, &core.spent())?;
@@ -124,18 +125,7 @@ pub(crate) fn plan(input: &PlanInput<'_>) -> Result<Plan, PlanError> {
     let tokens =
         (0..).zip(core.documents()).map(|(index, document)| (document.name().token(), index)).collect();
     let abandoned = begun.abandoned;
-    Ok(Plan {
-        job,
-        abandoned,
-        core,
-        desks,
-        chunk_files,
-        tokens,
-        journal,
-        report,
-        stale_tasks,
-        longest_chunk_tokens,
-    })
+    Ok(Plan { job, abandoned, core, desks, chunk_files, tokens, journal, report, stale_tasks, contexts })
 }
 
 /// The same with nothing changed: where the run would begin.
@@ -171,13 +161,9 @@ fn new_job(input: &PlanInput<'_>) -> JobFile {
 fn open(input: &PlanInput<'_>, listing: &Listing, report: &mut PlanReport) -> Result<Vec<Open>, PlanError> {
     let info = Arc::new(generation_info(input.settings, &now()));
     let opened = open_documents(input, listing, &info, report)?;
-    if let (true, Some((name, status))) = (opened.is_empty(), report.skipped.first_key_value()) {
-        return Err(PlanError::NothingFinished {
-            directory: input.chunks_dir.to_owned(),
-            skipped: report.skipped.len(),
-            name: name.clone(),
-            status: status.clone(),
-        });
+    if opened.is_empty() && !report.skipped.is_empty() {
+        let (directory, skipped) = (input.chunks_dir.to_owned(), std::mem::take(&mut report.skipped));
+        return Err(PlanError::NothingFinished { directory, skipped });
     }
     Ok(opened)
 }
@@ -195,7 +181,7 @@ struct Draft {
     released: Vec<EntryLocation>,
     rounds: Vec<TaskRef>,
     stale_tasks: bool,
-    longest_chunk_tokens: u32,
+    contexts: Contexts,
 }
 
 fn draft(
@@ -205,7 +191,6 @@ fn draft(
     journalled: Vec<(EntryLocation, Light)>,
     report: &mut PlanReport,
 ) -> Result<Draft, PlanError> {
-    let longest = opened.iter().filter_map(|open| open.file.as_ref().map(|file| file.longest_tokens)).max();
     let documents = opened.len();
     let mut plans = Vec::with_capacity(documents);
     let (mut desks, mut chunk_files) = (Vec::with_capacity(documents), Vec::with_capacity(documents));
@@ -270,8 +255,8 @@ fn draft(
         report.sample = Some(chosen.len());
         core.select_only(&chosen);
     }
-    let (released, longest_chunk_tokens) = (replayed.released, longest.unwrap_or(0));
-    Ok(Draft { core, desks, chunk_files, released, rounds, stale_tasks, longest_chunk_tokens })
+    let contexts = plan_contexts(input.settings, &mut core, &mut report.notes);
+    Ok(Draft { core, desks, chunk_files, released: replayed.released, rounds, stale_tasks, contexts })
 }
 
 fn core_settings(input: &PlanInput<'_>) -> CoreSettings {

@@ -11,10 +11,13 @@ use crate::files::{
     AdoptedCounts, ChunkEntry, ChunkFile, ChunkSource, Finished, Listing, QaFile, QaFileError, Scanned,
     adopt, qa_path, write_unprocessable,
 };
-use crate::format::{counted, line};
+use crate::format::{count, counted, line};
 use crate::plan::{PlanInput, PlanReport};
 use crate::plan_error::PlanError;
 use crate::snapshots::Desk;
+
+/// What people are shown for the status of a chunk file that has none.
+pub(crate) const NO_STATUS: &str = "none";
 
 /// A document, ready to be worked on.
 pub(crate) struct Open {
@@ -35,6 +38,16 @@ pub(crate) fn open_documents(
     for leftover in &listing.leftovers {
         report.notes.push(format!("left over by another program, not touched: `{}`", leftover.display()));
     }
+    if !listing.below.is_empty() {
+        let shown = listing.below.iter().take(3).map(|path| path.display().to_string());
+        let shown: Vec<_> = shown.map(|path| line(&path, 200)).collect();
+        let more = if listing.below.len() > shown.len() { ", ..." } else { "" };
+        report.notes.push(format!(
+            "{} in folders of the chunk directory not worked on, since it has chunk files itself: {}{more}",
+            counted(listing.below.len() as u64, "chunk file"),
+            shown.join(", ")
+        ));
+    }
     let mut opened = Vec::with_capacity(listing.unusable.len() + listing.files.len());
     for unusable in &listing.unusable {
         report.broken.insert(unusable.name.clone(), unusable.reason.to_owned());
@@ -44,7 +57,7 @@ pub(crate) fn open_documents(
         let target = qa_path(input.qa_dir, &file.name);
         match ChunkFile::scan(&file.path, file.name.clone()) {
             Ok(Scanned::Skipped { status }) => {
-                let status = status.unwrap_or_else(|| "none".to_owned());
+                let status = status.unwrap_or_else(|| NO_STATUS.to_owned());
                 report.skipped.insert(file.name.to_string(), status);
             }
             Ok(Scanned::Ready(chunk_file)) => match load_old(input, &target) {
@@ -148,6 +161,15 @@ fn note_findings(file: &ChunkFile, report: &mut PlanReport) {
     let name = line(file.name.as_str(), 120);
     if file.repairs.any() {
         report.notes.push(format!("{name}: {}", file.repairs));
+    }
+    let uris = file.data_uris;
+    if uris.number > 0 {
+        report.notes.push(format!(
+            "{name}: {} in {} left out of the prompts ({} kB); `source_text` keeps what the file has",
+            counted(uris.number as u64, "data URI"),
+            counted(uris.chunks as u64, "chunk"),
+            count((uris.bytes as u64).div_ceil(1000))
+        ));
     }
     if file.textless.number > 0 {
         let named = file.textless.first.iter().map(|(position, found)| format!("chunk {position}: {found}"));

@@ -1,36 +1,39 @@
 //! Why a run cannot be planned, in words that say what to do.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use qa_shared::model::JobId;
 
 use crate::changes::Change;
-use crate::files::{FileError, JobFolderError, JournalError};
+use crate::files::{EXPECTED, FileError, JobFolderError, JournalError};
+use crate::format::{counted, line};
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// There is nothing to do anything with.
-    #[error("no file named *_chunks.json in `{}`: check --chunks-dir, or run the chunker first", directory.display())]
+    #[error(
+        "no file named *_chunks.json or *_chunks.jsonl in `{}` or its folders: check --chunks-dir, or run the \
+         chunker first",
+        directory.display()
+    )]
     NoChunkFiles {
         /// The directory.
         directory: PathBuf,
     },
     /// There are chunk files, and none of them is finished.
     #[error(
-        "nothing to do: of {skipped} chunk files in `{}` none has the status `completed` ({name} has {status}); \
-         a chunk file needs \"status\": \"completed\" and \"chunks\": [{{\"text\": \"...\"}}]",
-        directory.display()
+        "nothing to do: of {} in `{}` none has the status `completed`{}\n{EXPECTED}",
+        counted(skipped.len() as u64, "chunk file"),
+        directory.display(),
+        list_skipped(skipped)
     )]
     NothingFinished {
         /// The directory.
         directory: PathBuf,
-        /// How many there are.
-        skipped: usize,
-        /// One of them.
-        name: String,
-        /// Its status.
-        status: String,
+        /// Their names and statuses.
+        skipped: BTreeMap<String, String>,
     },
     /// Output exists and nobody said what to do with it.
     #[error(
@@ -67,6 +70,14 @@ pub enum PlanError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+fn list_skipped(skipped: &BTreeMap<String, String>) -> String {
+    let lines: Vec<_> = skipped
+        .iter()
+        .map(|(name, status)| format!("\n  {} has {}", line(name, 120), line(status, 40)))
+        .collect();
+    lines.concat()
 }
 
 fn list_changes(changes: &[Change]) -> String {

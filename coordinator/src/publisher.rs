@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use opentelemetry::trace::FutureExt;
 use qa_shared::backoff::{Backoff, jittered};
 use qa_shared::clock;
+use qa_shared::data_uris::leave_out;
 use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{
     Failure, FailureReason, GenerationSettings, JobId, PoolName, SecondRound, Task, TaskKey,
 };
+use qa_shared::plain::is_blank;
 use qa_shared::queue::{PublishError, Queue, QueueError, Tasks, Traceparent, ensure};
 use qa_shared::telemetry::instruments::{Label, TASKS_PUBLISHED};
 use tokio::sync::{Semaphore, mpsc};
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::TaskRef;
 use crate::done::Done;
+use crate::estimate::Apart;
 use crate::files::{ChunkFile, ChunkReader};
 use crate::guard::LeaseClock;
 use crate::trace::{self, RunTrace};
@@ -46,6 +49,8 @@ pub(crate) struct TaskForm {
     pub(crate) settings: GenerationSettings,
     /// Model calls per task at most, where a budget counts on it.
     pub(crate) max_calls: Option<u32>,
+    /// Chunks that need far more context than the others.
+    pub(crate) apart: Option<Apart>,
 }
 
 impl TaskForm {
@@ -53,7 +58,16 @@ impl TaskForm {
     pub(crate) fn fill(&self, order: TaskRef, reader: &mut ChunkReader<'_>) -> Result<Task, NoTask> {
         let chunk = reader.read(order.chunk as usize).map_err(|error| NoTask::Document(error.to_string()))?;
         let file = reader.file();
-        let text = chunk.text.map_err(|found| NoTask::Chunk(no_text(order.chunk, &found, file)))?;
+        let fails = |reason, found: &str| NoTask::Chunk(unasked(reason, order.chunk, found, file));
+        let text = chunk.text.map_err(|found| fails(FailureReason::InvalidChunk, &found))?;
+        if is_blank(&text) {
+            return Err(fails(FailureReason::EmptyChunk, "nothing in it can be seen"));
+        }
+        let (sent, left_out) = leave_out(&text);
+        if left_out.is_all {
+            return Err(fails(FailureReason::EmptyChunk, "it holds nothing but data URIs"));
+        }
+        let entry = file.chunks[order.chunk as usize];
         Ok(Task {
             key: TaskKey {
                 job: self.job.clone(),
@@ -63,10 +77,12 @@ impl TaskForm {
             },
             document: file.name.clone(),
             pool: self.pool.clone(),
-            text,
-            text_hash: file.chunks[order.chunk as usize].text,
+            text: sent.into_owned(),
+            // Of the text as it stands in the file, by which the chunk is known.
+            text_hash: entry.text,
             settings: self.settings.clone(),
             max_calls: self.max_calls,
+            num_ctx: self.apart.filter(|apart| entry.tokens > apart.above).map(|apart| apart.num_ctx),
             second: None,
             published_at_ms: clock::unix_millis(),
         })
@@ -84,10 +100,9 @@ pub(crate) enum NoTask {
     Chunk(Failure),
 }
 
-fn no_text(chunk: u32, found: &str, file: &ChunkFile) -> Failure {
+fn unasked(reason: FailureReason, chunk: u32, found: &str, file: &ChunkFile) -> Failure {
     let file_name = file.path.file_name().unwrap_or_default().to_string_lossy();
-    let message = format!("chunk {chunk} of `{file_name}` has no text to ask about: {found}");
-    Failure { reason: FailureReason::InvalidChunk, message }
+    Failure { reason, message: format!("chunk {chunk} of `{file_name}` has no text to ask about: {found}") }
 }
 
 /// What the publisher publishes from.

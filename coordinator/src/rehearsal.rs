@@ -149,6 +149,7 @@ impl Stage {
                 pool: planned.job.pool,
                 settings: planned.job.settings,
                 max_calls: None,
+                apart: None,
             },
             core: planned.core,
             chunk_files: planned.chunk_files,

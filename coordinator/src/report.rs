@@ -6,10 +6,11 @@ use std::fmt::Write;
 
 use crate::config::{BudgetConfig, GenerateConfig};
 use crate::core::{Finish, Spent, StopCause};
-use crate::files::{RunSummary, SampleFigures, SpeculationFigures, UsageFigures};
+use crate::files::{EXPECTED, RunSummary, SampleFigures, SpeculationFigures, UsageFigures};
 use crate::format::{count, counted, duration, line};
 use crate::ground::Ground;
 use crate::plan::PlanReport;
+use crate::plan_documents::NO_STATUS;
 use crate::report_story::reason;
 use qa_shared::model::{JobId, NanoUsd};
 
@@ -78,9 +79,11 @@ pub(crate) fn plan(report: &PlanReport, total_chunks: u64, outstanding: u64) -> 
     }
     for (name, status) in &report.skipped {
         say(format!(
-            "skipped: {} has status {}, only `completed` ones are worked on",
+            "skipped: {} has status {}, only `completed` ones are worked on{}",
             line(name, 120),
-            line(status, 40)
+            line(status, 40),
+            // It may be another form of file, not one that is not finished.
+            if status == NO_STATUS { format!(": {EXPECTED}") } else { String::new() }
         ));
     }
     for (name, error) in &report.broken {

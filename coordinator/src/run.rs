@@ -28,6 +28,7 @@ use crate::config::{GenerateConfig, Place};
 use crate::core::{Core, Event, TaskRef};
 use crate::crew::{self, CrewParts};
 use crate::driver::{Driver, key_of};
+use crate::estimate::Contexts;
 use crate::event_watch::EventWatch;
 use crate::exit::ExitCode;
 use crate::files::{FAILURE_LOG_BYTES, FailureLog};
@@ -46,7 +47,7 @@ use crate::run_work::{end_run, finish_of, work};
 use crate::speed::Speed;
 use crate::tail::Tail;
 use crate::trace::RunTrace;
-use crate::{estimate, reconcile, report};
+use crate::{reconcile, report};
 
 /// Chunks whose pairs a sample shows.
 const EXAMPLES: usize = 5;
@@ -196,7 +197,7 @@ impl JobRun<'_> {
         self.clear_away(&planned, is_local).await?;
         let Plan { job, mut core, report: plan_report, .. } = planned;
         let has_work = core.totals().outstanding() > 0;
-        let entry = self.job_entry(&job.job, planned.longest_chunk_tokens);
+        let entry = self.job_entry(&job.job, &planned.contexts);
         if has_work {
             self.announce(&entry).await?;
         }
@@ -211,6 +212,7 @@ impl JobRun<'_> {
             pool: self.config.pool.clone(),
             settings: self.config.settings.clone(),
             max_calls: job.calls_per_task,
+            apart: planned.contexts.apart,
             models: Arc::clone(&self.config.budget.models),
             queue: self.queue.clone(),
             lease,
@@ -343,14 +345,15 @@ impl JobRun<'_> {
         }
     }
 
-    fn job_entry(&self, job: &JobId, longest_chunk_tokens: u32) -> JobEntry {
+    fn job_entry(&self, job: &JobId, contexts: &Contexts) -> JobEntry {
         JobEntry {
             job: job.clone(),
             state: JobState::Active,
             pool: self.config.pool.clone(),
             provider: self.config.settings.provider,
             model: self.config.settings.model.clone(),
-            context_tokens: estimate::context_tokens(&self.config.settings, longest_chunk_tokens),
+            context_tokens: contexts.ordinary,
+            num_ctx: self.config.settings.ollama.num_ctx,
             host: self.me.host.clone(),
             directory: self.ground.qa_dir.display().to_string(),
             dropped: Vec::new(),

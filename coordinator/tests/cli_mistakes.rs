@@ -52,6 +52,14 @@ const WRONG_FLAGS: &[(&[&str], &str)] = &[
         "--ollama-num-predict: found `0` on the command line, expected a whole number of at least 1, or -1 for no ceiling of its own",
     ),
     (
+        &["--ollama-num-ctx", "100"],
+        "--ollama-num-ctx: found `100` on the command line, expected a whole number of at least 512",
+    ),
+    (
+        &["--ollama-keep-alive", "soon"],
+        "--ollama-keep-alive: found `soon` on the command line, expected a time such as 10m or 1h30m, a number of seconds, or -1 for ever",
+    ),
+    (
         &["--ollama-num-predict", "-3"],
         "--ollama-num-predict: found `-3` on the command line, expected a whole number of at least 1, or -1 for no ceiling of its own",
     ),

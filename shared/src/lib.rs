@@ -13,6 +13,7 @@ pub mod base_url;
 pub mod clock;
 pub mod connecting;
 pub mod console;
+pub mod data_uris;
 pub mod failpoint;
 pub mod host;
 pub mod model;

@@ -16,6 +16,23 @@ pub fn is_unsafe(c: char) -> bool {
         )
 }
 
+/// Whether nothing of a text shows: white space, and characters that only steer, join or fill.
+pub fn is_blank(text: &str) -> bool {
+    text.chars().all(|c| c.is_whitespace() || is_unsafe(c) || is_invisible(c))
+}
+
+/// Characters without a picture of their own that are not unsafe.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        // Soft hyphen, joiners, fillers, vowels that are not written, variation selectors, the blank of Braille, and
+        // what stands for an object that is not there.
+        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{fffc}'
+            | '\u{e0100}'..='\u{e01ef}'
+    )
+}
+
 /// A text of several lines with a space in place of each unsafe character but line ends.
 pub fn text(text: &str) -> String {
     text.chars().map(|c| if is_unsafe(c) && c != '\n' { ' ' } else { c }).collect()
@@ -96,6 +113,22 @@ mod tests {
         let coloured = "\x1b[2m12:00\x1b[0m \x1b[1;33m WARN\x1b[0m text";
         assert_eq!(log_line(coloured), coloured);
         assert_eq!(log_line("\x1b[1;3Hx \x1b["), " [1;3Hx  [");
+    }
+
+    #[test]
+    fn a_text_of_which_nothing_shows_is_blank() {
+        for blank in [
+            "",
+            " \t\r\n\u{a0}\u{3000}",
+            "\u{200b}\u{feff}\u{ad}",
+            "\0\u{1}\x0c\u{200e}",
+            "\u{fffc}\u{fe0f}\u{2800}",
+        ] {
+            assert!(is_blank(blank), "{blank:?}");
+        }
+        for text in ["a", "\u{200b}.\u{200b}", "概", "\u{fffd}", "😀\u{fe0f}"] {
+            assert!(!is_blank(text), "{text:?}");
+        }
     }
 
     proptest! {

@@ -406,7 +406,10 @@ impl Assigner {
     /// The context that requests ask for: Ollama's is chosen here, others have the one they have.
     fn context(&self, pool: &WantedPool, before: Option<u32>, info: &ModelInfo) -> u32 {
         match self.server.client {
-            Client::Ollama(_) => context::choose([pool.context_tokens], before, info.context_length),
+            Client::Ollama(_) => match pool.num_ctx {
+                Some(fixed) => context::of_request(fixed, info.context_length),
+                None => context::choose([pool.context_tokens], before, info.context_length),
+            },
             Client::Remote(_) => info.context_length.unwrap_or(u32::MAX),
         }
     }

@@ -231,6 +231,7 @@ impl Attendant {
         let processing = Processing {
             model: work.model.clone(),
             num_ctx: work.num_ctx,
+            longest_ctx: work.info.context_length,
             limits: self.setup.limits,
             deadline: Some(deadline),
         };

@@ -19,14 +19,24 @@ pub fn choose(needs: impl IntoIterator<Item = u32>, current: Option<u32>, longes
     longest.map_or(rounded, |longest| rounded.min(longest))
 }
 
+/// The context of a request for which one was asked, in tokens; `longest` is what the model can do.
+pub fn of_request(wanted: u32, longest: Option<u32>) -> u32 {
+    longest.map_or(wanted, |longest| wanted.min(longest))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::choose;
+    use super::{choose, of_request};
 
     #[test]
     fn the_largest_need_is_rounded_up() {
         assert_eq!(choose([5000, 300], None, None), 5120);
         assert_eq!(choose([], None, None), 4096);
+    }
+
+    #[test]
+    fn a_wanted_one_is_taken_as_it_is_within_the_model() {
+        assert_eq!((of_request(2000, None), of_request(9000, Some(8192))), (2000, 8192));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct WantedPool {
     pub model: String,
     /// The context that its most demanding job needs, in tokens.
     pub context_tokens: u32,
+    /// The context that every one of its jobs fixes, in tokens: the largest; nothing where one leaves it open.
+    pub num_ctx: Option<u32>,
 }
 
 /// What this worker may serve.
@@ -54,12 +56,17 @@ impl Restrictions {
 pub fn wanted(jobs: &BTreeMap<JobId, JobEntry>, restrictions: &Restrictions) -> Vec<WantedPool> {
     let mut pools: BTreeMap<PoolName, WantedPool> = BTreeMap::new();
     for job in jobs.values().filter(|job| job.state == JobState::Active && restrictions.allows(&job.pool)) {
+        let is_first = !pools.contains_key(&job.pool);
         let entry = pools.entry(job.pool.clone()).or_insert_with(|| WantedPool {
             pool: job.pool.clone(),
             provider: job.provider,
             model: normalised_model(job.provider, &job.model),
             context_tokens: 0,
+            num_ctx: job.num_ctx,
         });
+        if !is_first {
+            entry.num_ctx = entry.num_ctx.zip(job.num_ctx).map(|(one, other)| one.max(other));
+        }
         entry.context_tokens = entry.context_tokens.max(job.context_tokens);
     }
     pools.into_values().collect()
@@ -135,6 +142,7 @@ mod tests {
             provider: Provider::Local,
             model: model.into(),
             context_tokens,
+            num_ctx: None,
             host: "h".into(),
             directory: "d".into(),
             dropped: Vec::new(),
@@ -155,8 +163,26 @@ mod tests {
         let pool = PoolName::new("a");
         assert_eq!(
             wanted,
-            [WantedPool { pool, provider: Provider::Local, model: "m:latest".into(), context_tokens: 5000 }]
+            [WantedPool {
+                pool,
+                provider: Provider::Local,
+                model: "m:latest".into(),
+                context_tokens: 5000,
+                num_ctx: None
+            }]
         );
+    }
+
+    #[test]
+    fn a_context_is_fixed_only_where_every_job_fixes_it() {
+        let fixed = |id, num_ctx| {
+            let (job, entry) = job(id, "a", "m", JobState::Active, 3000);
+            (job, JobEntry { num_ctx, ..entry })
+        };
+        let of = |jobs: [(JobId, JobEntry); 2]| wanted(&jobs.into(), &Restrictions::default())[0].num_ctx;
+        assert_eq!(of([fixed(1, Some(2048)), fixed(2, Some(8192))]), Some(8192));
+        assert_eq!(of([fixed(1, Some(2048)), fixed(2, None)]), None);
+        assert_eq!(of([fixed(1, None), fixed(2, Some(2048))]), None);
     }
 
     #[test]
@@ -171,6 +197,7 @@ mod tests {
             provider,
             model: model.to_owned(),
             context_tokens: 1,
+            num_ctx: None,
         };
         let served = |provider, model| restrictions.served_name(&pool(provider, model));
         assert_eq!(served(Provider::Local, "m:latest").as_deref(), Some("m:q4"));

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use qa_shared::model::{Failure, FailureReason, Outcome, Pair, Task, UnusableAnswer};
+use qa_shared::model::{Failure, FailureReason, Outcome, Pair, Provider, Task, UnusableAnswer};
+use qa_shared::plain::is_blank;
 use qa_shared::tokens::fewest_tokens;
 
 use crate::answer::{Parsed, describe, parse, parse_reasoning};
+use crate::context;
 use crate::disposition::{CallOutcome, HandBackCause, Limits, Next, Tally, decide};
 use crate::llm::{ChatReply, ChatRequest, Finish, LlmError, LlmErrorKind, LlmServer, Message, Role};
 use crate::metrics;
@@ -34,6 +36,8 @@ pub struct Processing {
     pub model: String,
     /// The context that the server loads the model with, in tokens.
     pub num_ctx: u32,
+    /// The longest context of the model at this server, in tokens, where it is known.
+    pub longest_ctx: Option<u32>,
     /// What may be spent.
     pub limits: Limits,
     /// When the task must have an end: pairs that are there by then are its result.
@@ -77,7 +81,7 @@ pub async fn process<S: LlmServer>(
 ) -> Processed {
     let settings = &task.settings;
     let asked = settings.questions_per_chunk;
-    if task.text.trim().is_empty() {
+    if is_blank(&task.text) {
         return not_asked(FailureReason::EmptyChunk, "the chunk has no text".to_owned());
     }
     let prompt = match prompt::build(settings, &task.text, asked) {
@@ -86,7 +90,8 @@ pub async fn process<S: LlmServer>(
             return not_asked(FailureReason::Rejected, format!("the prompt template is unusable: {error}"));
         }
     };
-    if let Some(message) = surely_too_long(&prompt, processing.num_ctx) {
+    let num_ctx = num_ctx_of(task, processing);
+    if let Some(message) = surely_too_long(&prompt, num_ctx) {
         return not_asked(FailureReason::PromptTooLong, message);
     }
     // A budget counts on so many calls for the task, not for each try.
@@ -101,7 +106,7 @@ pub async fn process<S: LlmServer>(
             temperature: settings.temperature,
             max_output: settings.output_ceiling(),
             reasoning: settings.reasoning,
-            num_ctx: processing.num_ctx,
+            num_ctx,
             sampling: settings.ollama.clone(),
             seed: None,
             repetitions: 0,
@@ -152,6 +157,17 @@ pub async fn process<S: LlmServer>(
                 session.ask_again(&reason, missing, shorter);
             }
         }
+    }
+}
+
+/// The context of a task's requests: the user's, the one that the chunk needs beside the job's others, or the one
+/// that all requests share. Only Ollama's is a matter of the request.
+fn num_ctx_of(task: &Task, processing: &Processing) -> u32 {
+    match task.settings.ollama.num_ctx.or(task.num_ctx) {
+        Some(wanted) if task.settings.provider == Provider::Local => {
+            context::of_request(wanted, processing.longest_ctx)
+        }
+        _ => processing.num_ctx,
     }
 }
 

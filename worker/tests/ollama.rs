@@ -91,6 +91,7 @@ async fn every_option_is_explicit_in_the_request() {
         repeat_penalty: Some(1.2),
         num_predict: Some(9999),
         stop: vec!["<END>".to_owned()],
+        ..OllamaOptions::default()
     };
     let users = ChatRequest { sampling, seed: Some(42), schema: None, ..request("A") };
     server.chat(&users).await.unwrap();

@@ -33,7 +33,7 @@ fn processing() -> Processing {
         first_wait: Duration::from_millis(1),
         longest_wait: Duration::from_millis(4),
     };
-    Processing { model: MODEL.to_owned(), num_ctx: 8192, limits, deadline: None }
+    Processing { model: MODEL.to_owned(), num_ctx: 8192, longest_ctx: Some(40_960), limits, deadline: None }
 }
 
 async fn work(fake: &FakeOllama, task: &Task) -> Processed {
@@ -525,4 +525,32 @@ async fn the_calls_that_a_budget_counts_on_are_those_of_all_tries() {
     assert_eq!(fake.stats().chat_calls, 1);
     let (reason, message, _) = failed(process(&limited, &server, &processing(), &mut progress).await);
     assert_eq!((reason, fake.stats().chat_calls), (FailureReason::NoUsableAnswer, 1), "{message}");
+}
+
+#[tokio::test]
+async fn a_context_of_the_user_comes_before_the_chunks_and_that_before_the_shared_one() {
+    let fake = FakeOllama::start(FakeConfig::default());
+    let asked = async |num_ctx: Option<u32>, of_chunk: Option<u32>| {
+        let mut task = Task { num_ctx: of_chunk, ..task(TEXT) };
+        task.settings.ollama.num_ctx = num_ctx;
+        completed(work(&fake, &task).await);
+        fake.stats().bodies.last().unwrap()["options"]["num_ctx"].clone()
+    };
+    assert_eq!(asked(None, None).await, 8192);
+    assert_eq!(asked(None, Some(20_480)).await, 20_480);
+    assert_eq!(asked(Some(6000), Some(20_480)).await, 6000);
+    assert_eq!(asked(None, Some(99_999)).await, 40_960);
+}
+
+#[tokio::test]
+async fn a_model_stays_loaded_as_long_as_the_user_says() {
+    let fake = FakeOllama::start(FakeConfig::default());
+    for (wanted, sent) in
+        [(None, Value::from("30m")), (Some("1h30m"), "1h30m".into()), (Some("-1"), (-1).into())]
+    {
+        let mut task = task(TEXT);
+        task.settings.ollama.keep_alive = wanted.map(str::to_owned);
+        completed(work(&fake, &task).await);
+        assert_eq!(fake.stats().bodies.last().unwrap()["keep_alive"], sent);
+    }
 }

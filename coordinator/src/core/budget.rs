@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use qa_shared::model::{NanoUsd, Price, Usage};
+use qa_shared::model::{DocumentName, NanoUsd, Price, Usage};
 use serde::{Deserialize, Serialize};
 
 use super::{ChunkState, Core, ResultFact, TaskRef};
@@ -205,9 +205,17 @@ impl Core {
 
     /// The estimated tokens of each chunk that this run is to ask about and has not.
     pub fn wanted_tokens(&self) -> impl Iterator<Item = u32> + '_ {
+        self.wanted_chunks().map(|(_, _, tokens)| tokens)
+    }
+
+    /// The same with document and position.
+    pub fn wanted_chunks(&self) -> impl Iterator<Item = (&DocumentName, u32, u32)> + '_ {
         let wanted = self.documents.iter().filter(|document| document.error.is_none());
-        let chunks = wanted.flat_map(|document| &document.chunks);
-        chunks.filter(|chunk| chunk.selected && chunk.state == ChunkState::Waiting).map(|chunk| chunk.tokens)
+        let chunks = wanted.flat_map(|document| {
+            document.chunks.iter().zip(0..).map(move |(chunk, position)| (document, chunk, position))
+        });
+        let waiting = chunks.filter(|(_, chunk, _)| chunk.selected && chunk.state == ChunkState::Waiting);
+        waiting.map(|(document, chunk, position)| (&document.name, position, chunk.tokens))
     }
 
     /// Those of these waiting tasks that the budget has room for, all together, in this order.

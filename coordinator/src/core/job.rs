@@ -126,6 +126,11 @@ impl Core {
         self.tasks().filter(|(_, state)| *state == ChunkState::Waiting).map(|(task, _)| task)
     }
 
+    /// Waiting chunks of more estimated tokens than this are published when no other is waiting any more.
+    pub fn do_apart(&mut self, above: u32) {
+        self.order.set_apart(above, &self.documents);
+    }
+
     /// Whether a chunk is left that a wider window would publish: an unselected one never is.
     pub fn has_more_to_publish(&self) -> bool {
         self.order.clone().next(&self.documents).is_some()

@@ -1,6 +1,7 @@
 //! Which chunk goes out next, and how many may be out at once.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::document::{ChunkState, Document};
 
@@ -21,14 +22,28 @@ pub fn window(slots: u32, finished_per_second: f64, jobs_in_pool: u32) -> u32 {
     (by_slots.max(by_rate).min(MOST) / jobs_in_pool.max(1)).max(LEAST)
 }
 
-/// Walks the waiting chunks in document order; what comes back to waiting goes first.
+/// Walks the waiting chunks in document order; what comes back to waiting goes first, what is done apart last.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PublishOrder {
     next: (u32, u32),
     again: BTreeSet<(u32, u32)>,
+    /// Chunks of more tokens than this go last.
+    apart_above: Option<u32>,
+    apart: Arc<[(u32, u32)]>,
+    next_apart: usize,
 }
 
 impl PublishOrder {
+    /// Waiting chunks of more estimated tokens than this go out when no other is waiting.
+    pub(super) fn set_apart(&mut self, above: u32, documents: &[Document]) {
+        let mut apart = Vec::new();
+        for (document, index) in documents.iter().zip(0..) {
+            let long = document.chunks.iter().zip(0..).filter(|(chunk, _)| chunk.tokens > above);
+            apart.extend(long.map(|(_, position)| (index, position)));
+        }
+        (self.apart_above, self.apart) = (Some(above), apart.into());
+    }
+
     /// A chunk that was out is waiting again.
     pub(super) fn put_back(&mut self, document: u32, chunk: u32) {
         if (document, chunk) < self.next {
@@ -45,16 +60,24 @@ impl PublishOrder {
         }
         loop {
             let position = self.next;
-            let document = documents.get(position.0 as usize)?;
+            let Some(document) = documents.get(position.0 as usize) else { break };
             if document.error.is_some() || position.1 >= document.total() {
                 self.next = (position.0 + 1, 0);
                 continue;
             }
             self.next = (position.0, position.1 + 1);
-            if is_wanted(documents, position) {
+            let tokens = document.chunks.get(position.1 as usize).map_or(0, |chunk| chunk.tokens);
+            if is_wanted(documents, position) && self.apart_above.is_none_or(|above| tokens <= above) {
                 return Some(position);
             }
         }
+        while let Some(position) = self.apart.get(self.next_apart) {
+            self.next_apart += 1;
+            if is_wanted(documents, *position) {
+                return Some(*position);
+            }
+        }
+        None
     }
 }
 

@@ -196,6 +196,24 @@ fn failures_that_the_input_causes_do_not_stop_the_run() {
 }
 
 #[test]
+fn chunks_that_are_done_apart_are_published_last() {
+    let mut documents = plan(&[3, 2]);
+    documents[0].chunks[1].tokens = 40_000;
+    let mut run = TestRun::new(documents);
+    run.core.do_apart(10_000);
+    run.start(1);
+    let mut published = Vec::new();
+    while let Some(task) = run.queue.pop_first() {
+        published.push((task.document, task.chunk));
+        assert_eq!(run.core.has_more_to_publish(), published.len() + run.queue.len() < 5);
+        run.receive(success(task));
+        run.settle();
+    }
+    assert_eq!(published, [(0, 0), (0, 2), (1, 0), (1, 1), (0, 1)]);
+    assert_eq!(run.finished, [Finish::Complete]);
+}
+
+#[test]
 fn a_sample_leaves_the_rest_for_a_resume() {
     let mut run = TestRun::new(plan(&[3, 3]));
     run.core.select_only(&[(0, 2), (1, 1)].into());

@@ -11,7 +11,7 @@ use qa_shared::model::{DocumentName, JobId, Pair, TextHash};
 use serde::Deserialize;
 
 use super::json_repair;
-use super::listing::CHUNKS_ENDING;
+use super::listing::chunk_path;
 use super::records::precedence;
 use super::span::SpanReader;
 use super::{
@@ -313,7 +313,7 @@ struct Source {
 impl Source {
     /// Nothing where it is not there or no chunk file (any more): that is no reason to show less.
     fn open(directory: &Path, name: &DocumentName) -> Option<Self> {
-        let path = directory.join(format!("{name}{CHUNKS_ENDING}"));
+        let path = chunk_path(directory, name)?;
         let Ok(Scanned::Ready(file)) = ChunkFile::scan(&path, name.clone()) else { return None };
         let spans = SpanReader::open(&path).ok()?;
         Some(Self { file: *file, spans, piece: Vec::new() })

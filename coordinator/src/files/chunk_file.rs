@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use qa_shared::data_uris::leave_out;
 use qa_shared::model::{DocumentName, TextHash};
 use qa_shared::tokens::estimate_tokens;
 use serde_json::{Map, Value};
@@ -102,12 +103,23 @@ pub struct ChunkFile {
     pub processing_info: JsonText,
     /// One entry per chunk, by position.
     pub chunks: Vec<ChunkEntry>,
-    /// What the longest text takes, in estimated tokens.
-    pub longest_tokens: u32,
+    /// `data:` addresses that prompts do without.
+    pub data_uris: DataUris,
     /// What was read as something else than what stands there.
     pub repairs: Repairs,
     /// Chunks without a text.
     pub textless: Textless,
+}
+
+/// `data:` addresses in the texts of a document, see [`qa_shared::data_uris`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DataUris {
+    /// Chunks with any.
+    pub chunks: usize,
+    /// How many there are.
+    pub number: usize,
+    /// Their length in bytes, all together.
+    pub bytes: usize,
 }
 
 /// Chunks without a text: each is a failed chunk, not a failed document.
@@ -128,7 +140,7 @@ pub struct ChunkEntry {
     pub text: TextHash,
     /// [`IdHash`] of its `chunk_id`; ids repeat in documents made from PDF pages.
     pub id: IdHash,
-    /// What its text takes, in estimated tokens.
+    /// What its text takes in a prompt, in estimated tokens.
     pub tokens: u32,
 }
 
@@ -205,7 +217,7 @@ impl Scan {
             metadata: nothing.clone(),
             processing_info: nothing,
             chunks: Vec::new(),
-            longest_tokens: 0,
+            data_uris: DataUris::default(),
             repairs: Repairs::default(),
             textless: Textless::default(),
         };
@@ -291,7 +303,7 @@ impl Scan {
 impl ChunkFile {
     fn clear(&mut self) {
         self.chunks.clear();
-        self.longest_tokens = 0;
+        self.data_uris = DataUris::default();
         self.textless = Textless::default();
     }
 
@@ -299,7 +311,13 @@ impl ChunkFile {
         let chunk = Chunk::read(piece.raw).map_err(|error| piece.wrong(error))?;
         self.repairs += piece.repairs();
         let tokens = match &chunk.text {
-            Ok(text) => estimate_tokens(text),
+            Ok(text) => {
+                let (sent, left_out) = leave_out(text);
+                self.data_uris.chunks += usize::from(left_out.uris > 0);
+                self.data_uris.number += left_out.uris;
+                self.data_uris.bytes += left_out.bytes;
+                estimate_tokens(&sent)
+            }
             Err(problem) => {
                 self.textless.number += 1;
                 if self.textless.first.len() < MOST_NAMED {
@@ -308,7 +326,6 @@ impl ChunkFile {
                 0
             }
         };
-        self.longest_tokens = self.longest_tokens.max(tokens);
         self.chunks.push(ChunkEntry {
             span: piece.span,
             text: chunk.text_hash(),

@@ -17,7 +17,7 @@ use super::columns::{Columns, DocumentColumns, as_text};
 use super::combined_owner::{self, Owner};
 use super::json_repair::repaired;
 use super::json_scan::{Event, ScanError, Scanner};
-use super::listing::{CHUNKS_ENDING, DocumentPath, find_qa_files};
+use super::listing::{DocumentPath, chunk_path, find_qa_files};
 use super::pretty::pretty;
 use super::{FileError, Fingerprint};
 
@@ -174,8 +174,8 @@ impl FirstPass {
                     pass.report.skipped.push((file_name, header.status));
                 }
                 Ok(header) => {
-                    let chunks = |folder: &Path| folder.join(format!("{}{CHUNKS_ENDING}", document.name));
-                    if order.chunks_directory.is_some_and(|folder| !chunks(folder).exists()) {
+                    let is_stray = |folder: &Path| chunk_path(folder, &document.name).is_none();
+                    if order.chunks_directory.is_some_and(is_stray) {
                         pass.report.strays.push(file_name.clone());
                     }
                     pass.add(header, document, file_name).map_err(spool)?;

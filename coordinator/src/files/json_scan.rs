@@ -45,6 +45,12 @@ pub enum ScanError {
         /// Where it begins.
         offset: u64,
     },
+    /// Text in another encoding.
+    #[error("not UTF-8 but {encoding}: save it as UTF-8")]
+    Encoding {
+        /// Which it seems to be, and where that shows.
+        encoding: String,
+    },
     /// A piece is not what it should be.
     #[error("the value at byte {offset} is not as expected: {error}")]
     Piece {
@@ -97,6 +103,13 @@ impl Piece<'_> {
 
     /// The error about this piece.
     pub(super) fn wrong(&self, error: serde_json::Error) -> ScanError {
+        if let Err(not_utf8) = std::str::from_utf8(self.raw) {
+            let at = not_utf8.valid_up_to();
+            let byte = self.raw.get(at).copied().unwrap_or_default();
+            let offset = self.span.offset + at as u64;
+            let encoding = format!("perhaps Latin-1 or Windows-1252 (byte 0x{byte:02x} at byte {offset})");
+            return ScanError::Encoding { encoding };
+        }
         ScanError::Piece { offset: self.span.offset, error }
     }
 }
@@ -318,7 +331,18 @@ impl<'k, R: BufRead> Scanner<'k, R> {
         Ok(Span { offset, len: self.piece.len() as u64 })
     }
 
+    /// UTF-16 shows in its mark, or in the zeros beside the first character.
+    fn refuse_utf16(&mut self) -> Result<(), ScanError> {
+        let encoding = match self.reader.fill_buf()? {
+            [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => "UTF-32",
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{' | b'[', 0, ..] | [0, b'{' | b'[', ..] => "UTF-16",
+            _ => return Ok(()),
+        };
+        Err(ScanError::Encoding { encoding: encoding.to_owned() })
+    }
+
     fn skip_byte_order_mark(&mut self) -> Result<(), ScanError> {
+        self.refuse_utf16()?;
         for expected in [0xef, 0xbb, 0xbf] {
             match self.peek()? {
                 Some(byte) if byte == expected => self.advance(),

@@ -46,7 +46,9 @@ pub use adopt::{Adopted, AdoptedCounts, adopt};
 pub use atomic::{AtomicFile, remove_file, remove_unfinished, sync_directory, write_file};
 pub use browse::{BrowseError, Browser, OpenDocument, SeenChunk, Stage};
 pub use chunk::Chunk;
-pub use chunk_file::{ChunkEntry, ChunkFile, ChunkFileError, ChunkReader, IdHash, Scanned, Textless};
+pub use chunk_file::{
+    ChunkEntry, ChunkFile, ChunkFileError, ChunkReader, DataUris, EXPECTED, IdHash, Scanned, Textless,
+};
 pub use combined::{Combine, CombineError, CombineReport, check_output, claim_output, combine};
 pub use directories::{
     Directory, DirectoryError, future_output_directory, input_directory, needed_directory, output_directory,
@@ -63,7 +65,7 @@ pub use journal::{Entry, EntryLocation, Journal, JournalError, JournalReader, SE
 pub use json_repair::Repairs;
 pub use json_scan::{Event, Piece, ScanError, Scanner};
 pub use json_text::JsonText;
-pub use listing::{DocumentPath, Listing, Unusable, find_chunk_files, find_qa_files, qa_path};
+pub use listing::{DocumentPath, Listing, Unusable, chunk_path, find_chunk_files, find_qa_files, qa_path};
 pub use qa_file::{Defects, PairEntry, QaFile, QaFileError, QaSource, RecordEntry};
 pub use qa_writer::{
     Snapshot, SnapshotError, Written, generation_info, keep_aside, write_snapshot, write_unprocessable,

@@ -120,6 +120,71 @@ async fn lists_lines_and_other_names_of_the_text_are_documents_too() {
 }
 
 #[tokio::test]
+async fn every_chunk_file_with_another_status_is_named_and_the_form_is_shown() {
+    let site = Site::new(&[Document::new("any", 2)]);
+    fs::remove_file(site.chunks_dir().join("any_chunks.json")).unwrap();
+    let write = |name: &str, text: &str| fs::write(site.chunks_dir().join(name), text).unwrap();
+    write("one_chunks.json", r#"{"status": "processing", "chunks": []}"#);
+    write("two_chunks.json", r#"{"status": "failed", "chunks": []}"#);
+    write("three_chunks.json", r#"{"pages": []}"#);
+    let server = FakeOllama::start(FakeConfig::default());
+    let ended = site.generate().servers(&[&server]).run(2).await;
+    let form = "expected {\"status\": \"completed\", \"chunks\": [{\"text\": \"...\"}]}";
+    for named in ["of 3 chunk files", "one has processing", "two has failed", "three has none", form] {
+        assert!(ended.stderr.contains(named), "{named} is not said:\n{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn chunks_of_which_nothing_shows_are_empty_ones() {
+    let mut document = Document::new("blank", 4);
+    document.texts[1] = "\u{200b}\u{feff}\u{ad}".to_owned();
+    document.texts[2] = "\u{1}\u{c} \u{a0}".to_owned();
+    let site = Site::new(&[document]);
+    let server = FakeOllama::start(FakeConfig::default());
+    site.generate().servers(&[&server]).run(1).await;
+    check(&Check::new(&site).failed("blank", [1, 2]));
+    let records = site.qa("blank")["chunks"].clone();
+    assert_eq!(records[1]["error"]["reason"], "empty_chunk");
+    assert_eq!(server.stats().chat_calls, 2);
+}
+
+#[tokio::test]
+async fn chunk_files_in_folders_are_documents_with_the_folders_in_their_names() {
+    let site = Site::new(&[Document::new("top", 1)]);
+    let folder = site.chunks_dir().join("manuals");
+    fs::create_dir(&folder).unwrap();
+    fs::rename(site.chunks_dir().join("top_chunks.json"), folder.join("pump_chunks.json")).unwrap();
+    let server = FakeOllama::start(FakeConfig::default());
+    site.generate().servers(&[&server]).run(0).await;
+    assert_eq!(site.qa("manuals__pump")["status"], "completed");
+    assert_eq!(read_json(&site.combined())["metadata"]["num_documents"], 1);
+}
+
+#[tokio::test]
+async fn one_long_chunk_is_done_last_with_a_context_of_its_own_and_named_before() {
+    let mut document = Document::new("manual", 12);
+    document.texts[3] = "A sentence that goes on. ".repeat(4000).trim().to_owned();
+    document.texts[5] = format!("Figure 7. ![pump](data:image/png;base64,{})", "iVBORw0KGgo".repeat(9000));
+    let site = Site::new(&[document.clone()]);
+    let server = FakeOllama::start(FakeConfig { slots: 1, ..FakeConfig::default() });
+    let ended = site.generate().args(["--concurrency", "1"]).servers(&[&server]).run(0).await;
+    for named in ["1 chunk far longer than the others: manual chunk 3", "1 data URI in 1 chunk left out"] {
+        assert!(ended.stderr.contains(named), "{named} is not said:\n{}", ended.stderr);
+    }
+    let bodies = server.stats().bodies;
+    let contexts: Vec<u64> = bodies
+        .iter()
+        .filter(|body| body["messages"][1].is_object())
+        .map(|body| body["options"]["num_ctx"].as_u64().unwrap())
+        .collect();
+    assert_eq!(contexts.len(), 12, "{contexts:?}");
+    assert!(contexts[..11].iter().all(|context| *context == 5120) && contexts[11] > 30_000, "{contexts:?}");
+    assert!(bodies.iter().all(|body| !body.to_string().contains("iVBORw0KGgoiVBORw0KGgo")));
+    assert_eq!(site.qa("manual")["training_pairs"][15]["source_text"], document.texts[5]);
+}
+
+#[tokio::test]
 async fn documents_of_any_name_are_done() {
     let long = "ein sehr langer Name ".repeat(10);
     let names = [

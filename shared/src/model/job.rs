@@ -19,6 +19,9 @@ pub struct JobEntry {
     pub model: String,
     /// Context that the job's largest chunk needs, prompt and answer together, in tokens (an estimate).
     pub context_tokens: u32,
+    /// The context of every request in tokens, where the user has fixed it (`--ollama-num-ctx`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_ctx: Option<u32>,
     /// The coordinator's host.
     pub host: String,
     /// The output directory on that host, for people.

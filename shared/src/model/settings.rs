@@ -98,6 +98,12 @@ pub struct OllamaOptions {
     /// `--ollama-num-predict`: the output ceiling that wins over `max_tokens`, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_predict: Option<u32>,
+    /// `--ollama-num-ctx`: the context of every request in tokens, instead of one that fits the job's chunks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_ctx: Option<u32>,
+    /// `--ollama-keep-alive`: how long a model stays loaded after a request, as Ollama writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<String>,
     /// `--ollama-stop`: generation ends before any of these texts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,

@@ -22,6 +22,10 @@ pub struct Task {
     /// Model calls at most, where a budget of the job counts on it; the worker's own limit applies as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_calls: Option<u32>,
+    /// The context that its chunk needs in tokens, where that is far more than the job's other chunks need; workers
+    /// may ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_ctx: Option<u32>,
     /// Whom it is meant for, if another server has the chunk already; workers may ignore that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second: Option<SecondRound>,

@@ -142,6 +142,10 @@ variables! {
             "Penalty on repetition, above 0 (1.0, none, if unset)";
         OLLAMA_NUM_PREDICT, Coordinator, None, "2000", false,
             "Ceiling of one answer in tokens; wins over GENERATOR_MAX_TOKENS";
+        OLLAMA_NUM_CTX, Coordinator, None, "8192", false,
+            "Context of every request in tokens; unset: what the chunks need, and larger ones for the few that need far more";
+        OLLAMA_KEEP_ALIVE, Coordinator, None, "30m", false,
+            "How long a model stays loaded after a request, as Ollama writes it: 10m, 3600, -1 for ever (30m if unset)";
         OLLAMA_STOP, Coordinator, None, "[\"<|im_end|>\"]", false,
             "Texts that end an answer: a JSON list, or one text";
     }

@@ -34,6 +34,7 @@ pub fn task(pool: &PoolName, key: TaskKey, text: &str) -> Task {
         text_hash: TextHash::of(text),
         settings: settings(Provider::Local, "m"),
         max_calls: None,
+        num_ctx: None,
         second: None,
         published_at_ms: 1,
     }

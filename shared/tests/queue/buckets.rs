@@ -16,6 +16,7 @@ fn entry(job: JobId, state: JobState) -> JobEntry {
         provider: Provider::Local,
         model: "m".to_owned(),
         context_tokens: 4096,
+        num_ctx: None,
         host: "desk".to_owned(),
         directory: "/data/qa".to_owned(),
         dropped: Vec::new(),

@@ -178,6 +178,7 @@ async fn names_and_figures_of_others_are_made_harmless() {
         provider: Provider::Local,
         model: STEERING.to_owned(),
         context_tokens: 1,
+        num_ctx: None,
         host: STEERING.to_owned(),
         directory: STEERING.to_owned(),
         dropped: Vec::new(),

@@ -73,10 +73,13 @@ fn task() -> Task {
                 top_p: Some(0.5),
                 repeat_penalty: Some(1.5),
                 num_predict: Some(500),
+                num_ctx: Some(8192),
+                keep_alive: Some("1h".to_owned()),
                 stop: vec!["<END>".to_owned()],
             },
         },
         max_calls: Some(3),
+        num_ctx: Some(20_480),
         second: Some(SecondRound { not_server: Some("http://gpu1:11434".to_owned()), within_ms: 20_000 }),
         published_at_ms: 1_790_000_000_000,
     }
@@ -169,6 +172,7 @@ fn job() -> JobEntry {
         provider: Provider::Local,
         model: "qwen3:8b".to_owned(),
         context_tokens: 4000,
+        num_ctx: Some(8192),
         host: "desk".to_owned(),
         directory: "/home/me/qa".to_owned(),
         dropped: vec![key()],
@@ -199,15 +203,28 @@ fn what_the_first_version_wrote_is_read() {
     );
     let first: WorkerPresence = read("first-presence");
     assert_eq!((first.servers[0].slots, first.servers[0].account.as_deref()), (4, None));
-    assert_eq!(read::<JobEntry>("first-job"), JobEntry { dropped: Vec::new(), ..job() });
+    assert_eq!(read::<JobEntry>("first-job"), JobEntry { dropped: Vec::new(), num_ctx: None, ..job() });
 }
 
 #[test]
 fn what_was_written_before_there_were_second_rounds_beside_others_is_read() {
-    assert_eq!(read::<Task>("without-second-task"), Task { second: None, ..task() });
+    assert_eq!(read::<Task>("without-second-task"), Task { second: None, ..task_without_contexts() });
     let before: WorkerPresence = read("without-running-presence");
     assert_eq!(before.servers[0].running, []);
-    assert_eq!(read::<JobEntry>("without-dropped-job"), JobEntry { dropped: Vec::new(), ..job() });
+    let before = JobEntry { dropped: Vec::new(), num_ctx: None, ..job() };
+    assert_eq!(read::<JobEntry>("without-dropped-job"), before);
+}
+
+fn task_without_contexts() -> Task {
+    let mut task = Task { num_ctx: None, ..task() };
+    (task.settings.ollama.num_ctx, task.settings.ollama.keep_alive) = (None, None);
+    task
+}
+
+#[test]
+fn what_was_written_before_contexts_could_be_set_is_read() {
+    assert_eq!(read::<Task>("without-num-ctx-task"), task_without_contexts());
+    assert_eq!(read::<JobEntry>("without-num-ctx-job"), JobEntry { num_ctx: None, ..job() });
 }
 
 /// The usage of a server that reports it.

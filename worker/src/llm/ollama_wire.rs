@@ -33,7 +33,7 @@ pub(super) struct ChatBody<'a> {
     pub(super) think: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) format: Option<&'a Value>,
-    pub(super) keep_alive: &'static str,
+    pub(super) keep_alive: Value,
     pub(super) truncate: bool,
     pub(super) shift: bool,
     pub(super) options: Options<'a>,
@@ -164,6 +164,12 @@ impl ModelLine {
     }
 }
 
+/// Ollama takes a bare number for seconds, and in a text only a time with its unit.
+pub(super) fn keep_alive(wanted: Option<&str>) -> Value {
+    let wanted = wanted.unwrap_or(KEEP_ALIVE);
+    wanted.parse::<i64>().map_or_else(|_| Value::from(wanted), Value::from)
+}
+
 /// The body of a model call.
 pub(super) fn chat_body<'a>(
     request: &'a ChatRequest,
@@ -185,7 +191,7 @@ pub(super) fn chat_body<'a>(
         stream: true,
         think,
         format,
-        keep_alive: KEEP_ALIVE,
+        keep_alive: keep_alive(sampling.keep_alive.as_deref()),
         truncate: false,
         shift: false,
         options: Options {

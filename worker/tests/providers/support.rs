@@ -75,7 +75,7 @@ pub(crate) async fn work(server: &RemoteServer, task: &Task) -> Processed {
     process(
         task,
         server,
-        &Processing { model, num_ctx, limits, deadline: None },
+        &Processing { model, num_ctx, longest_ctx: None, limits, deadline: None },
         &mut TaskProgress::default(),
     )
     .await

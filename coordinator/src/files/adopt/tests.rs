@@ -7,7 +7,7 @@ use qa_shared::model::{DocumentName, FailureReason, Usage};
 use serde_json::{Value, json};
 
 use super::super::qa_file::{PairEntry, QaSource, RecordEntry};
-use super::super::{Fingerprint, IdHash, JsonText, Repairs, Textless};
+use super::super::{DataUris, Fingerprint, IdHash, JsonText, Repairs, Textless};
 use super::*;
 
 const FINGERPRINT: Fingerprint = Fingerprint { len: 0, modified_ns: 0, inode: 0 };
@@ -27,7 +27,7 @@ fn chunk_file(texts: &[(char, u32)]) -> ChunkFile {
         metadata: JsonText::of(&json!({})),
         processing_info: JsonText::of(&json!({"total_chunks": texts.len()})),
         chunks: texts.iter().map(entry).collect(),
-        longest_tokens: 1,
+        data_uris: DataUris::default(),
         repairs: Repairs::default(),
         textless: Textless::default(),
     }

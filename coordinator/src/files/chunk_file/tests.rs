@@ -9,6 +9,10 @@ use super::super::fixtures::{Document, ready};
 use super::*;
 
 fn scan_text(text: &str) -> Result<Scanned, ChunkFileError> {
+    scan_bytes(text.as_bytes())
+}
+
+fn scan_bytes(text: &[u8]) -> Result<Scanned, ChunkFileError> {
     let folder = qa_shared::testing::temporary_folder();
     let path = folder.path().join("a_chunks.json");
     fs::write(&path, text).unwrap();
@@ -20,7 +24,7 @@ fn a_document_is_scanned_and_its_chunks_are_read_back_in_any_order() {
     let folder = qa_shared::testing::temporary_folder();
     let path = Document::plain("a", &["one", "zwei – 二", "one"]).write_chunks(folder.path());
     let file = ready(&path);
-    assert_eq!((file.chunks.len(), file.longest_tokens), (3, estimate_tokens("zwei – 二")));
+    assert_eq!((file.chunks.len(), file.chunks[1].tokens), (3, estimate_tokens("zwei – 二")));
     assert_eq!(file.metadata.value()["file_name"], "a.txt");
     assert_eq!(file.processing_info.value()["total_chunks"], 3);
     assert_eq!(file.chunks[0].text, file.chunks[2].text);
@@ -62,6 +66,7 @@ fn every_kind_of_damage_has_its_own_words() {
         (r#"{"status": "completed", "chunks": [tru]}"#, "the value at byte 35 is not as expected"),
         (r#"{"status": "completed"}"#, "has no list `chunks`"),
         (r#"{"status": "completed", "chunks": {}}"#, "has no list `chunks`"),
+        ("{\"status\": \"completed\", \"chunks\": [{\"text\": 1}] ", "truncated"),
         ("[]", "has no chunk with a text (element 0: there is none): expected {"),
         ("[1, 2]", "has no chunk with a text (element 0: it is the number 1, no object with a `text`)"),
         (
@@ -158,5 +163,39 @@ fn chunks_of_a_list_and_of_lines_are_read_back() {
         let mut reader = ChunkReader::open(&file).unwrap();
         assert_eq!(reader.read(1).unwrap().text.as_deref(), Ok("two"));
         assert_eq!(reader.read(0).unwrap().text.as_deref(), Ok("one"));
+    }
+}
+
+#[test]
+fn data_uris_are_counted_and_take_no_tokens_while_the_text_stays_what_it_is() {
+    let image = format!("data:image/png;base64,{}", "iVBORw0KGgo".repeat(9000));
+    let text = format!("Figure 7. ![pump]({image})");
+    let file =
+        scanned(&json!({"status": "completed", "chunks": [{"text": text}, {"text": "a"}]}).to_string());
+    assert_eq!(file.data_uris, DataUris { chunks: 1, number: 1, bytes: image.len() });
+    assert_eq!(file.chunks[0].tokens, estimate_tokens("Figure 7. ![pump]([image/png left out])"));
+    assert_eq!(file.chunks[0].text, TextHash::of(&text));
+}
+
+#[test]
+fn another_encoding_is_named() {
+    let text = r#"{"status": "completed", "metadata": {"n": "Gerät"}, "chunks": [{"text": "Gerät"}]}"#;
+    let latin: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    let utf16 = |mark: &[u16], bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        mark.iter().copied().chain(text.encode_utf16()).flat_map(bytes).collect()
+    };
+    for (bytes, named) in [
+        (latin, "not UTF-8 but perhaps Latin-1 or Windows-1252 (byte 0xe4 at byte 46)"),
+        (utf16(&[0xfeff], u16::to_le_bytes), "not UTF-8 but UTF-16: save it as UTF-8"),
+        (utf16(&[0xfeff], u16::to_be_bytes), "not UTF-8 but UTF-16"),
+        (utf16(&[], u16::to_le_bytes), "not UTF-8 but UTF-16"),
+        (utf16(&[], u16::to_be_bytes), "not UTF-8 but UTF-16"),
+        (
+            [0xff, 0xfe, 0, 0].into_iter().chain(text.bytes().flat_map(|b| [b, 0, 0, 0])).collect(),
+            "not UTF-8 but UTF-32",
+        ),
+    ] {
+        let error = scan_bytes(&bytes).unwrap_err().to_string();
+        assert!(error.contains(named) && error.contains("a_chunks.json"), "{error}");
     }
 }
