@@ -65,6 +65,10 @@ fn shorten(presence: &mut WorkerPresence) -> bool {
         server.running.truncate(server.running.len() / 2);
         return true;
     }
+    if let Some(server) = presence.servers.iter_mut().find(|server| !server.unserved.is_empty()) {
+        server.unserved.pop();
+        return true;
+    }
     let problem =
         presence.servers.iter_mut().find_map(|server| server.problem.take_if(|text| text.len() > 100));
     problem.is_some()
@@ -77,7 +81,7 @@ fn size(part: &impl Serialize) -> usize {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use qa_shared::model::{InstanceId, PoolName, Provider, ServerPresence};
+    use qa_shared::model::{InstanceId, Obstacle, PoolName, Provider, ServerPresence, UnservedPool};
 
     use super::*;
 
@@ -149,10 +153,17 @@ mod tests {
     #[test]
     fn running_tasks_and_long_problems_go_where_models_are_not_enough() {
         let key = qa_shared::testing::samples::key(&qa_shared::model::JobId::from_random(1), 1);
+        let unserved = UnservedPool {
+            pool: PoolName::new("ollama/m:latest"),
+            obstacle: Obstacle::Other,
+            words: "w".repeat(1000),
+            trying: false,
+        };
         let running = vec![qa_shared::model::RunningTask { key, for_ms: 1, tokens: 1_000 }; 64];
         let servers = (0..8).map(|_| ServerPresence {
             running: running.clone(),
             problem: Some("p".repeat(4000)),
+            unserved: vec![unserved.clone(); 3],
             ..server(many(3))
         });
         let told = trimmed(worker(servers.collect()), 8 * 1024);

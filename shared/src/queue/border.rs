@@ -12,6 +12,8 @@ const LONGEST_NAME: usize = 256;
 const LONGEST_MESSAGE: usize = 4096;
 /// LLM servers of one worker, models of one server, dropped tasks of a job.
 const MOST: usize = 1024;
+/// Pools that one server cannot serve.
+const MOST_UNSERVED: usize = 64;
 /// Models of one worker; a worker names fewer by itself.
 const MOST_MODELS: usize = 4096;
 /// Slots of one worker, and tasks that it works on; the settings allow 256 slots of one server.
@@ -47,6 +49,10 @@ pub(super) fn worker(mut worker: WorkerPresence) -> WorkerPresence {
         running -= server.running.len();
         for task in &mut server.running {
             task.for_ms = task.for_ms.min(LONGEST_RUN_MS);
+        }
+        server.unserved.truncate(MOST_UNSERVED);
+        for pool in &mut server.unserved {
+            message(&mut pool.words);
         }
         server.models.truncate(MOST.min(models));
         models -= server.models.len();
