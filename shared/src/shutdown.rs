@@ -23,22 +23,24 @@ impl Shutdown {
     }
 
     /// Watches SIGINT, SIGTERM and SIGHUP: the first asks to stop, a second SIGINT or SIGTERM to leave at once. A
-    /// process that was started with SIGHUP ignored, as `nohup` does, goes on ignoring it.
+    /// process that was started with SIGHUP or SIGINT ignored goes on ignoring it: `nohup` does that with the one, a
+    /// shell without job control with the other in what it runs in the background. SIGQUIT is left as it is.
     ///
     /// # Errors
     ///
     /// When the signal handlers cannot be installed.
     pub fn on_signals() -> std::io::Result<Self> {
         let shutdown = Self::new();
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let ignored = ignored_signals();
+        let mut interrupt = heeded(SignalKind::interrupt(), ignored)?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+        let mut hangup = heeded(SignalKind::hangup(), ignored)?;
         let watched = shutdown.clone();
         tokio::spawn(async move {
             let mut first: Option<Instant> = None;
             loop {
                 tokio::select! {
-                    _ = interrupt.recv() => {}
+                    () = received(interrupt.as_mut()) => {}
                     _ = terminate.recv() => {}
                     () = received(hangup.as_mut()) => {
                         // The shell and the system both tell of a closed terminal: that is nobody who insists.
@@ -94,15 +96,27 @@ async fn received(signal: Option<&mut Signal>) {
     }
 }
 
-/// Whether this process was started with SIGHUP ignored. Where there is no `/proc`, it counts as not ignored.
-fn ignores_hangup() -> bool {
-    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| has_hangup(&status))
+/// Watches a signal unless it is in this set.
+fn heeded(kind: SignalKind, ignored: u64) -> std::io::Result<Option<Signal>> {
+    if is_in(kind, ignored) { Ok(None) } else { signal(kind).map(Some) }
 }
 
-/// Whether SIGHUP, signal 1, is in the set of ignored signals of a `/proc/PID/status`.
-fn has_hangup(status: &str) -> bool {
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & 1 == 1)
+/// The signals that this process was started with as ignored, one bit each. To be asked before a handler changes one.
+/// Where there is no `/proc`, none counts as ignored.
+fn ignored_signals() -> u64 {
+    std::fs::read_to_string("/proc/self/status").map_or(0, |status| ignored_in(&status))
+}
+
+/// The set of ignored signals of a `/proc/PID/status`.
+fn ignored_in(status: &str) -> u64 {
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Signals are counted from 1, bits from 0.
+fn is_in(kind: SignalKind, set: u64) -> bool {
+    let bit = u32::try_from(kind.as_raw_value() - 1).ok();
+    bit.and_then(|bit| set.checked_shr(bit)).is_some_and(|set| set & 1 == 1)
 }
 
 #[cfg(test)]
@@ -110,11 +124,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ignored_hangup_is_read_from_the_process_status() {
-        let status =
-            |set: &str| format!("SigBlk:\t0000000000000001\nSigIgn:\t{set}\nSigCgt:\t0000000000000001\n");
-        assert!(has_hangup(&status("0000000000001001")));
-        assert!(!has_hangup(&status("0000000000001000")));
-        assert!(!has_hangup("Name:\tqa-worker\n"));
+    fn ignored_signals_are_read_from_the_process_status() {
+        let status = |set: &str| {
+            ignored_in(&format!("SigBlk:\t0000000000000003\nSigIgn:\t{set}\nSigCgt:\t0000000000000003\n"))
+        };
+        let (hangup, interrupt) = (SignalKind::hangup(), SignalKind::interrupt());
+        // As `nohup` leaves it, and Rust's own ignored SIGPIPE.
+        let nohup = status("0000000000001001");
+        assert!(is_in(hangup, nohup) && !is_in(interrupt, nohup) && is_in(SignalKind::pipe(), nohup));
+        // As a shell without job control leaves it for `program &`.
+        let background = status("0000000000000006");
+        assert!(
+            !is_in(hangup, background)
+                && is_in(interrupt, background)
+                && is_in(SignalKind::quit(), background)
+        );
+        assert_eq!(ignored_in("Name:\tqa-worker\n"), 0);
     }
 }

@@ -142,6 +142,19 @@ impl Line {
         (self.name, self.command.into_std())
     }
 
+    /// Started with the signals of a terminal ignored, as by `nohup` and in the background of a plain shell.
+    pub(crate) fn ignoring_signals(self) -> Self {
+        let program = self.command.as_std();
+        let mut shell = Command::new("/bin/sh");
+        shell.env_clear().args(["-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh"]);
+        shell.arg(program.get_program()).args(program.get_args());
+        shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(directory) = program.get_current_dir() {
+            shell.current_dir(directory);
+        }
+        Self { name: self.name, command: shell }
+    }
+
     pub(crate) fn start(self) -> Running {
         Running::start(&self.name, self.command)
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -64,6 +65,7 @@ impl Captured {
 
 impl Running {
     pub(crate) fn start(name: &str, mut command: Command) -> Self {
+        heed_signals();
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -193,6 +195,22 @@ impl Drop for Running {
 #[expect(clippy::print_stderr, reason = "what a failed test shows")]
 fn show(text: &str) {
     eprintln!("---- {text}");
+}
+
+/// Programs are started with the signals of a terminal at their defaults, also where these tests run in the background of
+/// a shell, which ignores some: a signal with a handler is one with its default in what is started.
+fn heed_signals() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or_default();
+        for kind in [SignalKind::hangup(), SignalKind::interrupt()] {
+            if ignored >> (kind.as_raw_value() - 1) & 1 == 1 {
+                drop(tokio::signal::unix::signal(kind).unwrap());
+            }
+        }
+    });
 }
 
 /// Sends a signal to a process, by the shell's own `kill`.

@@ -72,6 +72,24 @@ async fn ctrl_c_in_local_mode_finishes_what_runs_and_leaves_no_process() {
 }
 
 #[tokio::test]
+async fn signals_that_are_ignored_at_the_start_stay_so_in_both_programs() {
+    let nats = TestNats::start().await;
+    let (site, server) = (Site::new(&documents()), server(10));
+    let worker = Line::worker(&nats, &[&server]).ignoring_signals().start();
+    let run = site.generate().fleet(&nats).ignoring_signals().start();
+    server.wait_for(|stats| stats.chat_calls >= 8).await;
+    for signal in ["HUP", "INT", "QUIT", "HUP", "INT", "QUIT"] {
+        run.signal(signal);
+        worker.signal(signal);
+    }
+    run.ends_with(0).await;
+    site.check();
+    assert_eq!(server.stats().chat_calls, CHUNKS);
+    worker.signal("TERM");
+    worker.ends_with(0).await;
+}
+
+#[tokio::test]
 async fn a_second_signal_leaves_at_once() {
     let (site, server) = (Site::new(&documents()), server(10));
     server.respond_with(|call| if call.number > 5 { Behaviour::Hang } else { Behaviour::Answer });
