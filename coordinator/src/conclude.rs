@@ -85,9 +85,14 @@ pub(crate) async fn conclude(
     }
     run.slowest_chunks = slowest_chunks(conclusion).await;
     write_summary(&ground.qa_dir, &run).map_err(RunError::files)?;
-    trail.report = Some(tell(conclusion, &run).await);
+    let (report, is_written) = tell(conclusion, &run).await;
+    trail.report = Some(report);
     combined?;
-    Ok(summary::exit_code(finish, &run))
+    Ok(match summary::exit_code(finish, &run) {
+        // Whoever asked for JSON and did not get it must not take the run for done.
+        ExitCode::Success if !is_written => ExitCode::Files,
+        code => code,
+    })
 }
 
 /// Removes everything of a job from the queue.
@@ -192,8 +197,8 @@ async fn slowest_chunks(conclusion: &Conclusion<'_>) -> Vec<SlowChunk> {
     found.await.unwrap_or_default().into_list(conclusion.config.trace_url.as_ref())
 }
 
-/// Shows the summary; gives it as text.
-async fn tell(conclusion: &Conclusion<'_>, run: &RunSummary) -> String {
+/// Shows the summary; gives it as text, and whether the JSON was written if it was asked for.
+async fn tell(conclusion: &Conclusion<'_>, run: &RunSummary) -> (String, bool) {
     let Conclusion { config, ground, console, .. } = conclusion;
     let resume = resume_command(config, ground);
     let text = report::summary(run, conclusion.finish, &resume, &existing(&conclusion.logs));
@@ -204,11 +209,12 @@ async fn tell(conclusion: &Conclusion<'_>, run: &RunSummary) -> String {
         let fields = serde_json::to_value(run).map(|run| Map::from_iter([("summary".to_owned(), run)]));
         console.tell(Level::INFO, "summary", text.trim_end(), fields.unwrap_or_default());
     }
-    if config.json {
-        console.flush(LAST_LINES);
-        output::json_of_run(run, conclusion.shutdown).await;
+    if !config.json {
+        return (text, true);
     }
-    text
+    console.flush(LAST_LINES);
+    let is_written = output::json_of_run(run, conclusion.shutdown).await;
+    (text, is_written)
 }
 
 /// The command that goes on with the job.

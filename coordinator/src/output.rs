@@ -1,4 +1,5 @@
-//! What a command was asked for, on standard output: made plain, and no error where nobody reads on.
+//! What a command was asked for, on standard output: made plain. A reader of text may have seen enough; JSON that was
+//! not written whole is an error.
 
 use qa_shared::console::{self, LAST_LINES, Printed, fold};
 use qa_shared::plain;
@@ -17,7 +18,7 @@ pub(crate) fn text(text: &str) -> Result<(), RunError> {
 
 /// One value for a machine.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), RunError> {
-    write(&format!("{}\n", json_text(value)?))
+    write_json(&format!("{}\n", json_text(value)?))
 }
 
 /// The same as text.
@@ -29,6 +30,18 @@ pub(crate) fn json_text(value: &impl Serialize) -> Result<String, RunError> {
 /// What is plain already.
 pub(crate) fn write(plain: &str) -> Result<(), RunError> {
     print(plain).map(drop)
+}
+
+/// A piece of JSON. A program that reads half of it must not be told that all went well.
+pub(crate) fn write_json(plain: &str) -> Result<(), RunError> {
+    match print(plain)? {
+        Printed::Read => Ok(()),
+        Printed::ReaderIsGone => Err(no_reader()),
+    }
+}
+
+fn no_reader() -> RunError {
+    RunError::files("the JSON was not written: nobody reads standard output any more")
 }
 
 fn print(plain: &str) -> Result<Printed, RunError> {
@@ -55,17 +68,17 @@ pub(crate) async fn write_until_stopped(
     }
 }
 
-/// Writes a run's JSON. The run's exit code is about the run, so that what goes wrong here is a warning.
-pub(crate) async fn json_of_run(value: &impl Serialize, shutdown: &Shutdown) {
+/// Writes a run's JSON; whether all of it was written. What goes wrong is a warning, since the run is over.
+pub(crate) async fn json_of_run(value: &impl Serialize, shutdown: &Shutdown) -> bool {
     let written = match json_text(value) {
         Ok(json) => write_until_stopped(format!("{json}\n"), shutdown).await,
         Err(error) => Some(Err(error)),
     };
-    match written {
-        Some(Ok(_)) => {}
-        Some(Err(error)) => {
-            tracing::warn!("{error}; the same figures are in qa_generation_summary.json");
-        }
-        None => tracing::warn!("nobody reads standard output: its JSON is in qa_generation_summary.json"),
-    }
+    let error = match written {
+        Some(Ok(Printed::Read)) => return true,
+        Some(Err(error)) => error,
+        Some(Ok(Printed::ReaderIsGone)) | None => no_reader(),
+    };
+    tracing::warn!("{error}; the same figures are in qa_generation_summary.json");
+    false
 }

@@ -184,7 +184,7 @@ impl Printer {
         self.printed += 1;
         if self.json {
             let before = if self.printed == 1 { "[\n" } else { ",\n" };
-            output::write(&format!("{before}{}", output::json_text(&shown)?))
+            output::write_json(&format!("{before}{}", output::json_text(&shown)?))
         } else {
             let before = if self.printed == 1 { "" } else { "\n" };
             output::write(before)?;
@@ -194,8 +194,8 @@ impl Printer {
 
     fn end(&self) -> Result<(), RunError> {
         match (self.json, self.printed) {
-            (true, 0) => output::write("[]\n"),
-            (true, _) => output::write("\n]\n"),
+            (true, 0) => output::write_json("[]\n"),
+            (true, _) => output::write_json("\n]\n"),
             (false, 0) => output::text("nothing to show"),
             (false, _) => Ok(()),
         }

@@ -109,7 +109,7 @@ pub(crate) async fn show(
         let text = text_of(&status, &config)?;
         let Some(interval) = config.watch else {
             if config.json {
-                output::write(&format!("{text}\n"))?;
+                output::write_json(&format!("{text}\n"))?;
             } else {
                 output::text(&text)?;
             }

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use qa_shared::connecting::connect_options;
-use qa_shared::console::{self, Console, LAST_LINES, Live};
+use qa_shared::console::{self, Console, LAST_LINES, Live, Printed};
 use qa_shared::plain;
 use qa_shared::queue::{ConnectError, ConnectOptions, Queue, Timing};
 use qa_shared::secret;
@@ -87,8 +87,13 @@ pub async fn check(config: WorkerConfig, as_json: bool) -> io::Result<ExitCode> 
     } else {
         plain::text(&check::table(&findings))
     };
-    if let Err(error) = console::print(&told) {
-        let message = format!("standard output cannot be written: {error}");
+    let problem = match console::print(&told) {
+        Ok(Printed::ReaderIsGone) if as_json => Some("nobody reads it any more".to_owned()),
+        Ok(Printed::Read | Printed::ReaderIsGone) => None,
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(problem) = problem {
+        let message = format!("standard output cannot be written: {problem}");
         return Ok(complain(&console, &message, ExitCode::Check));
     }
     let works = !findings.is_empty() && findings.iter().all(|finding| finding.works);

@@ -1,6 +1,6 @@
 //! What a person meets at a terminal: it is closed, resized, narrow, without colours; and outputs that nobody reads.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::process::Stdio;
 
@@ -141,7 +141,7 @@ async fn outputs_that_nobody_takes_change_nothing_about_a_run() {
 }
 
 #[tokio::test]
-async fn a_run_whose_json_nobody_takes_ends_with_its_own_code() {
+async fn a_run_whose_json_nobody_takes_is_no_success() {
     let server = server(0);
     for kind in ["broken pipe", "full disk"] {
         let site = Site::new(&documents());
@@ -154,7 +154,9 @@ async fn a_run_whose_json_nobody_takes_ends_with_its_own_code() {
             }
             _ => both(&mut command, || File::options().write(true).open("/dev/full").unwrap().into()),
         };
-        assert_eq!(code_of(child).await, Some(0), "{kind}");
+        assert_eq!(code_of(child).await, Some(6), "{kind}");
+        // The run itself is done.
+        site.check();
     }
     // Where somebody may still read, only a stop ends the waiting.
     let site = Site::new(&documents());
@@ -175,7 +177,45 @@ async fn a_run_whose_json_nobody_takes_ends_with_its_own_code() {
     });
     let _errors = said.await.unwrap();
     signal(run.id(), "TERM");
-    assert_eq!(code_of(run).await, Some(0));
+    assert_eq!(code_of(run).await, Some(6));
+}
+
+#[tokio::test]
+async fn commands_whose_json_cannot_be_written_are_no_success() {
+    let server = server(0);
+    let site = Site::new(&documents());
+    site.generate().servers(&[&server]).run(0).await;
+    for (command, more) in
+        [("status", ""), ("failures", ""), ("show", "--random=1"), ("combine", "--overwrite")]
+    {
+        for kind in ["broken pipe", "full disk"] {
+            let line = site.coordinator(command).arg("--json");
+            let line = if more.is_empty() { line } else { line.arg(more) };
+            let mut line = line.into_parts().1;
+            let stdout: Stdio = if kind == "full disk" {
+                File::options().write(true).open("/dev/full").unwrap().into()
+            } else {
+                let (reader, writer) = std::io::pipe().unwrap();
+                drop(reader);
+                writer.into()
+            };
+            let child = line.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null()).spawn().unwrap();
+            assert_eq!(code_of(child).await, Some(6), "{command}, {kind}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_works_without_a_standard_error_that_can_be_written() {
+    let (nats, server) = (TestNats::start().await, server(0));
+    let site = Site::new(&documents());
+    let mut worker = Line::worker(&nats, &[&server]).into_parts().1;
+    let worker = both(&mut worker, || File::options().write(true).open("/dev/full").unwrap().into());
+    let pid = worker.id();
+    site.generate().fleet(&nats).run(0).await;
+    signal(pid, "TERM");
+    assert_eq!(code_of(worker).await, Some(0));
+    site.check();
 }
 
 #[tokio::test]
@@ -187,6 +227,12 @@ async fn errors_keep_their_exit_code_where_nobody_reads_them() {
     assert_eq!(code(unreachable.into_parts().1).await, Some(5));
     assert_eq!(code(site.generate().args(["--temperature", "99"]).into_parts().1).await, Some(2));
     assert_eq!(code(site.generate().args(["--no-such-flag"]).into_parts().1).await, Some(2));
+    // Nothing can be made below a file.
+    let below = site.root().join("file/below.json");
+    fs::write(site.root().join("file"), "").unwrap();
+    fs::create_dir_all(site.qa_dir()).unwrap();
+    let unwritable = site.coordinator("combine").arg("--output-file").arg(below);
+    assert_eq!(code(unwritable.into_parts().1).await, Some(6));
 }
 
 #[tokio::test]
