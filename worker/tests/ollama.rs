@@ -204,6 +204,18 @@ async fn a_context_that_is_too_small_is_raised_once_for_all_requests() {
     assert!(error.message.contains("not raised this far"), "{error}");
 }
 
+/// A long chunk with a larger context than all others.
+#[tokio::test]
+async fn the_context_of_one_request_does_not_raise_that_of_all() {
+    let fake = FakeOllama::start(FakeConfig::default());
+    let server = client(&fake);
+    server.warm_up(MODEL, 1000).await.unwrap();
+    let apart = ChatRequest { num_ctx: 3000, ..request(&"word ".repeat(3000)) };
+    assert_eq!(server.chat(&apart).await.unwrap_err().kind, LlmErrorKind::PromptTooLong);
+    server.chat(&ChatRequest { num_ctx: 1000, ..request("A") }).await.unwrap();
+    assert_eq!(fake.stats().last_body()["options"]["num_ctx"], json!(1000));
+}
+
 #[tokio::test]
 async fn a_context_is_not_raised_beyond_the_model() {
     let fake = with_models(vec![FakeModel { context_length: 1000, ..FakeModel::new(MODEL) }]);

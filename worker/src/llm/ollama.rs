@@ -351,8 +351,12 @@ impl OllamaServer {
         let least = told.unwrap_or(0).max(request.num_ctx.saturating_add(1));
         let unsure = if told.is_none() { estimate_prompt(request).saturating_sub(least) } else { 0 };
         let room = request.max_output.saturating_add(unsure);
+        // A request with a context of its own is not to set that of all others.
+        let common = memory.loaded_context.max(memory.raised_context);
+        let is_apart = common.is_some_and(|common| request.num_ctx > common);
         // Other requests may have met the same refusal meanwhile.
         let num_ctx = match memory.raised_context {
+            _ if is_apart => None,
             Some(raised) => (raised > request.num_ctx).then_some(raised),
             None => raised(request.num_ctx, least, room, longest),
         };

@@ -32,6 +32,8 @@ pub(super) struct ModelMemory {
     pub(super) schema_works: bool,
     /// Whether the model's template knows no system message.
     pub(super) system_refused: bool,
+    /// The context that the model was loaded with before its first request.
+    pub(super) loaded_context: Option<u32>,
 }
 
 impl Known {

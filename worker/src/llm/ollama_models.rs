@@ -99,6 +99,8 @@ impl OllamaServer {
     /// Loads a model with the options that its calls will have, so that no call has to wait for it.
     /// Dropping the future stops the loading.
     pub async fn warm_up(&self, model: &str, num_ctx: u32) -> Result<(), LlmError> {
+        let name = normalised_model(Provider::Local, model);
+        self.known().models.entry(name).or_default().loaded_context = Some(num_ctx);
         let request = ChatRequest {
             model: model.to_owned(),
             messages: Vec::new(),
