@@ -217,6 +217,16 @@ async fn the_context_of_one_request_does_not_raise_that_of_all() {
 }
 
 #[tokio::test]
+async fn a_context_that_the_user_fixed_is_not_raised() {
+    let fake = FakeOllama::start(FakeConfig::default());
+    let sampling = OllamaOptions { num_ctx: Some(1000), ..OllamaOptions::default() };
+    let long = ChatRequest { num_ctx: 1000, sampling, ..request(&"word ".repeat(1000)) };
+    let error = client(&fake).chat(&long).await.unwrap_err();
+    assert_eq!((error.kind, fake.stats().chat_calls), (LlmErrorKind::PromptTooLong, 1));
+    assert!(error.message.contains("--ollama-num-ctx"), "{error}");
+}
+
+#[tokio::test]
 async fn a_context_is_not_raised_beyond_the_model() {
     let fake = with_models(vec![FakeModel { context_length: 1000, ..FakeModel::new(MODEL) }]);
     let long = ChatRequest { num_ctx: 1000, ..request(&"word ".repeat(1000)) };

@@ -354,9 +354,10 @@ impl OllamaServer {
         // A request with a context of its own is not to set that of all others.
         let common = memory.loaded_context.max(memory.raised_context);
         let is_apart = common.is_some_and(|common| request.num_ctx > common);
+        let is_fixed = request.sampling.num_ctx.is_some();
         // Other requests may have met the same refusal meanwhile.
         let num_ctx = match memory.raised_context {
-            _ if is_apart => None,
+            _ if is_apart || is_fixed => None,
             Some(raised) => (raised > request.num_ctx).then_some(raised),
             None => raised(request.num_ctx, least, room, longest),
         };
@@ -365,6 +366,7 @@ impl OllamaServer {
                 Some(longest) if request.num_ctx >= longest => {
                     format!("; the model takes no more than {longest} tokens")
                 }
+                _ if is_fixed => "; the context is fixed (--ollama-num-ctx)".to_owned(),
                 _ => "; the context is not raised this far for one chunk".to_owned(),
             };
             return Err(LlmError { message: refusal.message + &hint, ..refusal });
@@ -382,7 +384,10 @@ impl OllamaServer {
     async fn ask_in_context(&self, request: &ChatRequest) -> Result<ChatReply, LlmError> {
         let version = self.known_version().await?;
         let think = self.think(&request.model, request.reasoning).await?;
-        let num_ctx = self.context_for(&request.model, request.num_ctx);
+        let num_ctx = match request.sampling.num_ctx {
+            Some(_) => request.num_ctx,
+            None => self.context_for(&request.model, request.num_ctx),
+        };
         let mut request = ChatRequest { num_ctx, ..request.clone() };
         let reply = match self.ask(&request, think.clone(), version).await {
             Err(error) if error.kind == LlmErrorKind::PromptTooLong => {
