@@ -8,7 +8,6 @@ use qa_shared::console::Console;
 use qa_shared::model::JobId;
 use qa_shared::shutdown::Shutdown;
 
-use crate::conclude;
 use crate::config::GenerateConfig;
 use crate::exit::ExitCode;
 use crate::files::{EventLog, JobFolder};
@@ -60,7 +59,7 @@ pub(crate) fn beginning(config: &GenerateConfig, ground: &Ground, host: &str, pl
         chunks: totals.chunks,
         outstanding: totals.outstanding(),
         retried: planned.report.retried as u64,
-        resume: conclude::resume_command(config, ground),
+        resume: config.again.line(&ground.qa_dir),
     }
 }
 

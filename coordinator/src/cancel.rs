@@ -9,7 +9,10 @@ use qa_shared::settings::variables::Program;
 
 use crate::config::{CancelConfig, CancelTarget};
 use crate::exit::ExitCode;
-use crate::files::{EventLog, Holder, JobFolder, JobFolderError, input_directory, interrupt_documents, now};
+use crate::files::{
+    EventLog, Holder, JobFolder, JobFolderError, existing_output_directory, input_directory,
+    interrupt_documents, now,
+};
 use crate::format::counted;
 use crate::happening::Happening;
 use crate::run_error::RunError;
@@ -19,8 +22,9 @@ pub(crate) async fn cancel(config: CancelConfig, console: &Console) -> Result<Ex
     let folder = match &config.target {
         CancelTarget::Directory(directory) => {
             let base = std::env::current_dir().map_err(RunError::files)?;
-            let directory = input_directory(directory, &base, "a job", "--qa-dir")
-                .map_err(|error| RunError::new(ExitCode::Configuration, error))?;
+            let directory =
+                input_directory(&existing_output_directory(directory, &base), &base, "a job", "--qa-dir")
+                    .map_err(|error| RunError::new(ExitCode::Configuration, error))?;
             let folder = JobFolder::open(&directory.path);
             let missing = format!("no job in `{}`: check --qa-dir", directory.path.display());
             Some(folder.ok_or_else(|| RunError::new(ExitCode::Configuration, missing))?)

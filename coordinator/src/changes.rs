@@ -2,6 +2,8 @@
 
 use qa_shared::model::{GenerationSettings, PoolName};
 
+use crate::files::KeptSettings;
+
 /// One setting that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -70,6 +72,32 @@ pub fn changes(
     );
     compare("ollama-keep-alive", option(old.keep_alive.clone()), option(new.keep_alive.clone()));
     compare("ollama-stop", format!("{:?}", old.stop), format!("{:?}", new.stop));
+    changes
+}
+
+/// The setting that names the chunk files.
+pub(crate) const CHUNKS_DIR: &str = "chunks-dir";
+
+/// Lists what differs in what a job keeps besides.
+pub fn kept_changes(before: &KeptSettings, now: &KeptSettings) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut compare = |setting, before: Option<String>, now: Option<String>| {
+        if before != now {
+            let shown = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+            changes.push(Change { setting, before: shown(before), now: shown(now) });
+        }
+    };
+    let text = |value: Option<f64>| value.map(|value| value.to_string());
+    compare(CHUNKS_DIR, before.chunks_dir.clone(), now.chunks_dir.clone());
+    compare("output-file", before.output_file.clone(), now.output_file.clone());
+    compare("QA_LOG_DIR", before.log_dir.clone(), now.log_dir.clone());
+    compare("model-table", before.model_table.clone(), now.model_table.clone());
+    compare("max-cost", text(before.max_cost), text(now.max_cost));
+    let tokens = |kept: &KeptSettings| kept.max_tokens_total.map(|tokens| tokens.to_string());
+    compare("max-tokens-total", tokens(before), tokens(now));
+    compare("max-failure-rate", text(before.max_failure_rate), text(now.max_failure_rate));
+    let off = |kept: &KeptSettings| Some((!kept.speculation).to_string());
+    compare("no-speculation", off(before), off(now));
     changes
 }
 

@@ -5,18 +5,48 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use qa_shared::settings::args::{CommonArgs, NatsArgs};
 use qa_shared::settings::variables::{self, Program};
 
 use crate::cli_generate::GenerateArgs;
-use crate::cli_look::{FailuresArgs, ShowArgs};
+use crate::cli_look::{FailuresArgs, PromptArgs, ShowArgs};
 use crate::exit::ExitCode;
 
+/// The end of a long help.
 fn tail() -> String {
-    format!("{}\n\n{}", variables::help(Program::Coordinator), ExitCode::table())
+    format!("All other flags, and the variables: qa-coordinator help settings\n\n{}", ExitCode::table())
 }
+
+/// Flags of `generate` that its help leaves out, by their names in the code; `help settings` has them all.
+const RARE: [&str; 25] = [
+    "overwrite",
+    "reasoning",
+    "ollama_top_k",
+    "ollama_top_p",
+    "ollama_repeat_penalty",
+    "ollama_num_predict",
+    "ollama_stop",
+    "batch_processing",
+    "no_resume",
+    "no_speculation",
+    "seed",
+    "max_failure_rate",
+    "model_table",
+    "nats_server",
+    "pool",
+    "nats_token",
+    "account_concurrency",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "drain_timeout",
+    "task_timeout",
+    "request_timeout",
+    "idle_timeout",
+    "attempts",
+    "metrics_listen",
+];
 
 /// Turns chunk files into question-answer training data, on this machine or on a fleet of workers
 ///
@@ -43,7 +73,7 @@ pub struct Cli {
 pub enum Command {
     /// Generate the pairs of all chunk files: the main job
     #[command(
-        after_help = "Try --help for the environment variables and exit codes.",
+        after_help = "Try --help for more about each flag and for the exit codes.",
         after_long_help = tail()
     )]
     Generate(Box<GenerateArgs>),
@@ -63,6 +93,10 @@ pub enum Command {
     Show(ShowArgs),
     /// Stop a job from anywhere: its tasks are dropped, its documents stay resumable
     Cancel(CancelArgs),
+    /// Show the prompt: the built-in one, or what is sent for a chunk
+    Prompt(Box<PromptArgs>),
+    /// List every flag of `generate` and every variable
+    Settings,
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -142,10 +176,36 @@ pub struct CancelArgs {
 }
 
 impl Cli {
+    /// The command line as its help shows it: `generate --help` has the flags that are used often, `help settings`
+    /// has all.
+    pub fn shown() -> clap::Command {
+        let hidden = |argument: clap::Arg| {
+            let is_rare = RARE.contains(&argument.get_id().as_str());
+            if is_rare { argument.hide_short_help(true).hide_long_help(true) } else { argument }
+        };
+        Self::command()
+            .mut_subcommand("generate", |generate| generate.mut_args(hidden))
+            .mut_subcommand("settings", |settings| settings.after_help(Self::settings_text()))
+    }
+
+    /// Every flag of `generate` and every variable.
+    pub fn settings_text() -> String {
+        let command = Self::command();
+        let flags = command.find_subcommand("generate").map_or_else(String::new, |generate| {
+            let mut generate = generate.clone().after_long_help("").help_template("{all-args}");
+            generate.render_long_help().to_string()
+        });
+        format!("Flags of generate\n\n{}\n\n{}", flags.trim_end(), variables::help(Program::Coordinator))
+    }
+
     /// Reads a command line. Whoever forgot `generate`, which the Python program does not have, is told.
     pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let line: Vec<_> = line.into_iter().collect();
-        Self::try_parse_from(&line).map_err(|mut error| {
+        let mut shown = Self::shown();
+        let parsed = shown.try_get_matches_from_mut(&line).and_then(|mut matches| {
+            Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut shown))
+        });
+        parsed.map_err(|mut error| {
             let starts_with_flag =
                 line.get(1).and_then(|first| first.to_str()).is_some_and(|first| first.starts_with("--"));
             if starts_with_flag && error.kind() == ErrorKind::UnknownArgument {

@@ -4,7 +4,7 @@ use qa_shared::console::{Console, LAST_LINES};
 
 use crate::config::CombineConfig;
 use crate::exit::ExitCode;
-use crate::files::{Combine, combine, input_directory, now};
+use crate::files::{Combine, combine, existing_output_directory, input_directory, now};
 use crate::format::counted;
 use crate::ground::{combined_file, unusable_directory};
 use crate::output;
@@ -13,8 +13,13 @@ use crate::run_error::RunError;
 /// Combines and tells what was left out.
 pub(crate) fn combine_command(config: &CombineConfig, console: &Console) -> Result<ExitCode, RunError> {
     let base = std::env::current_dir().map_err(RunError::files)?;
-    let qa =
-        input_directory(&config.output.qa_dir, &base, "Q&A files", "--qa-dir").map_err(unusable_directory)?;
+    let qa = input_directory(
+        &existing_output_directory(&config.output.qa_dir, &base),
+        &base,
+        "Q&A files",
+        "--qa-dir",
+    )
+    .map_err(unusable_directory)?;
     let (output, note) = combined_file(&config.output, &qa)?;
     let order = Combine {
         qa_directory: &qa.path,

@@ -8,23 +8,51 @@ use std::time::Duration;
 use qa_shared::console::{Console, LAST_LINES, Live, Look};
 use qa_shared::secret;
 use qa_shared::settings::variables::Program;
-use qa_shared::settings::{Address, Header, LogSettings};
+use qa_shared::settings::{Address, Environment, Header, LogSettings};
 use qa_shared::shutdown::Shutdown;
 use qa_shared::telemetry::{Telemetry, start_logging};
 use qa_worker::llm::http::Timeouts;
 use qa_worker::llm::ollama::OllamaServer;
 
+use crate::cli_generate::GenerateArgs;
+use crate::config;
 use crate::config::{
-    CancelConfig, CombineConfig, Common, FailuresConfig, GenerateConfig, Place, ShowConfig, StatusConfig,
+    CancelConfig, CombineConfig, Common, FailuresConfig, GenerateConfig, Place, PromptConfig, ShowConfig,
+    StatusConfig,
 };
 use crate::exit::ExitCode;
 use crate::run_error::RunError;
-use crate::{dry_run, failures, local, output, report_forecast, run, show, status};
+use crate::{dry_run, failures, ground, local, output, report_forecast, run, show, show_prompt, status};
 
 /// How long a run may take to end after a second signal.
 const LEAVING: Duration = Duration::from_secs(2);
 /// How long the last lines may take then.
 const LAST_LINES_IN_HASTE: Duration = Duration::from_millis(300);
+
+/// The environment of `generate`: where a job is resumed, with what the job keeps. The error has been shown.
+pub fn resumed_environment(args: &GenerateArgs, environment: Environment, look: Look) -> Resumed {
+    resumed(ground::with_resumed_job(args, environment), look)
+}
+
+/// The environment of `prompt`: with what a job in the directory keeps.
+pub fn environment_of_job(qa_dir: Option<&str>, environment: Environment, look: Look) -> Resumed {
+    resumed(ground::with_job_of(config::directory(qa_dir, &environment), environment), look)
+}
+
+fn resumed(found: Result<Environment, RunError>, look: Look) -> Resumed {
+    match found {
+        Ok(environment) => Resumed::With(environment),
+        Err(error) => Resumed::Refused(finish(&Console::start(look, Live::No), Err(error))),
+    }
+}
+
+/// Whether a job can be resumed.
+pub enum Resumed {
+    /// Yes, with this environment; also where nothing is resumed.
+    With(Environment),
+    /// No.
+    Refused(ExitCode),
+}
 
 /// `generate`; `search_path` is the value of PATH.
 pub async fn generate(config: GenerateConfig, search_path: Option<OsString>) -> io::Result<ExitCode> {
@@ -127,6 +155,16 @@ pub async fn show(config: ShowConfig) -> io::Result<ExitCode> {
         return Ok(finish(&console, Err(error)));
     }
     let shown = tokio::task::spawn_blocking(move || show::show(&config));
+    Ok(finish(&console, shown.await.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error)))))
+}
+
+/// `prompt`
+pub async fn prompt(config: PromptConfig) -> io::Result<ExitCode> {
+    let console = Console::start(config.common.logs.look, Live::No);
+    if let Err(error) = logging(&config.common.logs, &console) {
+        return Ok(finish(&console, Err(error)));
+    }
+    let shown = tokio::task::spawn_blocking(move || show_prompt::show(&config));
     Ok(finish(&console, shown.await.unwrap_or_else(|error| Err(RunError::new(ExitCode::Internal, error)))))
 }
 

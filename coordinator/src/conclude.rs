@@ -6,14 +6,13 @@ use std::time::Duration;
 use qa_shared::console::{Console, LAST_LINES};
 use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{JobId, JobState};
-use qa_shared::model_table::Service;
 use qa_shared::queue::{Jobs, PoisonNotes, Queue, QueueError, Results, ResultsConsumer, Tasks};
 use qa_shared::shutdown::Shutdown;
 use serde_json::Map;
 use tracing::Level;
 
 use crate::aftermath::Trail;
-use crate::config::{GenerateConfig, Place};
+use crate::config::GenerateConfig;
 use crate::core::{Core, Finish, StopCause, TaskRef};
 use crate::driver::key_of;
 use crate::exit::ExitCode;
@@ -23,6 +22,7 @@ use crate::files::{
 };
 use crate::ground::Ground;
 use crate::plan::PlanReport;
+use crate::report::Resume;
 use crate::run_error::RunError;
 use crate::slowest::Slowest;
 use crate::trace::RunTrace;
@@ -200,7 +200,7 @@ async fn slowest_chunks(conclusion: &Conclusion<'_>) -> Vec<SlowChunk> {
 /// Shows the summary; gives it as text, and whether the JSON was written if it was asked for.
 async fn tell(conclusion: &Conclusion<'_>, run: &RunSummary) -> (String, bool) {
     let Conclusion { config, ground, console, .. } = conclusion;
-    let resume = resume_command(config, ground);
+    let resume = Resume { line: config.again.line(&ground.qa_dir), needs: config.again.not_kept() };
     let text = report::summary(run, conclusion.finish, &resume, &existing(&conclusion.logs));
     if !(config.json && config.common.logs.quiet) {
         for example in &conclusion.examples {
@@ -215,30 +215,4 @@ async fn tell(conclusion: &Conclusion<'_>, run: &RunSummary) -> (String, bool) {
     console.flush(LAST_LINES);
     let is_written = output::json_of_run(run, conclusion.shutdown).await;
     (text, is_written)
-}
-
-/// The command that goes on with the job.
-pub(crate) fn resume_command(config: &GenerateConfig, ground: &Ground) -> String {
-    let place = match &config.place {
-        Place::Fleet(place) => format!(" --nats-url {}", place.nats.url),
-        Place::Local(place) => {
-            [(Service::Ollama, "--ollama-base-url"), (Service::Compatible, "--openai-base-url")]
-                .map(|(service, flag)| {
-                    let servers = place.serving.servers.iter().filter(|server| server.service == service);
-                    let urls: Vec<_> = servers.map(|server| server.url.to_string()).collect();
-                    if urls.is_empty() { String::new() } else { format!(" {flag} {}", urls.join(",")) }
-                })
-                .concat()
-        }
-    };
-    let max_cost = config.budget.max_cost.map(|limit| format!(" --max-cost {}", limit.dollars()));
-    let max_tokens = config.budget.max_tokens.map(|limit| format!(" --max-tokens-total {limit}"));
-    let budget = [max_cost, max_tokens].into_iter().flatten().collect::<String>();
-    format!(
-        "qa-coordinator generate --resume --chunks-dir {} --qa-dir {} --provider {} --model {}{place}{budget} and your other settings",
-        ground.chunks_dir.display(),
-        ground.qa_dir.display(),
-        config.settings.provider,
-        config.settings.model
-    )
 }

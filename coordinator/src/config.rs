@@ -19,10 +19,11 @@ use crate::cli::{CancelArgs, CombineArgs, StatusArgs};
 use crate::cli_generate::GenerateArgs;
 pub use crate::config_budget::BudgetConfig;
 pub use crate::config_error::ConfigError;
-pub use crate::config_look::{FailuresConfig, ShowConfig, WantedChunks};
+pub use crate::config_look::{FailuresConfig, PromptConfig, ShowConfig, WantedChunks};
 pub use crate::config_place::{FleetPlace, LocalPlace, Place};
 pub use crate::config_run::{RunSettings, Sample, Start};
 use crate::config_settings::{INTERVAL, JOB, LOG_DIR, ON_FINISH, OUTPUT_FILE, QA_DIR, TRACE_URL};
+use crate::resume_command::ResumeCommand;
 use crate::trace_url::TraceUrl;
 use crate::{config_budget, config_generation, config_place, config_run, config_settings};
 
@@ -54,6 +55,8 @@ pub struct GenerateConfig {
     pub trace_url: Option<TraceUrl>,
     /// Whether the summary is printed as JSON.
     pub json: bool,
+    /// The command line that goes on with the job.
+    pub again: ResumeCommand,
     /// What every command has.
     pub common: Common,
 }
@@ -74,6 +77,8 @@ pub struct CombineConfig {
 pub struct StatusConfig {
     /// Where the Q&A files are.
     pub qa_dir: PathBuf,
+    /// Whether a flag names that directory: then it must be there.
+    pub qa_dir_is_flag: bool,
     /// How the queue is reached; without it, only what the files tell (and a local run's own queue).
     pub nats: Option<NatsSettings>,
     /// How often it is shown; once if absent.
@@ -109,8 +114,12 @@ pub enum CancelTarget {
 pub struct Output {
     /// Directory of the Q&A files. A `/data/...` path may have to give way to `./data/...`.
     pub qa_dir: PathBuf,
+    /// Whether a flag names that directory.
+    pub qa_dir_is_flag: bool,
     /// The combined file.
     pub combined_file: PathBuf,
+    /// Whether a flag names that file.
+    pub combined_is_flag: bool,
     /// Whether a combined file of another Q&A directory may be replaced.
     pub overwrite: bool,
 }
@@ -163,8 +172,11 @@ impl GenerateConfig {
             on_finish: reader.text(&ON_FINISH, args.run.on_finish.as_deref()).map(|found| found.value),
             trace_url: read_trace_url(&mut reader),
             json: args.run.json,
+            again: ResumeCommand::default(),
             common: Common::with_telemetry(&mut reader, logs, &args.telemetry),
         };
+        let again = ResumeCommand::read(&reader, args, &config.place);
+        let config = Self { again, ..config };
         let missing = generation.missing;
         match reader.finish(config) {
             Ok((mut config, notes, sources)) => {
@@ -206,6 +218,7 @@ impl StatusConfig {
         let interval = reader.duration(&INTERVAL, args.interval.as_deref());
         let config = Self {
             qa_dir: reader.path(&QA_DIR, args.qa_dir.as_deref()).unwrap_or_default(),
+            qa_dir_is_flag: args.qa_dir.as_deref().is_some_and(|dir| !dir.trim().is_empty()),
             nats: NatsSettings::read(&mut reader, &args.nats),
             watch: args.watch.then_some(interval),
             json: args.json,
@@ -267,34 +280,66 @@ impl Common {
     }
 }
 
+/// The directory of the Q&A files, of a command that only looks.
+pub(crate) fn directory(flag: Option<&str>, environment: &Environment) -> Option<PathBuf> {
+    Reader::new(environment).path(&QA_DIR, flag)
+}
+
+/// The directory whose job a command line resumes; what is wrong with it is said when all settings are read.
+pub(crate) fn resumed_directory(args: &GenerateArgs, environment: &Environment) -> Option<PathBuf> {
+    let mut reader = Reader::new(environment);
+    if !config_run::resumes(&mut reader, &args.run) {
+        return None;
+    }
+    reader.path(&QA_DIR, args.files.qa_dir.as_deref())
+}
+
 pub(crate) fn read_trace_url(reader: &mut Reader<'_>) -> Option<TraceUrl> {
     reader.parsed(&TRACE_URL, None, TraceUrl::EXPECTED, TraceUrl::parse)
 }
 
-/// Directory and combined file. Whoever names a directory on the command line means it for the combined file
-/// too: the one named in an env file belongs to another directory.
+/// Directory and combined file. A directory that is named, wherever that is, is meant for the combined file too.
+/// A file counts where it is named with the directory or by what beats it: a flag beats the environment, the
+/// environment the env file. Otherwise it belongs to another directory.
 fn read_output(
     reader: &mut Reader<'_>,
     qa_dir_flag: Option<&str>,
     output_file_flag: Option<&str>,
     overwrite: bool,
 ) -> Output {
-    let qa_dir = reader.word(&QA_DIR, qa_dir_flag);
-    let dir_is_given = qa_dir.as_ref().is_some_and(|found| matches!(found.origin, Origin::Flag(_)));
-    let qa_dir = PathBuf::from(qa_dir.map(|found| found.value).unwrap_or_default());
-    let file_is_given = output_file_flag.is_some_and(|file| !file.trim().is_empty());
-    let combined_file = if dir_is_given && !file_is_given {
-        let combined_file = qa_dir.join(COMBINED_FILE_NAME);
-        if let Some(origin) = reader.is_set(&OUTPUT_FILE) {
-            reader.note(format!(
-                "the combined file goes to {}: --qa-dir is given, so the path {origin} does not count (set it \
-                 with --output-file)",
-                combined_file.display()
-            ));
-        }
-        combined_file
-    } else {
+    let found = reader.word(&QA_DIR, qa_dir_flag);
+    let origin = found.as_ref().map_or(Origin::Default, |found| found.origin.clone());
+    let qa_dir = PathBuf::from(found.map(|found| found.value).unwrap_or_default());
+    let flag_is_given = output_file_flag.is_some_and(|file| !file.trim().is_empty());
+    let variable = reader.is_set(&OUTPUT_FILE).filter(|_| !flag_is_given);
+    let counts = flag_is_given || variable.as_ref().is_some_and(|found| found.rank() >= origin.rank());
+    let kept = reader.in_job(&OUTPUT_FILE).filter(|_| !counts);
+    let combined_file = if counts {
         reader.path(&OUTPUT_FILE, output_file_flag).unwrap_or_default()
+    } else if let Some(kept) = kept {
+        reader.note_source(&OUTPUT_FILE, &kept);
+        qa_dir.join(&kept.value)
+    } else if origin == Origin::Default {
+        reader.path(&OUTPUT_FILE, None).unwrap_or_default()
+    } else {
+        qa_dir.join(COMBINED_FILE_NAME)
     };
-    Output { qa_dir, combined_file, overwrite }
+    if let Some(variable) = variable.filter(|_| !counts) {
+        let named = match &origin {
+            Origin::Environment(name) | Origin::File { variable: name, .. } => name,
+            Origin::Flag(_) | Origin::Job(_) | Origin::Default => "--qa-dir",
+        };
+        reader.note(format!(
+            "the combined file goes to {}: {named} is given, so the path {variable} does not count (set it \
+             with --output-file)",
+            combined_file.display()
+        ));
+    }
+    Output {
+        qa_dir,
+        qa_dir_is_flag: matches!(origin, Origin::Flag(_)),
+        combined_file,
+        combined_is_flag: flag_is_given,
+        overwrite,
+    }
 }

@@ -6,6 +6,7 @@ use qa_shared::settings::{Address, Mistakes};
 
 use crate::config_generation::Missing;
 use crate::config_settings::{MODEL, PROVIDER};
+use crate::shell_word::shell_word;
 
 /// Why a command cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,9 +56,4 @@ impl From<Mistakes> for ConfigError {
     fn from(mistakes: Mistakes) -> Self {
         Self { mistakes, missing: None, servers: Vec::new() }
     }
-}
-
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@+".contains(c);
-    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -8,6 +8,7 @@ use qa_worker::cli::ServingArgs;
 use qa_worker::config::{is_key_set, ways_to_set_key};
 
 use crate::cli_generate::GenerationArgs;
+use crate::config_job::TEMPLATE_TEXT;
 use crate::config_place::Place;
 use crate::config_settings::{
     BATCH_PROCESSING, EXTRA_INSTRUCTIONS, KEEP_ALIVE, MAX_TOKENS, MODEL, NUM_CTX, NUM_PREDICT, PROVIDER,
@@ -76,14 +77,7 @@ pub(crate) fn read(
     let settings = GenerationSettings {
         provider,
         model: model.unwrap_or_default(),
-        questions_per_chunk: number(
-            reader,
-            &QUESTIONS,
-            args.questions_per_chunk.as_deref(),
-            "a whole number from 1 to 50",
-            values::within(1..=50),
-        )
-        .unwrap_or_default(),
+        questions_per_chunk: read_questions(reader, args),
         temperature: number(
             reader,
             &TEMPERATURE,
@@ -111,12 +105,19 @@ pub(crate) fn read(
     };
     note_ceiling(reader, &settings);
     let flag = args.batch_processing.then_some(true);
-    if reader.yes_or_no(&BATCH_PROCESSING, flag) {
+    // Said at the first start of a job, not at every one.
+    if reader.yes_or_no(&BATCH_PROCESSING, flag) && !reader.has_job() {
         reader.note("--batch-processing changes nothing: chunks are always worked on in parallel");
     }
     let missing = if provider_is_missing_key { Some(Missing::Key) } else { None };
     let model_is_missing = model_is_missing && provider == Provider::Local;
     Generation { settings, missing: missing.or(model_is_missing.then_some(Missing::Model)) }
+}
+
+pub(crate) fn read_questions(reader: &mut Reader<'_>, args: &GenerationArgs) -> u32 {
+    let expected = "a whole number from 1 to 50";
+    let questions = args.questions_per_chunk.as_deref();
+    number(reader, &QUESTIONS, questions, expected, values::within(1..=50)).unwrap_or_default()
 }
 
 fn number<T>(
@@ -158,10 +159,14 @@ fn where_from(origin: &Origin) -> String {
     }
 }
 
-fn read_prompt(reader: &mut Reader<'_>, args: &GenerationArgs) -> PromptSettings {
+pub(crate) fn read_prompt(reader: &mut Reader<'_>, args: &GenerationArgs) -> PromptSettings {
     let system_message = reader.text(&SYSTEM_MESSAGE, args.qa_system_message.as_deref());
     let extra_instructions = reader.text(&EXTRA_INSTRUCTIONS, args.qa_extra_instructions.as_deref());
-    let file = reader.file_text(&TEMPLATE_FILE, args.qa_prompt_template_file.as_deref());
+    let flag = args.qa_prompt_template_file.as_deref();
+    let file = reader.file_text(&TEMPLATE_FILE, flag);
+    // The job keeps the text; a flag without a name asks for the built-in prompt.
+    let is_named = flag.is_some() || reader.is_set(&TEMPLATE_FILE).is_some();
+    let kept = reader.in_job(&TEMPLATE_TEXT).filter(|_| !is_named).map(|found| found.value);
     if let Some((path, text)) = &file
         && let Err(error) = template::validate(text)
     {
@@ -171,7 +176,7 @@ fn read_prompt(reader: &mut Reader<'_>, args: &GenerationArgs) -> PromptSettings
     PromptSettings {
         system_message: system_message.map(|found| found.value),
         extra_instructions: extra_instructions.map(|found| found.value),
-        template: file.map(|(_, text)| text),
+        template: file.map(|(_, text)| text).or(kept),
     }
 }
 
@@ -259,7 +264,7 @@ fn read_stop(reader: &mut Reader<'_>, flags: &[String]) -> Vec<String> {
         return Vec::new();
     };
     texts.retain(|text| !text.is_empty());
-    if !texts.is_empty() {
+    if !texts.is_empty() && !reader.has_job() {
         reader.note(format!("OLLAMA_STOP now takes effect (the Python program ignored it): {}", found.value));
     }
     texts
@@ -305,16 +310,11 @@ pub(crate) fn note_model(
     }
 }
 
-/// The ceiling of local models is new to users of the Python program, which never sent `max_tokens`.
+/// Answers that would be cut are foreseen.
 fn note_ceiling(reader: &mut Reader<'_>, settings: &GenerationSettings) {
     let ceiling = settings.output_ceiling();
     let has_own_ceiling = settings.ollama.num_predict.is_some();
     let flag = if has_own_ceiling { NUM_PREDICT.name() } else { MAX_TOKENS.name() };
-    if settings.provider == Provider::Local && !has_own_ceiling {
-        reader.note(format!(
-            "an answer ends after {ceiling} tokens ({flag}; the Python program did not send it to Ollama)"
-        ));
-    }
     let needed = settings.questions_per_chunk.saturating_mul(TOKENS_PER_PAIR);
     if ceiling < needed {
         reader.warn(format!(

@@ -1,12 +1,14 @@
-//! The checked configuration of the commands that look at what was done: `failures` and `show`.
+//! The checked configuration of the commands that look at what was done: `failures`, `show` and `prompt`.
 
 use std::path::PathBuf;
 
+use qa_shared::model::PromptSettings;
 use qa_shared::settings::{Environment, LogSettings, Mistake, Reader, values};
 
-use crate::cli_look::{FailuresArgs, ShowArgs};
+use crate::cli_look::{FailuresArgs, PromptArgs, ShowArgs};
 use crate::config::{Common, ConfigError, read_trace_url};
-use crate::config_settings::{CHUNK, DOCUMENT, QA_DIR, RANDOM, SHOW_SEED};
+use crate::config_generation;
+use crate::config_settings::{CHUNK, CHUNKS_DIR, DOCUMENT, QA_DIR, RANDOM, SHOW_SEED};
 use crate::trace_url::TraceUrl;
 
 /// `failures`
@@ -83,6 +85,42 @@ impl ShowConfig {
             wanted: read_wanted(&mut reader, args),
             trace_url: read_trace_url(&mut reader),
             json: args.json,
+            common: Common::new(&mut reader, logs),
+        };
+        let (mut config, notes, sources) = reader.finish(config)?;
+        config.common.tell(notes, sources);
+        Ok(config)
+    }
+}
+
+/// `prompt`
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptConfig {
+    /// Where the chunk files are.
+    pub chunks_dir: PathBuf,
+    /// The document and the position of its chunk; the built-in prompt is shown if absent.
+    pub chunk: Option<(String, u32)>,
+    /// Pairs asked for.
+    pub questions: u32,
+    /// The prompt's parts.
+    pub prompt: PromptSettings,
+    /// What every command has.
+    pub common: Common,
+}
+
+impl PromptConfig {
+    /// Checks everything at once.
+    pub fn read(args: &PromptArgs, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(environment);
+        let logs = LogSettings::read(&mut reader, &args.common);
+        let generation = args.generation();
+        let expected = "the chunk's position, a whole number of at least 0";
+        let chunk = reader.parsed(&CHUNK, args.chunk.as_deref(), expected, values::within(0..=u32::MAX));
+        let config = Self {
+            chunks_dir: reader.path(&CHUNKS_DIR, args.chunks_dir.as_deref()).unwrap_or_default(),
+            chunk: args.document.clone().map(|document| (document, chunk.unwrap_or(0))),
+            questions: config_generation::read_questions(&mut reader, &generation),
+            prompt: config_generation::read_prompt(&mut reader, &generation),
             common: Common::new(&mut reader, logs),
         };
         let (mut config, notes, sources) = reader.finish(config)?;

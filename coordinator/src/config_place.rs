@@ -12,6 +12,7 @@ use qa_shared::settings::{Mistake, NatsSettings, Reader};
 use qa_worker::config::{Serving, Wanted, set_elsewhere};
 
 use crate::cli_generate::GenerateArgs;
+use crate::config_job::FLEET;
 use crate::config_settings::{API_KEY, DETACH, LISTEN, LOCAL, NATS_SERVER, NATS_TOKEN, POOL};
 
 /// NATS' own port.
@@ -64,6 +65,13 @@ pub(crate) fn read(
         reader.note(format!("--local: the NATS server {origin} is not used"));
     }
     let nats = if args.place.local { None } else { NatsSettings::read_with_replicas(reader, &args.nats) };
+    if nats.is_none() && !args.place.local && reader.in_job(&FLEET).is_some_and(|found| found.value == "true")
+    {
+        let problem = "a fleet has worked on the job, and no NATS server is named";
+        let ways = NatsSettings::url_setting().ways_to_set();
+        let remedy = format!("name it with {ways}, or go on on this machine alone with --local");
+        reader.mistake(Mistake::new(NatsSettings::url_setting(), problem).remedy(remedy));
+    }
     match nats {
         Some(nats) => Place::Fleet(read_fleet(reader, args, nats)),
         None => Place::Local(read_local(reader, args, provider, table)),

@@ -61,11 +61,16 @@ pub(crate) fn read(reader: &mut Reader<'_>, args: &RunArgs) -> RunSettings {
         start,
         accept_changes: args.accept_changes,
         retry_failed: !args.no_retry_failed,
-        speculates: reader.yes_or_no(&SPECULATION, args.no_speculation.then_some(false)),
+        speculates: read_speculation(reader, args),
         sample: read_sample(reader, args),
         max_failure_percent: read_failure_rate(reader, args.max_failure_rate.as_deref()),
         no_server_timeout: (!waits).then_some(timeout),
     }
+}
+
+/// Whether a command line resumes.
+pub(crate) fn resumes(reader: &mut Reader<'_>, args: &RunArgs) -> bool {
+    read_start(reader, args) == Start::Resume
 }
 
 /// `GENERATOR_RESUME=true` is in every user's file, so that the flags against it win.
@@ -78,11 +83,29 @@ fn read_start(reader: &mut Reader<'_>, args: &RunArgs) -> Start {
     }
     let flag = if args.restart || args.no_resume { Some(false) } else { args.resume.then_some(true) };
     let resume = reader.yes_or_no(&RESUME, flag);
+    // Each flag is shown as it was given.
+    if let Some((_, setting)) =
+        [(args.restart, &RESTART), (args.no_resume, &NO_RESUME)].iter().find(|(given, _)| *given)
+    {
+        reader.echo_as(&RESUME, setting.name(), "true");
+    }
     match (args.restart, resume) {
         (true, _) => Start::Restart,
         (false, true) => Start::Resume,
         (false, false) => Start::Fresh,
     }
+}
+
+/// The flag turns off what the variable turns on: each is shown with the value that it has.
+fn read_speculation(reader: &mut Reader<'_>, args: &RunArgs) -> bool {
+    let speculates = reader.yes_or_no(&SPECULATION, args.no_speculation.then_some(false));
+    if args.no_speculation {
+        reader.echo_as(&SPECULATION, SPECULATION.name(), "true");
+    } else {
+        let variable = SPECULATION.variables()[0].name();
+        reader.echo_as(&SPECULATION, variable, if speculates { "true" } else { "false" });
+    }
+    speculates
 }
 
 fn read_sample(reader: &mut Reader<'_>, args: &RunArgs) -> Option<Sample> {

@@ -51,6 +51,7 @@ settings! {
     NO_SERVER_TIMEOUT = Setting::variable(&[&variables::QA_NO_SERVER_TIMEOUT]);
     MAX_FAILURE_RATE = Setting::new("--max-failure-rate", &[&variables::QA_MAX_FAILURE_RATE]);
 
+    MODEL_TABLE = Setting::new("--model-table", &[&variables::QA_MODEL_TABLE]);
     MAX_COST = Setting::new("--max-cost", &[&variables::QA_MAX_COST]);
     MAX_TOKENS_TOTAL = Setting::new("--max-tokens-total", &[&variables::QA_MAX_TOKENS_TOTAL]);
 

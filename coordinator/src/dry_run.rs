@@ -96,7 +96,12 @@ pub(crate) struct TimeForecast {
 pub(crate) async fn dry_run(config: &GenerateConfig) -> Result<Forecast, RunError> {
     let ground = ground::look(config)?;
     let folder = JobFolder::of(&ground.qa_dir);
-    let places = Places { chunks_dir: &ground.chunks_dir, qa_dir: &ground.qa_dir, folder: &folder };
+    let places = Places {
+        chunks_dir: &ground.chunks_dir,
+        qa_dir: &ground.qa_dir,
+        combined_file: &ground.combined_file,
+        folder: &folder,
+    };
     let (core, report) = with_input(config, &places, Purpose::Look, look).await?;
     let mut forecast = files_forecast(config, &core, report);
     forecast.chunks_dir = ground.chunks_dir.display().to_string();

@@ -1,4 +1,4 @@
-//! Failed chunks and answers that could not be used, grouped by reason, model and host (PURE). What is kept is
+//! Failed chunks and answers that could not be used, grouped by reason, model, LLM server and host (PURE). What is kept is
 //! bounded, whatever comes in.
 
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ const LONGEST_ANSWER: usize = 2000;
 struct Key {
     reason: String,
     model: String,
+    server: String,
     host: String,
 }
 
@@ -30,6 +31,8 @@ struct Key {
 pub(crate) struct Group {
     pub(crate) reason: String,
     pub(crate) model: String,
+    /// The LLM server; empty where none was asked, or an earlier version wrote the failure.
+    pub(crate) server: String,
     pub(crate) host: String,
     pub(crate) count: u64,
     pub(crate) remedy: &'static str,
@@ -84,6 +87,7 @@ impl Groups {
         let key = Key {
             reason: reason.to_string(),
             model: line(record.model.as_deref().unwrap_or_default(), 120),
+            server: line(record.server.as_deref().unwrap_or_default(), 200),
             host: line(record.host.as_deref().unwrap_or_default(), 120),
         };
         let example = Example {
@@ -132,6 +136,7 @@ impl Groups {
         let key = Key {
             reason: kind(&failure.reason),
             model: line(&failure.model, 120),
+            server: line(&failure.server, 200),
             host: line(&failure.host, 120),
         };
         let remedy = remedy(&key.reason);
@@ -170,8 +175,8 @@ fn add(groups: &mut BTreeMap<Key, Group>, key: Key, remedy: &'static str, exampl
     if groups.len() >= MOST_GROUPS {
         return false;
     }
-    let Key { reason, model, host } = key.clone();
-    groups.insert(key, Group { reason, model, host, count: 1, remedy, example });
+    let Key { reason, model, server, host } = key.clone();
+    groups.insert(key, Group { reason, model, server, host, count: 1, remedy, example });
     true
 }
 
@@ -266,6 +271,23 @@ mod tests {
             grouped.unusable_answers.iter().map(|group| (group.reason.as_str(), group.count)).collect();
         assert_eq!(kinds, [("pair N has no …", 2), ("refused: policy N", 1)]);
         assert_eq!(grouped.unusable_answers[1].remedy, FailureReason::Refused.remedy());
+    }
+
+    #[test]
+    fn each_server_of_a_host_has_a_group_of_its_own() {
+        let mut groups = Groups::new(None);
+        for (chunk, url) in [(0, "http://gpu1:11434"), (1, "http://gpu2:11434"), (2, "http://gpu2:11434")] {
+            let mut record = record(chunk, FailureReason::ServerError, "worker-host");
+            record.server = Some(url.to_owned());
+            groups.hear_record("a", &record);
+            let answer = LoggedFailure { server: url.to_owned(), ..logged(chunk, "no JSON", "x") };
+            groups.hear_line(answer);
+        }
+        let grouped = groups.into_grouped();
+        for found in [&grouped.failed_chunks, &grouped.unusable_answers] {
+            let counts: Vec<_> = found.iter().map(|group| (group.server.as_str(), group.count)).collect();
+            assert_eq!(counts, [("http://gpu2:11434", 2), ("http://gpu1:11434", 1)]);
+        }
     }
 
     #[test]

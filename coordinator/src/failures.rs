@@ -9,8 +9,8 @@ use crate::config::FailuresConfig;
 use crate::exit::ExitCode;
 use crate::failure_groups::{Grouped, Groups};
 use crate::files::{
-    JobFolder, Journalled, RecordStatus, beats, each_record, existing, failure_log_paths, find_qa_files,
-    input_directory, journalled, read_failures,
+    JobFolder, Journalled, RecordStatus, beats, each_record, existing, existing_output_directory,
+    failure_log_paths, find_qa_files, input_directory, journalled, read_failures,
 };
 use crate::ground::unusable_directory;
 use crate::output;
@@ -38,7 +38,8 @@ pub(crate) struct Failures {
 pub(crate) fn show(config: &FailuresConfig) -> Result<ExitCode, RunError> {
     let base = std::env::current_dir().map_err(RunError::files)?;
     let directory =
-        input_directory(&config.qa_dir, &base, "Q&A files", "--qa-dir").map_err(unusable_directory)?;
+        input_directory(&existing_output_directory(&config.qa_dir, &base), &base, "Q&A files", "--qa-dir")
+            .map_err(unusable_directory)?;
     let failures = read(&directory.path, config.trace_url.clone())?;
     if config.json {
         output::json(&failures)?;

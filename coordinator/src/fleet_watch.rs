@@ -121,7 +121,8 @@ impl FleetWatch {
             if !self.known.contains_key(instance) {
                 let slots: u32 = worker.servers.iter().map(|server| server.slots).sum();
                 if !self.is_local {
-                    tracing::info!(host = %worker.host, slots, "worker is present");
+                    let servers = served_by(worker);
+                    tracing::info!(host = %worker.host, servers, slots, "worker is present");
                 }
                 self.known.insert(instance.clone(), worker.host.clone());
             }
@@ -135,6 +136,12 @@ impl FleetWatch {
             is_there
         });
     }
+}
+
+/// The addresses of a worker's LLM servers.
+fn served_by(worker: &WorkerPresence) -> String {
+    let urls: Vec<_> = worker.servers.iter().map(|server| line(&server.url, 80)).collect();
+    if urls.is_empty() { "none".to_owned() } else { urls.join(",") }
 }
 
 /// Why nobody serves the pool, and what helps.

@@ -63,7 +63,8 @@ pub(crate) async fn start(
     }
     let own_path = std::env::current_exe().map_err(LocalError::OwnPath)?;
     let mut supervisor = Command::new(own_path);
-    supervisor.arg("nats-supervisor").arg(&found.path);
+    // A path may begin with a hyphen.
+    supervisor.args(["nats-supervisor", "--"]).arg(&found.path);
     // The queue has no use for keys, and its processes live longer than it takes to look at them.
     for secret in variables::ALL.iter().filter(|variable| variable.is_secret()) {
         supervisor.env_remove(secret.name());

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use qa_coordinator::cli::{Cli, Command};
-use qa_coordinator::commands;
+use qa_coordinator::commands::{self, Resumed};
 use qa_coordinator::config::{
-    CancelConfig, CombineConfig, ConfigError, FailuresConfig, GenerateConfig, ShowConfig, StatusConfig,
+    CancelConfig, CombineConfig, ConfigError, FailuresConfig, GenerateConfig, PromptConfig, ShowConfig,
+    StatusConfig,
 };
 use qa_coordinator::exit::ExitCode;
 use qa_shared::console::{self, Console, LAST_LINES, Live, Look};
@@ -56,9 +57,13 @@ fn perform(cli: Cli, runtime: &tokio::runtime::Runtime) -> io::Result<ExitCode> 
     match cli.command {
         Command::Generate(args) => {
             let environment = environment(&args.common);
+            let look = look(&args.common, &environment);
+            let environment = match commands::resumed_environment(&args, environment, look) {
+                Resumed::With(environment) => environment,
+                Resumed::Refused(code) => return Ok(code),
+            };
             let search_path = environment.search_path();
             let config = GenerateConfig::read(&args, &environment);
-            let look = look(&args.common, &environment);
             begin(config, look, runtime, |config| commands::generate(config, search_path))
         }
         Command::Combine(args) => {
@@ -85,6 +90,19 @@ fn perform(cli: Cli, runtime: &tokio::runtime::Runtime) -> io::Result<ExitCode> 
             let environment = environment(&args.common);
             let config = CancelConfig::read(&args, &environment);
             begin(config, look(&args.common, &environment), runtime, commands::cancel)
+        }
+        Command::Prompt(args) => {
+            let environment = environment(&args.common);
+            let look = look(&args.common, &environment);
+            let environment = match commands::environment_of_job(args.qa_dir.as_deref(), environment, look) {
+                Resumed::With(environment) => environment,
+                Resumed::Refused(code) => return Ok(code),
+            };
+            begin(PromptConfig::read(&args, &environment), look, runtime, commands::prompt)
+        }
+        Command::Settings => {
+            console::print(&format!("{}\n", Cli::settings_text()))?;
+            Ok(ExitCode::Success)
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -6,15 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use qa_shared::failpoint::{CrashPoint, crash};
-use qa_shared::model::{GenerationSettings, JobId, PoolName};
+use qa_shared::model::{GenerationSettings, JobId, PoolName, Provider};
 
-use crate::changes::{Change, changes};
+use crate::changes::{CHUNKS_DIR, Change, changes, kept_changes};
 use crate::config::{BudgetConfig, RunSettings, Start};
 use crate::core::{BudgetSettings, Core, CoreSettings, FailureLimits, SPECULATION_PERCENT, Spent, TaskRef};
 use crate::estimate::{self, Contexts};
 use crate::files::{
-    AdoptedCounts, ChunkFile, Entry, EntryLocation, JobFile, JobFolder, Journal, Listing, find_chunk_files,
-    find_qa_files, generation_info, keep_aside, now,
+    AdoptedCounts, ChunkFile, Entry, EntryLocation, JobFile, JobFolder, Journal, KeptSettings, Listing,
+    find_chunk_files, find_qa_files, generation_info, keep_aside, now,
 };
 use crate::format::counted;
 use crate::plan_contexts::plan_contexts;
@@ -34,6 +34,10 @@ pub(crate) struct PlanInput<'a> {
     pub(crate) pool: &'a PoolName,
     pub(crate) run: &'a RunSettings,
     pub(crate) budget: &'a BudgetConfig,
+    /// What the job keeps besides.
+    pub(crate) kept: &'a KeptSettings,
+    /// The settings that a flag of this command line says.
+    pub(crate) declared: &'a [&'static str],
     /// Whether nothing may be changed.
     pub(crate) only_looks: bool,
     /// Bytes after which the journal begins a new segment.
@@ -119,6 +123,7 @@ pub(crate) fn plan(input: &PlanInput<'_>) -> Result<Plan, PlanError> {
         settings: input.settings.clone(),
         pool: input.pool.clone(),
         calls_per_task: calls_per_task(input),
+        kept: Some(input.kept.clone()),
         ..job
     };
     input.folder.save_job(&job)?;
@@ -155,7 +160,8 @@ fn list(input: &PlanInput<'_>) -> Result<Listing, PlanError> {
 
 fn new_job(input: &PlanInput<'_>) -> JobFile {
     let id = JobId::from_random(rand::random());
-    JobFile::new(id, now(), input.pool.clone(), input.settings.clone())
+    let job = JobFile::new(id, now(), input.pool.clone(), input.settings.clone());
+    JobFile { kept: Some(input.kept.clone()), ..job }
 }
 
 fn open(input: &PlanInput<'_>, listing: &Listing, report: &mut PlanReport) -> Result<Vec<Open>, PlanError> {
@@ -236,15 +242,15 @@ fn draft(
     let mut stale_tasks = report.changed_documents > 0;
     if let Some(job) = &begun.job {
         let changes = changes((&job.settings, &job.pool), (input.settings, input.pool));
-        // A job that has made nothing yet is bound to nothing.
-        if !changes.is_empty() && !input.run.accept_changes && begun.has_output && outstanding > 0 {
-            return Err(PlanError::SettingsChanged { job: job.job.clone(), changes, outstanding });
-        }
         stale_tasks |= !changes.is_empty();
+        report.changes = changes;
+        let mut kept = job.kept.as_ref().map_or_else(Vec::new, |kept| kept_changes(kept, input.kept));
+        kept.retain(|change| change.setting != CHUNKS_DIR || is_elsewhere(change));
+        refuse_changes(input, begun, &job.job, [&report.changes, &kept], outstanding)?;
+        report.changes.extend(kept);
         if stale_tasks {
             rounds = core.renew_waiting();
         }
-        report.changes = changes;
         // A task that may make more calls than the budget counts on must not stay in the queue.
         let calls = calls_per_task(input);
         stale_tasks |= calls.is_some() && job.calls_per_task != calls;
@@ -257,6 +263,40 @@ fn draft(
     }
     let contexts = plan_contexts(input.settings, &mut core, &mut report.notes);
     Ok(Draft { core, desks, chunk_files, released: replayed.released, rounds, stale_tasks, contexts })
+}
+
+/// A setting that differs from the job's is refused, unless --accept-changes declares it. For what limits the job,
+/// and where it writes, a flag of this command line declares it too.
+fn refuse_changes(
+    input: &PlanInput<'_>,
+    begun: &Begun,
+    job: &JobId,
+    [generation, kept]: [&[Change]; 2],
+    outstanding: u64,
+) -> Result<(), PlanError> {
+    // A job that has made nothing yet is bound to nothing.
+    if input.run.accept_changes || !begun.has_output {
+        return Ok(());
+    }
+    let is_declared = |change: &&Change| {
+        change.setting != CHUNKS_DIR && input.declared.iter().any(|flag| flag.ends_with(change.setting))
+    };
+    let kept: Vec<_> = kept.iter().filter(|change| !is_declared(change)).cloned().collect();
+    // Other chunk files matter also where those of the job are done.
+    if outstanding == 0 && !kept.iter().any(|change| change.setting == CHUNKS_DIR) {
+        return Ok(());
+    }
+    let changes = [generation, &kept].concat();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    Err(PlanError::SettingsChanged { job: job.clone(), changes, outstanding })
+}
+
+/// Whether chunk files are read from another directory than before; one that has gone was moved.
+fn is_elsewhere(change: &Change) -> bool {
+    let [before, now] = [&change.before, &change.now].map(|path| Path::new(path).canonicalize().ok());
+    before.is_some_and(|before| Some(before) != now)
 }
 
 fn core_settings(input: &PlanInput<'_>) -> CoreSettings {
@@ -327,6 +367,18 @@ fn begin(input: &PlanInput<'_>, report: &mut PlanReport) -> Result<Begun, PlanEr
         Start::Fresh | Start::Resume => {
             let job = input.folder.load_job()?;
             report.resumed = !qa_files.is_empty() || !segments.is_empty();
+            let settings = input.settings;
+            if job.is_none()
+                && report.resumed
+                && settings.provider == Provider::Local
+                && settings.ollama.num_predict.is_none()
+            {
+                // Once, where the Python program's output is taken over: answers had no ceiling there.
+                report.notes.push(format!(
+                    "an answer ends after {} tokens (--max-tokens; the Python program did not send it to Ollama)",
+                    settings.output_ceiling()
+                ));
+            }
             Ok(Begun { job, abandoned: None, has_output: report.resumed })
         }
     }

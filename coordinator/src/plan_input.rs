@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::config::GenerateConfig;
+use crate::config_job::{declared, kept_settings};
 use crate::exit::ExitCode;
 use crate::files::{JobFolder, SEGMENT_BYTES};
 use crate::plan::{PlanError, PlanInput};
@@ -13,6 +14,7 @@ use crate::run_error::RunError;
 pub(crate) struct Places<'a> {
     pub(crate) chunks_dir: &'a Path,
     pub(crate) qa_dir: &'a Path,
+    pub(crate) combined_file: &'a Path,
     pub(crate) folder: &'a JobFolder,
 }
 
@@ -34,6 +36,8 @@ pub(crate) async fn with_input<T: Send + 'static>(
         (places.chunks_dir.to_owned(), places.qa_dir.to_owned(), places.folder.clone());
     let (settings, pool) = (config.settings.clone(), config.pool.clone());
     let (run, budget) = (config.run.clone(), config.budget.clone());
+    let kept = kept_settings(config, places.chunks_dir, places.qa_dir, places.combined_file);
+    let declared = declared(config);
     let worked = tokio::task::spawn_blocking(move || {
         work(&PlanInput {
             chunks_dir: &chunks_dir,
@@ -43,6 +47,8 @@ pub(crate) async fn with_input<T: Send + 'static>(
             pool: &pool,
             run: &run,
             budget: &budget,
+            kept: &kept,
+            declared: &declared,
             only_looks: purpose == Purpose::Look,
             segment_bytes: SEGMENT_BYTES,
         })

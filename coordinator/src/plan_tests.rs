@@ -17,6 +17,8 @@ struct Site {
     settings: GenerationSettings,
     run: RunSettings,
     budget: BudgetConfig,
+    kept: KeptSettings,
+    declared: &'static [&'static str],
 }
 
 impl Site {
@@ -42,7 +44,9 @@ impl Site {
             price: None,
             models: Arc::default(),
         };
-        let site = Self { folder, settings: settings(), run, budget };
+        let chunks_dir = folder.path().join("chunks").to_str().map(str::to_owned);
+        let kept = KeptSettings { chunks_dir, ..KeptSettings::default() };
+        let site = Self { folder, settings: settings(), run, budget, kept, declared: &[] };
         site.write(documents);
         site
     }
@@ -70,6 +74,8 @@ impl Site {
             pool: &PoolName::new("p"),
             run: &self.run,
             budget: &self.budget,
+            kept: &self.kept,
+            declared: self.declared,
             only_looks: false,
             segment_bytes: 1024 * 1024,
         })
@@ -309,4 +315,44 @@ fn tasks_that_were_published_without_a_budget_do_not_stay_in_the_queue_under_one
     let limited = site.plan().unwrap();
     assert_eq!((limited.stale_tasks, limited.job.calls_per_task), (true, Some(3)));
     assert!(!site.plan().unwrap().stale_tasks, "now they are bounded");
+}
+
+#[test]
+fn what_a_variable_says_against_the_job_is_refused_and_a_flag_declares_it() {
+    let mut site = Site::new(&[Document::plain("a", &["one", "two"])]);
+    let mut first = site.plan().unwrap();
+    journal(&mut first, "a", "one", &completed_result("a", 0, 1, "one", 2));
+    drop(first);
+    (site.kept.max_cost, site.kept.output_file) = (Some(50.0), Some("other.json".into()));
+    let Err(PlanError::SettingsChanged { changes, .. }) = site.plan() else {
+        panic!("a larger limit must be declared")
+    };
+    let settings: Vec<_> = changes.iter().map(|change| change.setting).collect();
+    assert_eq!(settings, ["output-file", "max-cost"]);
+    site.declared = &["--max-cost", "--output-file"];
+    let planned = site.plan().unwrap();
+    assert!(!planned.stale_tasks, "limits change no task");
+    assert_eq!(planned.job.kept.as_ref(), Some(&site.kept));
+}
+
+#[test]
+fn other_chunk_files_need_more_than_a_flag_unless_the_old_ones_are_gone() {
+    let mut site = Site::new(&[Document::plain("a", &["one"])]);
+    let mut first = site.plan().unwrap();
+    journal(&mut first, "a", "one", &completed_result("a", 0, 1, "one", 2));
+    drop(first);
+    let other = site.folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    site.kept.chunks_dir = Some(other.to_str().unwrap().to_owned());
+    site.declared = &["--chunks-dir"];
+    assert!(matches!(site.plan(), Err(PlanError::SettingsChanged { .. })));
+    // The same directory under another name is the same.
+    site.kept.chunks_dir = Some(format!("{}/../chunks", other.display()));
+    assert!(site.plan().is_ok());
+    site.kept.chunks_dir = Some("/nowhere/chunks".to_owned());
+    site.run.accept_changes = true;
+    assert!(site.plan().is_ok());
+    site.run.accept_changes = false;
+    site.kept.chunks_dir = Some(other.to_str().unwrap().to_owned());
+    assert!(site.plan().is_ok(), "the job's directory has gone: it was moved");
 }

@@ -198,6 +198,7 @@ impl Recorder {
                     reason: &answer.reason,
                     answer: &answer.answer,
                     model: record.model.as_deref().unwrap_or_default(),
+                    server: record.server.as_deref().unwrap_or_default(),
                     host: record.host.as_deref().unwrap_or_default(),
                     trace_id: record.trace_id.clone().unwrap_or_default(),
                 };

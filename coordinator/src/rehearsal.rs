@@ -81,6 +81,8 @@ impl Rehearsal<'_> {
             pool: &pool,
             run: &RUN_SETTINGS,
             budget: &budget,
+            kept: &crate::files::KeptSettings::default(),
+            declared: &[],
             only_looks: false,
             segment_bytes: SEGMENT_BYTES,
         })

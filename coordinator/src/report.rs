@@ -28,7 +28,7 @@ pub(crate) fn heading(config: &GenerateConfig, job: &JobId, ground: &Ground) -> 
         settings.model,
         settings.questions_per_chunk,
         settings.temperature,
-        settings.output_ceiling(),
+        count(settings.output_ceiling().into()),
         settings.reasoning.map_or(String::new(), |level| format!(", reasoning {level}")),
         if own { ", with prompt parts of yours" } else { "" },
         config.pool
@@ -57,18 +57,18 @@ pub(crate) fn plan(report: &PlanReport, total_chunks: u64, outstanding: u64) -> 
         say(format!(
             "resuming: {} done, {} changed, {} not begun",
             counted(report.done_documents as u64, "document"),
-            report.changed_documents,
-            report.new_documents
+            count(report.changed_documents as u64),
+            count(report.new_documents as u64)
         ));
         say(format!(
             "  chunks: {} kept, {} moved, {} changed, {} not asked yet, {} dropped, {} failed before ({} tried again)",
-            counts.kept,
-            counts.moved,
-            counts.changed,
-            counts.new,
-            counts.dropped,
-            counts.failed,
-            report.retried
+            count(counts.kept as u64),
+            count(counts.moved as u64),
+            count(counts.changed as u64),
+            count(counts.new as u64),
+            count(counts.dropped as u64),
+            count(counts.failed as u64),
+            count(report.retried as u64)
         ));
         if report.replayed > 0 {
             say(format!("  {} taken from the journal", counted(report.replayed as u64, "result")));
@@ -94,15 +94,27 @@ pub(crate) fn plan(report: &PlanReport, total_chunks: u64, outstanding: u64) -> 
     }
     match report.sample {
         Some(sample) => {
-            say(format!("a sample of {sample} of {}", counted(outstanding, "outstanding chunk")));
+            let outstanding = counted(outstanding, "outstanding chunk");
+            say(format!("a sample of {} of {outstanding}", count(sample as u64)));
         }
         None => say(format!("{} to do of {}", counted(outstanding, "chunk"), count(total_chunks))),
     }
     text
 }
 
+/// Slow chunks that are shown; the summary file has ten.
+const SLOWEST_SHOWN: usize = 3;
+
+/// How to go on.
+pub(crate) struct Resume {
+    /// The command line and nothing else: it is pasted into a shell.
+    pub(crate) line: String,
+    /// What it needs besides.
+    pub(crate) needs: Option<String>,
+}
+
 /// The summary of a run that has ended.
-pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[String]) -> String {
+pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &Resume, logs: &[String]) -> String {
     let mut text = String::from("\n");
     let headline = match finish {
         Finish::Complete if run.chunks.failed == 0 && run.failed_documents.is_empty() => {
@@ -126,18 +138,21 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
     let mut say = |label: &str, value: String| {
         writeln!(text, "{label:<12}{value}").expect("a String takes every text");
     };
+    for (label, value) in slowest(run) {
+        say(label, value);
+    }
     say("result", headline);
     say(
         "documents",
         format!(
             "{} completed, {} failed, {} in all{}",
-            run.successful_files,
-            run.failed_files,
-            run.total_files,
+            count(run.successful_files as u64),
+            count(run.failed_files as u64),
+            count(run.total_files as u64),
             if run.skipped_files.is_empty() {
                 String::new()
             } else {
-                format!("; {} skipped, not finished by the chunker", run.skipped_files.len())
+                format!("; {} skipped, not finished by the chunker", count(run.skipped_files.len() as u64))
             }
         ),
     );
@@ -179,19 +194,10 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
     failures.sort_by_key(|(_, number)| std::cmp::Reverse(**number));
     for (name, number) in failures.into_iter().take(5) {
         let remedy = reason(name).remedy();
-        say("failures", format!("{number} x {name}: {remedy}"));
+        say("failures", format!("{} x {name}: {remedy}", count(*number as u64)));
     }
     for (name, error) in run.failed_documents.iter().take(5) {
         say("document", format!("{}: {}", line(name, 100), line(error, 300)));
-    }
-    for (slow, label) in
-        run.slowest_chunks.iter().zip(std::iter::once("slowest").chain(std::iter::repeat("")))
-    {
-        let worker = slow.worker.as_ref().or(slow.host.as_ref());
-        let by = worker.map(|worker| format!(" by {}", line(worker, 80))).unwrap_or_default();
-        let link = slow.trace_url.as_ref().map(|url| format!("  {url}")).unwrap_or_default();
-        let took = slow.duration_seconds;
-        say(label, format!("{took:.1} s  {}, chunk {}{by}{link}", line(&slow.document, 80), slow.chunk));
     }
     say("Q&A files", run.qa_directory.display().to_string());
     if let Some(combined) = &run.combined_file {
@@ -202,7 +208,10 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &str, logs: &[S
     }
     let can_be_retried = run.failures.keys().any(|name| !reason(name).caused_by_input());
     if run.chunks.outstanding > 0 || can_be_retried {
-        say("go on with", resume.to_owned());
+        say("go on with", resume.line.clone());
+        if let Some(needs) = &resume.needs {
+            say("", needs.clone());
+        }
     }
     text
 }
@@ -212,6 +221,20 @@ fn of_sample(sample: SampleFigures) -> String {
     let [done, chunks, failed] =
         [sample.done, sample.chunks, sample.failed].map(|number| count(number.into()));
     format!("{done} of {chunks} chunks done, {failed} failed")
+}
+
+/// The slowest chunks of the job: as many as are shown.
+fn slowest(run: &RunSummary) -> Vec<(&'static str, String)> {
+    let labels = std::iter::once("slowest").chain(std::iter::repeat(""));
+    let shown = run.slowest_chunks.iter().take(SLOWEST_SHOWN).zip(labels);
+    let lines = shown.map(|(slow, label)| {
+        let worker = slow.worker.as_ref().or(slow.host.as_ref());
+        let by = worker.map(|worker| format!(" by {}", line(worker, 80))).unwrap_or_default();
+        let link = slow.trace_url.as_ref().map(|url| format!("  {url}")).unwrap_or_default();
+        let (took, document) = (slow.duration_seconds, line(&slow.document, 80));
+        (label, format!("{took:.1} s  {document}, chunk {}{by}{link}", slow.chunk))
+    });
+    lines.collect()
 }
 
 /// What became of chunks that seemed stuck.
@@ -254,6 +277,20 @@ fn about(cost_usd: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_grouped_alike() {
+        let counts = crate::files::AdoptedCounts { kept: 12_345, new: 4_321, ..Default::default() };
+        let (done_documents, sample) = (1_234, Some(2_000));
+        let report =
+            PlanReport { resumed: true, chunks: counts, done_documents, sample, ..PlanReport::default() };
+        let text = plan(&report, 98_765, 4_321);
+        for part in
+            ["1 234 documents done", "12 345 kept", "4 321 not asked yet", "a sample of 2 000 of 4 321"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
 
     #[test]
     fn tokens_tell_what_is_special_about_them() {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::failure_groups::Group;
 use crate::failures::Failures;
-use crate::format::{counted, line, text};
+use crate::format::{count, counted, line, text};
 use crate::report_story::when;
 
 /// Groups of each kind that are shown.
@@ -19,19 +19,27 @@ pub(crate) fn failures(failures: &Failures) -> String {
     let mut say = |line: String| writeln!(told, "{line}").expect("a String takes every text");
     let sum = |groups: &[Group]| groups.iter().map(|group| group.count).sum::<u64>();
     let grouped = &failures.grouped;
+    let has_none = grouped.failed_chunks.is_empty()
+        && grouped.unusable_answers.is_empty()
+        && failures.unreadable.is_empty()
+        && failures.unreadable_lines == 0;
+    if has_none {
+        say(format!("no failures in {}", line(&failures.directory, 300)));
+        return told;
+    }
     say(format!(
         "failed chunks  {} in {}",
-        sum(&grouped.failed_chunks),
+        count(sum(&grouped.failed_chunks)),
         counted(failures.documents, "document")
     ));
     tell_groups(&grouped.failed_chunks, &mut say);
     say(format!(
         "bad answers    {}; a chunk may have got its pairs in another attempt",
-        sum(&grouped.unusable_answers)
+        count(sum(&grouped.unusable_answers))
     ));
     tell_groups(&grouped.unusable_answers, &mut say);
     if grouped.other_kinds > 0 {
-        say(format!("and {} of other kinds", grouped.other_kinds));
+        say(format!("and {} of other kinds", count(grouped.other_kinds)));
     }
     for problem in &failures.unreadable {
         say(format!("unreadable     {}", line(problem, 400)));
@@ -54,10 +62,11 @@ fn tell_groups(groups: &[Group], say: &mut impl FnMut(String)) {
         let who =
             |word: &str, who: &str| if who.is_empty() { String::new() } else { format!(" {word} {who}") };
         say(format!(
-            "{} x {}{}{}",
-            group.count,
+            "{} x {}{}{}{}",
+            count(group.count),
             group.reason,
             who("with", &group.model),
+            who("at", &group.server),
             who("on", &group.host)
         ));
         say(format!("  what to do   {}", group.remedy));
@@ -89,5 +98,18 @@ fn tell_answer(answer: &str, say: &mut impl FnMut(String)) {
     }
     if shown.len() < text(answer.trim()).len() || shown.lines().count() > LINES_SHOWN {
         say("               | … (more of it is in the failure log)".to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nothing_failed_that_is_said() {
+        let none = Failures { directory: "qa".to_owned(), ..Failures::default() };
+        assert_eq!(failures(&none), "no failures in qa\n");
+        let unreadable = Failures { unreadable_lines: 1, ..none };
+        assert!(failures(&unreadable).contains("failed chunks  0 in 0 documents"), "not all could be read");
     }
 }

@@ -37,7 +37,10 @@ pub(crate) fn go_on(story: &Story) -> Option<String> {
     let can_retry =
         run.figures.iter().flat_map(|figures| figures.failures.keys()).any(|r| !reason(r).caused_by_input());
     let is_unfinished = matches!(run.outcome.as_str(), "killed" | "error" | "interrupted" | "stopped");
-    (has_left || can_retry || is_unfinished).then(|| line(&run.beginning.resume, 1000))
+    // Not cut, since it is pasted. Earlier versions of this program wrote prose at its end.
+    let command =
+        run.beginning.resume.strip_suffix(" and your other settings").unwrap_or(&run.beginning.resume);
+    (has_left || can_retry || is_unfinished).then(|| line(command, usize::MAX))
 }
 
 /// A time in local time without zone, to the second.
@@ -74,7 +77,7 @@ fn tell_run(text: &mut String, run: &RunStory) {
         None => say(text, "  done", "unknown"),
     }
     for (name, number) in run.figures.iter().flat_map(|figures| &figures.failures) {
-        say(text, "  failed", &format!("{number} x {}: {}", line(name, 60), reason(name).remedy()));
+        say(text, "  failed", &format!("{} x {}: {}", count(*number), line(name, 60), reason(name).remedy()));
     }
     for trouble in run.troubles.iter().take(TROUBLES_SHOWN) {
         say(text, "  trouble", &tell_trouble(trouble, run));

@@ -40,7 +40,7 @@ use crate::local::{self, PrivateQueue};
 use crate::metrics::RunMetrics;
 use crate::perform::{Held, Performer};
 use crate::plan::{Plan, plan};
-use crate::plan_input::{Places, Purpose, with_input};
+use crate::plan_input::{Purpose, with_input};
 use crate::progress::Reporter;
 use crate::run_error::RunError;
 use crate::run_work::{end_run, finish_of, work};
@@ -99,8 +99,9 @@ async fn generate_traced(
         }
     };
     let ground = ground::prepare(config, &me.host, console)?;
-    let places = Places { chunks_dir: &ground.chunks_dir, qa_dir: &ground.qa_dir, folder: &ground.folder };
-    let planned = trace.step("load", with_input(config, &places, Purpose::Run, plan)).await?;
+    let places = ground.places();
+    let planned = trace.step("load", with_input(config, &places, Purpose::Run, plan)).await;
+    let planned = planned.inspect_err(|_| ground.leave_nothing())?;
     if !config.common.logs.quiet {
         let totals = planned.core.totals();
         let job = Map::from_iter([("job".to_owned(), planned.job.job.to_string().into())]);

@@ -11,7 +11,8 @@ use crate::config::{ShowConfig, WantedChunks};
 use crate::document_names;
 use crate::exit::ExitCode;
 use crate::files::{
-    BrowseError, Browser, ChunkRecord, JobFolder, SeenChunk, Stage, input_directory, read_events,
+    BrowseError, Browser, ChunkRecord, JobFolder, SeenChunk, Stage, existing_output_directory,
+    input_directory, read_events,
 };
 use crate::format::{counted, line};
 use crate::ground::unusable_directory;
@@ -48,7 +49,9 @@ pub(crate) struct ShownChunk {
 pub(crate) fn show(config: &ShowConfig) -> Result<ExitCode, RunError> {
     let base = std::env::current_dir().map_err(RunError::files)?;
     let directory =
-        input_directory(&config.qa_dir, &base, "Q&A files", "--qa-dir").map_err(unusable_directory)?.path;
+        input_directory(&existing_output_directory(&config.qa_dir, &base), &base, "Q&A files", "--qa-dir")
+            .map_err(unusable_directory)?
+            .path;
     let browser = Browser::open(&directory, last_chunks_dir(&directory)).map_err(RunError::files)?;
     let mut printer = Printer { json: config.json, url: config.trace_url.clone(), printed: 0 };
     match &config.wanted {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use qa_shared::clock;
 use qa_shared::connecting::connect_options;
@@ -16,14 +16,16 @@ use serde::Serialize;
 
 use crate::config::StatusConfig;
 use crate::exit::ExitCode;
-use crate::files::{JobFolder, QaFile, find_qa_files, input_directory, read_events};
+use crate::files::{
+    JobFolder, QaFile, existing_output_directory, find_qa_files, input_directory, local_time, read_events,
+};
 use crate::format::{count, counted, duration, line};
 use crate::ground::unusable_directory;
 use crate::output;
 use crate::report::terminal::{figures_line, fleet_line, rate_and_eta};
 use crate::report_story;
 use crate::run_error::RunError;
-use crate::story::Story;
+use crate::story::{LastSign, Story};
 use crate::view::{self, ServerView, View};
 use crate::waiting;
 
@@ -31,8 +33,9 @@ use crate::waiting;
 const MOST_DOCUMENTS: usize = 1000;
 
 /// Everything that is known at one moment.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Status {
+    /// Empty where there is none.
     directory: String,
     job: Option<String>,
     /// Whether a coordinator works in the directory now.
@@ -81,13 +84,11 @@ pub(crate) async fn show(
     console: &Console,
     shutdown: Shutdown,
 ) -> Result<ExitCode, RunError> {
-    let base = std::env::current_dir().map_err(RunError::files)?;
-    let directory =
-        input_directory(&config.qa_dir, &base, "Q&A files", "--qa-dir").map_err(unusable_directory)?;
+    let directory = find_directory(&config)?;
     let mut queue: Option<Queue> = None;
     let mut printed = 0;
     loop {
-        let mut status = read_files(&directory.path)?;
+        let mut status = directory.as_deref().map_or_else(|| Ok(Status::default()), read_files)?;
         if let Some(nats) = &config.nats {
             let mut found = QueueStatus { servers: nats.url.to_string(), ..QueueStatus::default() };
             if queue.is_none() {
@@ -154,6 +155,19 @@ fn watched_rows(text: &str, size: Size) -> Vec<String> {
     rows
 }
 
+/// The directory of the Q&A files; nothing where there is none and the fleet is all there is to show.
+fn find_directory(config: &StatusConfig) -> Result<Option<PathBuf>, RunError> {
+    let base = std::env::current_dir().map_err(RunError::files)?;
+    let asked = existing_output_directory(&config.qa_dir, &base);
+    let flag =
+        if config.nats.is_some() { "--qa-dir" } else { "--qa-dir, or see the fleet with --nats-url URL" };
+    match input_directory(&asked, &base, "Q&A files", flag) {
+        Ok(directory) => Ok(Some(directory.path)),
+        Err(_) if config.nats.is_some() && !config.qa_dir_is_flag => Ok(None),
+        Err(error) => Err(unusable_directory(error)),
+    }
+}
+
 fn read_files(directory: &Path) -> Result<Status, RunError> {
     let folder = JobFolder::open(directory);
     let job = folder.as_ref().map(JobFolder::load_job).transpose().map_err(RunError::files)?.flatten();
@@ -203,7 +217,12 @@ fn read_story(folder: &JobFolder, running: bool, run: Option<&View>) -> Story {
         Ok(unreadable) => story.unreadable_lines = unreadable,
         Err(error) => tracing::warn!("{error}"),
     }
-    story.end(running.then(clock::unix_millis), run.map(|run| (run.updated_at_ms, run.figures.clone())))
+    let last_sign = run.map(|run| LastSign {
+        unix_ms: run.updated_at_ms,
+        at: local_time(run.updated_at_ms),
+        figures: run.figures.clone(),
+    });
+    story.end(running.then(clock::unix_millis), last_sign)
 }
 
 async fn read_queue(queue: &Queue, found: &mut QueueStatus) {
@@ -242,6 +261,13 @@ fn text_of(status: &Status, config: &StatusConfig) -> Result<String, RunError> {
 fn describe(status: &Status) -> String {
     let mut text = String::new();
     let mut say = |line: String| writeln!(text, "{line}").expect("a String takes every text");
+    if status.directory.is_empty() {
+        say("directory    none with Q&A files; --qa-dir names one".to_owned());
+        if let Some(queue) = &status.queue {
+            describe_queue(queue, &mut say);
+        }
+        return text;
+    }
     let job = status.job.as_deref().unwrap_or("none (no run of this program yet)");
     say(format!("directory    {}", status.directory));
     say(format!("job          {job}"));
@@ -266,9 +292,9 @@ fn describe(status: &Status) -> String {
                 say(format!(
                     "  in work    {}: {}/{} chunks, {} failed",
                     line(&document.name, 80),
-                    document.completed + document.failed,
-                    document.chunks,
-                    document.failed
+                    count((document.completed + document.failed).into()),
+                    count(document.chunks.into()),
+                    count(document.failed.into())
                 ));
             }
         } else {
@@ -286,12 +312,12 @@ fn describe(status: &Status) -> String {
             say(format!("             {cost}{limit} spent by all runs of the job"));
         }
         for (reason, number) in &run.failures {
-            say(format!("             failed: {number} x {}", line(reason, 60)));
+            say(format!("             failed: {} x {}", count(*number), line(reason, 60)));
         }
         if run.ignored_results > 0 {
             say(format!(
-                "             {} results set aside: they came twice or were for nothing",
-                run.ignored_results
+                "             {} set aside: they came twice or were for nothing",
+                counted(run.ignored_results, "result")
             ));
         }
     }
@@ -302,21 +328,23 @@ fn describe(status: &Status) -> String {
     for document in &status.documents {
         *by_status.entry(&document.status).or_default() += 1;
     }
-    let totals: Vec<_> =
-        by_status.iter().map(|(status, number)| format!("{number} {}", line(status, 60))).collect();
+    let totals: Vec<_> = by_status
+        .iter()
+        .map(|(status, number)| format!("{} {}", count(*number as u64), line(status, 60)))
+        .collect();
     say(format!("Q&A files    {}", if totals.is_empty() { "none".to_owned() } else { totals.join(", ") }));
     for document in &status.documents {
         say(format!(
             "  {:<12} {} (chunks: {} completed, {} failed; {} pairs)",
             line(&document.status, 60),
             line(&document.name, 80),
-            document.completed,
-            document.failed,
-            document.pairs
+            count(document.completed as u64),
+            count(document.failed as u64),
+            count(document.pairs as u64)
         ));
     }
     if status.documents_unlisted > 0 {
-        say(format!("  and {} more", status.documents_unlisted));
+        say(format!("  and {} more", count(status.documents_unlisted as u64)));
     }
     if let Some(queue) = &status.queue {
         describe_queue(queue, &mut say);
@@ -368,5 +396,47 @@ fn describe_queue(queue: &QueueStatus, say: &mut impl FnMut(String)) {
             server.tokens_per_second,
             problem.unwrap_or_default()
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_directory_the_fleet_is_shown() {
+        let worker = ServerView {
+            host: "gpu1".into(),
+            url: "http://gpu1:11434".into(),
+            busy: 1,
+            slots: 4,
+            auto: true,
+            tokens_per_second: 1_234.0,
+            serving: false,
+            problem: Some("refuses the request (401)".into()),
+        };
+        let queue =
+            QueueStatus { servers: "nats://q:4222".into(), workers: vec![worker], ..QueueStatus::default() };
+        let text = describe(&Status { queue: Some(queue), ..Status::default() });
+        for part in
+            ["directory    none", "queue        nats://q:4222", "worker gpu1 at http://gpu1:11434", "refuses"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("Q&A files    "), "{text}");
+    }
+
+    #[test]
+    fn numbers_of_documents_are_grouped() {
+        let document = DocumentStatus {
+            name: "a".into(),
+            status: "completed".into(),
+            completed: 1_500,
+            failed: 0,
+            pairs: 4_500,
+        };
+        let status = Status { directory: "qa".into(), documents: vec![document], ..Status::default() };
+        let text = describe(&status);
+        assert!(text.contains("1 500 completed, 0 failed; 4 500 pairs"), "{text}");
     }
 }

@@ -72,6 +72,17 @@ pub(crate) struct RunStory {
     is_over: bool,
 }
 
+/// The last that a run has said outside the event log.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LastSign {
+    /// When, in milliseconds since 1970 UTC.
+    pub(crate) unix_ms: u64,
+    /// The same in local time without zone.
+    pub(crate) at: String,
+    /// How far the run was.
+    pub(crate) figures: Figures,
+}
+
 /// Somebody or something that was away, once or several times.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Trouble {
@@ -135,13 +146,15 @@ impl Story {
         (self.last_at, self.last_ms) = (at, unix_ms);
     }
 
-    /// The story as it stands. `running_since_ms` is the time of now if a coordinator works at the moment;
-    /// `last_sign` the last figures from elsewhere, with their time.
-    pub(crate) fn end(mut self, running_now_ms: Option<u64>, last_sign: Option<(u64, Figures)>) -> Self {
+    /// The story as it stands. `running_now_ms` is the time of now if a coordinator works at the moment;
+    /// `last_sign` the last sign of life from elsewhere.
+    pub(crate) fn end(mut self, running_now_ms: Option<u64>, last_sign: Option<LastSign>) -> Self {
         if let Some(run) = self.runs.back_mut().filter(|run| !run.is_over) {
-            if let Some((when, figures)) = last_sign.filter(|(when, _)| *when >= run.began_ms) {
-                run.figures = Some(figures);
-                self.last_ms = self.last_ms.max(when);
+            if let Some(sign) = last_sign.filter(|sign| sign.unix_ms >= run.began_ms) {
+                run.figures = Some(sign.figures);
+                if sign.unix_ms > self.last_ms {
+                    (self.last_ms, self.last_at) = (sign.unix_ms, sign.at);
+                }
             }
             if let Some(now) = running_now_ms {
                 "running".clone_into(&mut run.outcome);
@@ -316,6 +329,10 @@ mod tests {
         }))
     }
 
+    fn sign(second: u64, figures: &Figures) -> LastSign {
+        LastSign { unix_ms: second * 1000, at: format!("at {second}"), figures: figures.clone() }
+    }
+
     fn lost(host: &str) -> Happening {
         Happening::WorkerLost { host: host.to_owned() }
     }
@@ -369,11 +386,15 @@ mod tests {
     fn a_run_without_an_end_was_killed_unless_it_goes_on() {
         let lines = [(100, began()), (200, Happening::QueueLost), (1000, began()), (1100, lost("gpu1"))];
         let figures = Figures { completed: 7, ..Figures::default() };
-        let story = told(&lines).end(None, Some((1_160_000, figures.clone())));
+        let story = told(&lines).end(None, Some(sign(1160, &figures)));
         let outcomes: Vec<_> = story.runs.iter().map(|run| (run.outcome.as_str(), run.seconds)).collect();
         assert_eq!(outcomes, [("killed", 100.0), ("killed", 160.0)]);
         assert_eq!(story.runs[1].figures, Some(figures.clone()));
-        let story = told(&lines).end(Some(1_400_000), Some((900_000, figures)));
+        // It ended at its last sign of life, which was no event.
+        assert_eq!(story.runs[1].ended.as_deref(), Some("at 1160"));
+        let story = told(&lines).end(None, Some(sign(1050, &figures)));
+        assert_eq!(story.runs[1].ended.as_deref(), Some("at 1100"), "an event came after that");
+        let story = told(&lines).end(Some(1_400_000), Some(sign(900, &figures)));
         assert_eq!((story.runs[1].outcome.as_str(), story.runs[1].seconds), ("running", 400.0));
         assert_eq!(story.runs[1].figures, None, "they are of an earlier run");
         assert!(story.runs[1].troubles[0].is_open);

@@ -32,6 +32,8 @@ fn help_texts_are_those_checked_in() {
         ("failures.txt", &["failures", "--help"]),
         ("show.txt", &["show", "--help"]),
         ("cancel.txt", &["cancel", "--help"]),
+        ("prompt.txt", &["prompt", "--help"]),
+        ("settings.txt", &["help", "settings"]),
     ] {
         let (code, stdout, stderr) = run(args, &[]);
         assert_eq!((code, stderr.as_str()), (0, ""), "{name}");
@@ -45,6 +47,59 @@ fn the_help_shows_every_exit_code() {
     assert!(help.contains(ExitCode::table().trim_end()), "{help}");
     let codes = ExitCode::ALL.map(ExitCode::code);
     assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 70, 130]);
+}
+
+#[test]
+fn the_help_has_common_flags_and_the_list_of_settings_all_of_them() {
+    let (_, help, _) = run(&["generate", "--help"], &[]);
+    let (code, settings, _) = run(&["help", "settings"], &[]);
+    assert_eq!(code, 0);
+    assert_eq!(run(&["settings"], &[]).0, 0);
+    for flag in
+        ["--model", "--qa-dir", "--resume", "--sample", "--max-cost", "--nats-url", "--ollama-base-url"]
+    {
+        assert!(help.contains(flag) && settings.contains(flag), "{flag}");
+    }
+    for flag in
+        ["--ollama-top-k <K>", "--idle-timeout <DURATION>", "--no-speculation", "--metrics-listen <ADDRESS>"]
+    {
+        assert!(!help.contains(flag) && settings.contains(flag), "{flag}");
+    }
+    for variable in
+        ["OTEL_EXPORTER_OTLP_ENDPOINT", "QA_ACK_WAIT", "QA_NATS_PASSWORD_FILE", "QA_TRACE_CONTENT"]
+    {
+        assert!(!help.contains(variable) && settings.contains(variable), "{variable}");
+    }
+    assert!(help.contains("qa-coordinator help settings"), "{help}");
+    assert!(help.lines().count() < 160, "only what is used often");
+}
+
+#[test]
+fn a_command_without_output_to_look_at_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let qa_dir = directory.path().to_str().unwrap();
+    let (code, stdout, _) = run(&["failures", "--qa-dir", qa_dir], &[]);
+    assert_eq!((code, stdout), (0, format!("no failures in {qa_dir}\n")));
+    let (code, _, stderr) = run(&["status"], &[]);
+    assert!(code == 2 && stderr.contains("--nats-url"), "{stderr}");
+}
+
+#[test]
+fn the_prompt_is_shown_as_it_is_built_and_as_it_is_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let chunks = r#"{"status": "completed", "chunks": [{"text": "One."}, {"text": "The boiler <b>"}]}"#;
+    std::fs::write(directory.path().join("manual_chunks.json"), chunks).unwrap();
+    let (code, built_in, _) = run(&["prompt", "--show", "--questions-per-chunk", "4"], &[]);
+    assert_eq!(code, 0);
+    assert!(built_in.contains("exactly 4") && built_in.contains("{text}"), "{built_in}");
+    let at = ["--chunks-dir", directory.path().to_str().unwrap(), "--qa-extra-instructions", "No prices."];
+    let (code, sent, stderr) = run(&[&["prompt", "--show", "manual", "1"], &at[..]].concat(), &[]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(sent.contains("<chunk>\nThe boiler <b>\n</chunk>") && sent.contains("No prices."), "{sent}");
+    for (wanted, part) in [(["manual", "2"], "has 2 chunks"), (["manuel", "0"], "near are manual")] {
+        let (code, _, stderr) = run(&[&["prompt", "--show"], &wanted[..], &at[..]].concat(), &[]);
+        assert!(code == 2 && stderr.contains(part), "{stderr}");
+    }
 }
 
 #[test]

@@ -85,7 +85,6 @@ fn the_file_of_the_python_program_works_as_it_is() {
         [
             "--ollama-num-predict -1 counts as unset: the ceiling is --max-tokens",
             "OLLAMA_STOP now takes effect (the Python program ignored it): [\"<|im_end|>\"]",
-            "an answer ends after 2000 tokens (--max-tokens; the Python program did not send it to Ollama)",
             "--batch-processing changes nothing: chunks are always worked on in parallel",
         ]
     );
@@ -115,12 +114,17 @@ fn flags_against_resuming_beat_the_environment() {
     ] {
         let config = generate(args, &[("GENERATOR_RESUME", "true")]).unwrap();
         assert_eq!(config.run.start, start, "{args:?}");
+        // A flag is echoed as itself.
+        if let [flag] = args {
+            let echo = format!("{flag} = true (flag)");
+            assert!(config.common.sources.iter().any(|source| source.to_string() == echo), "{echo}");
+        }
     }
     assert_eq!(generate(&[], &[]).unwrap().run.start, Start::Fresh);
 }
 
 #[test]
-fn a_directory_on_the_command_line_takes_the_combined_file_along() {
+fn a_directory_takes_the_combined_file_along_wherever_it_is_named() {
     let file = ("GENERATOR_OUTPUT_FILE", "/data/results/all.json");
     let combined = |args: &[&str], environment: &[(&str, &str)]| {
         let config = generate(args, environment).unwrap();
@@ -134,7 +138,18 @@ fn a_directory_on_the_command_line_takes_the_combined_file_along() {
     assert_eq!(combined(&["--qa-dir", "out"], &[file]), PathBuf::from("out/training_data.json"));
     assert_eq!(combined(&["--qa-dir", "out", "--output-file", "x.json"], &[file]), PathBuf::from("x.json"));
     let from_environment = ("GENERATOR_OUTPUT_DIR", "out");
-    assert_eq!(combined(&[], &[from_environment]), PathBuf::from("/data/results/training_data.json"));
+    // A directory is given wherever it is named; a file counts that is named beside it.
+    assert_eq!(combined(&[], &[from_environment]), PathBuf::from("out/training_data.json"));
+    assert_eq!(combined(&[], &[from_environment, file]), PathBuf::from("/data/results/all.json"));
+    let (dir, name) = ("GENERATOR_OUTPUT_DIR=out", "GENERATOR_OUTPUT_FILE=/x/all.json");
+    let in_env_file = |variables: &[(&str, &str)], text: &str| {
+        generate_in(&[], &with_file(enough(variables), text)).unwrap().output.combined_file
+    };
+    assert_eq!(in_env_file(&[], dir), PathBuf::from("out/training_data.json"));
+    assert_eq!(in_env_file(&[], &format!("{dir}\n{name}")), PathBuf::from("/x/all.json"));
+    assert_eq!(in_env_file(&[file], dir), PathBuf::from("/data/results/all.json"));
+    // The file of an env file belongs to its own directory.
+    assert_eq!(in_env_file(&[from_environment], name), PathBuf::from("out/training_data.json"));
     let config = generate(&["--qa-dir", "out"], &[file]).unwrap();
     assert!(notes(&config)[0].starts_with("the combined file goes to out/training_data.json"));
 }

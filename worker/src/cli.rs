@@ -19,8 +19,8 @@ use crate::exit::ExitCode;
     version,
     max_term_width = 110,
     args_conflicts_with_subcommands = true,
-    after_help = "Try --help for the environment variables and exit codes.",
-    after_long_help = format!("{}\n\n{}", variables::help(Program::Worker), ExitCode::table())
+    after_help = "Try --help for more about each flag and for the exit codes.",
+    after_long_help = format!("The variables: qa-worker help settings\n\n{}", ExitCode::table())
 )]
 pub struct Cli {
     /// Do something else than work.
@@ -51,6 +51,9 @@ pub struct Cli {
 pub enum Command {
     /// Look at every configured server and have it write one pair: what works, how fast, what is wrong
     Check(Box<CheckArgs>),
+    /// List every variable
+    #[command(after_help = variables::help(Program::Worker))]
+    Settings,
     /// Print completions for a shell
     Completions {
         /// The shell

@@ -32,46 +32,68 @@ const MOST_BYTES: usize = 128 * 1024;
 pub(crate) async fn run(
     setup: Arc<WorkerSetup>,
     queue: Queue,
-    mut assignments: Vec<watch::Receiver<Option<Assignment>>>,
+    assignments: Vec<watch::Receiver<Option<Assignment>>>,
     shutdown: Shutdown,
 ) {
-    let presence = Presence::new(&queue);
-    let mut announcer = Announcer::new(&queue);
+    tokio::select! {
+        () = announce(&setup, &queue, assignments, &shutdown) => {}
+        () = watch_queue(&setup, &queue, &shutdown) => {}
+    }
+}
+
+/// Says at once for `/readyz` when the queue server is lost and back: a heartbeat waits for an answer that does not
+/// come. Never ends while the queue is in use.
+async fn watch_queue(setup: &WorkerSetup, queue: &Queue, shutdown: &Shutdown) {
+    let mut connected = queue.connected();
+    while connected.changed().await.is_ok() {
+        telemetry::set_obstacle("worker", obstacle(setup, queue, shutdown.is_stopping()));
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn announce(
+    setup: &Arc<WorkerSetup>,
+    queue: &Queue,
+    mut assignments: Vec<watch::Receiver<Option<Assignment>>>,
+    shutdown: &Shutdown,
+) {
+    let presence = Presence::new(queue);
+    let mut announcer = Announcer::new(queue);
     let every = queue.timing().renewal();
     let is_busy = || setup.servers.iter().any(|server| server.busy() > 0);
     let mut told = (Instant::now(), 0);
     metrics::observe_servers(&setup.servers);
     loop {
         if setup.tells_progress {
-            tell_progress(&setup, &mut told);
+            tell_progress(setup, &mut told);
         }
         let draining = shutdown.is_stopping();
         if draining && !is_busy() {
             break;
         }
-        announcer.announce(describe(&setup, &assignments, draining)).await;
-        telemetry::set_obstacle("worker", obstacle(&setup, &queue, draining));
-        share_accounts(&setup, &presence).await;
+        announcer.announce(describe(setup, &assignments, draining)).await;
+        telemetry::set_obstacle("worker", obstacle(setup, queue, draining));
+        share_accounts(setup, &presence).await;
         let news =
             futures_util::future::select_all(assignments.iter_mut().map(|one| Box::pin(one.changed())));
-        let (announced_load, overdue) = (load(&setup), overdue_tasks(&setup));
+        let (announced_load, overdue) = (load(setup), overdue_tasks(setup));
         let changed_load = async {
             tokio::time::sleep(LOAD_EVERY.min(every).saturating_sub(LOOK_EVERY)).await;
             let mut before = announced_load;
             loop {
                 tokio::time::sleep(LOOK_EVERY.min(every)).await;
-                let now = load(&setup);
-                if now != announced_load && now == before || overdue_tasks(&setup) > overdue {
+                let now = load(setup);
+                if now != announced_load && now == before || overdue_tasks(setup) > overdue {
                     return;
                 }
                 before = now;
             }
         };
-        let announced_tokens = written_before_the_first(&setup);
+        let announced_tokens = written_before_the_first(setup);
         let writing = async {
             loop {
                 tokio::time::sleep(WRITING_EVERY.min(every)).await;
-                if written_before_the_first(&setup) != announced_tokens {
+                if written_before_the_first(setup) != announced_tokens {
                     return;
                 }
             }

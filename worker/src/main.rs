@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::{CommandFactory, Parser};
 use qa_shared::console::{self, Console, LAST_LINES, Live, Look};
 use qa_shared::settings::args::wanted_log_format;
+use qa_shared::settings::variables::{self, Program};
 use qa_shared::settings::{Environment, LogSettings, arguments, hide_arguments};
 use qa_worker::cli::{Cli, Command};
 use qa_worker::commands;
@@ -47,6 +48,10 @@ fn run(cli: &Cli) -> io::Result<ExitCode> {
             console::print(&String::from_utf8_lossy(&script))?;
             return Ok(ExitCode::Success);
         }
+        Some(Command::Settings) => {
+            console::print(&format!("{}\n", variables::help(Program::Worker)))?;
+            return Ok(ExitCode::Success);
+        }
         Some(Command::Check(_)) | None => cli.clone().flattened(),
     };
     let environment = Environment::capture().with_env_file(cli.common.env_file.as_deref(), Path::new(""));
@@ -66,7 +71,9 @@ fn run(cli: &Cli) -> io::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;
     match cli.command {
         Some(Command::Check(args)) => runtime.block_on(commands::check(config, args.json)),
-        Some(Command::Completions { .. }) | None => runtime.block_on(commands::work(config)),
+        Some(Command::Completions { .. } | Command::Settings) | None => {
+            runtime.block_on(commands::work(config))
+        }
     }
 }
 

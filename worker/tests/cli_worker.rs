@@ -193,6 +193,12 @@ fn the_binary_explains_itself_and_ends_with_the_documented_codes() {
     let expected = std::fs::read_to_string(path).unwrap_or_default();
     assert!(expected == help, "{path} is out of date: run the tests with UPDATE_SNAPSHOTS=1; now:\n{help}");
 
+    let (code, settings, _) = run(&["help", "settings"]);
+    assert_eq!(code, 0);
+    for variable in ["OTEL_EXPORTER_OTLP_ENDPOINT", "QA_ACK_WAIT", "QA_NATS_PASSWORD_FILE"] {
+        assert!(!help.contains(variable) && settings.contains(variable), "{variable}");
+    }
+
     for shell in ["bash", "zsh", "fish"] {
         let (code, script, _) = run(&["completions", shell]);
         assert_eq!(code, 0);

@@ -60,11 +60,11 @@ impl Core {
     fn count_result(&mut self, fact: &ResultFact, effects: &mut Vec<Effect>) {
         self.tally.calls += u64::from(fact.attempts);
         self.tally.usage.add(fact.usage);
+        self.tally.asked += u64::from(fact.asked);
         let failed = match fact.verdict {
             Verdict::Completed { got } => {
                 self.tally.completed += 1;
                 self.tally.pairs += u64::from(got);
-                self.tally.asked += u64::from(fact.asked);
                 self.tally.short += u64::from(got < fact.asked);
                 false
             }

@@ -117,6 +117,18 @@ fn a_completed_result_without_pairs_does_not_complete_a_chunk() {
 }
 
 #[test]
+fn what_was_asked_for_counts_failed_chunks_too() {
+    let mut run = TestRun::new(plan(&[3]));
+    run.start(3);
+    run.receive(success(task(0, 0)));
+    run.receive(fact(task(0, 1), Verdict::Failed { reason: FailureReason::NoUsableAnswer }));
+    assert_eq!((run.core.tally().asked, run.core.tally().pairs), (6, 3));
+    // What comes twice was not asked for twice.
+    run.receive_copy(success(task(0, 0)));
+    assert_eq!(run.core.tally().asked, 6);
+}
+
+#[test]
 fn a_wiped_queue_costs_only_a_second_publication() {
     let mut run = TestRun::new(plan(&[4]));
     run.start(4);

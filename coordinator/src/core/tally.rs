@@ -43,7 +43,7 @@ pub struct Tally {
     pub failed: u64,
     /// Pairs got.
     pub pairs: u64,
-    /// Pairs asked for, of the completed chunks.
+    /// Pairs asked for, of all chunks with a result: failed ones were asked too.
     pub asked: u64,
     /// Chunks completed with fewer pairs than asked for.
     pub short: u64,

@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::FileError;
 use super::atomic::prove_writable;
+use super::job_folder::FOLDER;
+use super::{FileError, Journal};
 
 /// Where the defaults point.
 const DATA: &str = "/data";
@@ -29,6 +30,21 @@ pub enum DirectoryError {
     Output {
         /// The last attempt's error.
         error: FileError,
+        /// The flag that names it.
+        flag: &'static str,
+    },
+    /// There is output of an earlier run, and this run would not go on with it.
+    #[error(
+        "this run would write to `{}`, but the output of an earlier run is in `{}`: name the one that you mean \
+         with {flag} (the second, to go on with it)",
+        chosen.display(),
+        other.display()
+    )]
+    OldOutput {
+        /// Where this run would write.
+        chosen: PathBuf,
+        /// Where the output is.
+        other: PathBuf,
         /// The flag that names it.
         flag: &'static str,
     },
@@ -102,6 +118,111 @@ pub fn future_output_directory(asked: &Path, base: &Path) -> PathBuf {
     if asked.is_dir() { asked.to_owned() } else { fallback.unwrap_or_else(|| asked.to_owned()) }
 }
 
+/// The directory in which an earlier run has left its output: the one asked for, or the one that took its place.
+pub fn existing_output_directory(asked: &Path, base: &Path) -> PathBuf {
+    existing_within(asked, base, Path::new(DATA))
+}
+
+fn existing_within(asked: &Path, base: &Path, defaults: &Path) -> PathBuf {
+    let fallback = fallback(asked, base).filter(|_| asked.starts_with(defaults));
+    match fallback {
+        Some(fallback) if !has_output(asked) && has_output(&fallback) => fallback,
+        _ => future_output_directory(asked, base),
+    }
+}
+
+/// What decides where Q&A files go.
+#[derive(Debug, Clone, Copy)]
+pub struct QaDirectory<'a> {
+    /// The directory that was asked for.
+    pub asked: &'a Path,
+    /// Whether a flag names it: then it is the one that is meant.
+    pub is_flag: bool,
+    /// Where chunk files are read.
+    pub chunks: &'a Path,
+    /// Whether a flag names that.
+    pub chunks_is_flag: bool,
+    /// Whether it is made and tried; otherwise nothing is changed.
+    pub make: bool,
+}
+
+/// Finds the directory for Q&A files. Chunk files that are read below `BASE/data` instead of `/data` take the output
+/// with them: one fallback for both. Output of an earlier run in the other of the two places is an error, since
+/// everything would be paid for again.
+pub fn qa_directory(wanted: &QaDirectory<'_>, base: &Path) -> Result<Directory, DirectoryError> {
+    qa_directory_within(wanted, base, Path::new(DATA))
+}
+
+fn qa_directory_within(
+    wanted: &QaDirectory<'_>,
+    base: &Path,
+    defaults: &Path,
+) -> Result<Directory, DirectoryError> {
+    const FLAG: &str = "--qa-dir";
+    let QaDirectory { asked, is_flag, chunks, chunks_is_flag, make } = *wanted;
+    let made = |path: &Path| {
+        let tried = if make { make_writable(path) } else { Ok(()) };
+        tried.map_err(|error| DirectoryError::Output { error, flag: FLAG })
+    };
+    let fallback = fallback(asked, base).filter(|_| asked.starts_with(defaults) && !is_flag);
+    let Some(fallback) = fallback else {
+        if make {
+            return output_directory_within(asked, base, FLAG, defaults);
+        }
+        return Ok(Directory { path: future_output_directory(asked, base), note: None });
+    };
+    let old = |chosen: &Path, other: &Path| {
+        let stops = !has_output(chosen) && has_output(other);
+        let error =
+            || DirectoryError::OldOutput { chosen: chosen.to_owned(), other: other.to_owned(), flag: FLAG };
+        if stops { Err(error()) } else { Ok(()) }
+    };
+    if !chunks_is_flag && is_below(chunks, &base.join("data")) {
+        old(&fallback, asked)?;
+        made(&fallback)?;
+        let note =
+            format!("chunk files are read from `{}`: writing to `{}`", chunks.display(), fallback.display());
+        return Ok(Directory { path: fallback, note: Some(note) });
+    }
+    let missing: Vec<PathBuf> = asked.ancestors().filter(|path| !path.exists()).map(Path::to_owned).collect();
+    match made(asked) {
+        Ok(()) if make || asked.is_dir() || !fallback.is_dir() => {
+            let checked = old(asked, &fallback);
+            if checked.is_err() && make {
+                // Nothing is left behind; a directory that is no longer empty stays.
+                for path in &missing {
+                    drop(fs::remove_dir(path));
+                }
+            }
+            checked?;
+            Ok(Directory { path: asked.to_owned(), note: None })
+        }
+        Ok(()) => Ok(Directory { path: fallback, note: None }),
+        Err(error) => {
+            old(&fallback, asked)?;
+            made(&fallback)?;
+            let DirectoryError::Output { error, .. } = error else { return Err(error) };
+            let note = format!("{error}; writing to `{}`", fallback.display());
+            Ok(Directory { path: fallback, note: Some(note) })
+        }
+    }
+}
+
+/// Whether a directory stands directly in another one.
+fn is_below(path: &Path, directory: &Path) -> bool {
+    let [path, directory] = [path, directory].map(std::path::absolute);
+    path.is_ok_and(|path| directory.is_ok_and(|directory| path.parent() == Some(&directory)))
+}
+
+/// Whether an earlier run has left output: Q&A files, or results that are in none yet.
+fn has_output(directory: &Path) -> bool {
+    let is_qa = |entry: std::io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.file_name().to_string_lossy().ends_with("_qa.json"))
+    };
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.any(is_qa))
+        || Journal::segments(&directory.join(FOLDER)).is_ok_and(|segments| !segments.is_empty())
+}
+
 fn fallback(asked: &Path, base: &Path) -> Option<PathBuf> {
     Some(base.join("data").join(asked.file_name()?))
 }
@@ -136,6 +257,74 @@ mod tests {
         assert!(note.contains("file/qa") && note.contains("data/qa"), "{note}");
         let error = output_directory(&asked, base.path(), "--qa-dir").unwrap_err().to_string();
         assert!(error.starts_with("cannot create `") && error.ends_with("with --qa-dir"), "{error}");
+    }
+
+    /// Chunk files and output below `base/data` or below the defaults, which `root` can make.
+    fn qa_directory_of(
+        base: &Path,
+        defaults: &Path,
+        chunks: &Path,
+        is_flag: bool,
+    ) -> Result<Directory, DirectoryError> {
+        let asked = defaults.join("qa_results");
+        let wanted = QaDirectory { asked: &asked, is_flag, chunks, chunks_is_flag: false, make: true };
+        qa_directory_within(&wanted, base, defaults)
+    }
+
+    fn leave_output(directory: &Path) {
+        fs::create_dir_all(directory).unwrap();
+        fs::write(directory.join("a_qa.json"), "{}").unwrap();
+    }
+
+    #[test]
+    fn one_fallback_decides_for_chunks_and_output() {
+        let base = qa_shared::testing::temporary_folder();
+        let (root, defaults) = (base.path(), base.path().join("data-of-root"));
+        let (near, far) = (root.join("data/qa_results"), defaults.join("qa_results"));
+        let found = qa_directory_of(root, &defaults, &root.join("data/chunks"), false).unwrap();
+        assert_eq!(found.path, near);
+        assert!(found.note.unwrap().contains("data/chunks"));
+        assert!(!defaults.exists(), "it could be made, but the chunk files are not there");
+        let found = qa_directory_of(root, &defaults, &defaults.join("chunks"), false).unwrap();
+        assert_eq!(found.path, far);
+    }
+
+    #[test]
+    fn old_output_in_the_other_place_stops_the_run_with_both_paths() {
+        for is_near in [true, false] {
+            let base = qa_shared::testing::temporary_folder();
+            let (root, defaults) = (base.path(), base.path().join("data-of-root"));
+            let (near, far) = (root.join("data/qa_results"), defaults.join("qa_results"));
+            let (chunks, other) =
+                if is_near { (root.join("data/chunks"), &far) } else { (defaults.join("chunks"), &near) };
+            leave_output(other);
+            let error = qa_directory_of(root, &defaults, &chunks, false).unwrap_err();
+            assert!(matches!(error, DirectoryError::OldOutput { .. }), "{error}");
+            let error = error.to_string();
+            for path in [&near, &far] {
+                assert!(error.contains(&format!("`{}`", path.display())), "{error}");
+            }
+            let chosen = if is_near { &near } else { &far };
+            assert!(!chosen.exists(), "a run that did nothing leaves nothing behind");
+            // A flag says which one is meant, and output on both sides leaves no doubt.
+            assert_eq!(qa_directory_of(root, &defaults, &chunks, true).unwrap().path, far);
+            leave_output(chosen);
+            assert_eq!(&qa_directory_of(root, &defaults, &chunks, false).unwrap().path, chosen);
+        }
+    }
+
+    #[test]
+    fn the_output_of_an_earlier_run_is_found_in_either_place() {
+        let base = qa_shared::testing::temporary_folder();
+        let defaults = base.path().join("data-of-root");
+        let (asked, near) = (defaults.join("qa"), base.path().join("data/qa"));
+        fs::create_dir_all(&asked).unwrap();
+        fs::create_dir_all(near.join(FOLDER)).unwrap();
+        assert_eq!(existing_within(&asked, base.path(), &defaults), asked);
+        fs::write(near.join("a_qa.json"), "{}").unwrap();
+        assert_eq!(existing_within(&asked, base.path(), &defaults), near);
+        fs::write(asked.join("a_qa.json"), "{}").unwrap();
+        assert_eq!(existing_within(&asked, base.path(), &defaults), asked);
     }
 
     #[test]

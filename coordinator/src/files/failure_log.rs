@@ -37,6 +37,8 @@ pub struct FailureLine<'a> {
     pub answer: &'a str,
     /// The model that was asked.
     pub model: &'a str,
+    /// The LLM server that answered; empty where none was asked.
+    pub server: &'a str,
     /// The worker's host.
     pub host: &'a str,
     /// The trace.
@@ -59,6 +61,8 @@ pub struct LoggedFailure {
     pub answer: String,
     /// The model that was asked.
     pub model: String,
+    /// The LLM server that answered.
+    pub server: String,
     /// The worker's host.
     pub host: String,
     /// The trace.
@@ -138,6 +142,7 @@ mod tests {
             reason: "no pair",
             answer: "I cannot\nhelp",
             model: "qwen3:14b",
+            server: "http://gpu1:11434",
             host: "gpu1",
             trace_id: "0".repeat(32),
         })

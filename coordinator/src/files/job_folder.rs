@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::FileError;
+use super::KeptSettings;
 use super::atomic::{AtomicFile, remove_unfinished, sync_directory, write_file};
 use super::pretty::pretty;
 use crate::core::Spent;
@@ -89,6 +90,9 @@ pub struct JobFile {
     /// Model calls that a queued task may make; absent where the job has no budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_per_task: Option<u32>,
+    /// What the job keeps besides; absent where an earlier version of this program wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptSettings>,
     /// What else is kept with the job, and what another version wrote.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -97,7 +101,16 @@ pub struct JobFile {
 impl JobFile {
     /// A new job.
     pub fn new(job: JobId, created: String, pool: PoolName, settings: GenerationSettings) -> Self {
-        Self { version: VERSION, job, created, pool, settings, calls_per_task: None, other: Map::new() }
+        Self {
+            version: VERSION,
+            job,
+            created,
+            pool,
+            settings,
+            calls_per_task: None,
+            kept: None,
+            other: Map::new(),
+        }
     }
 }
 
@@ -174,6 +187,23 @@ impl JobFolder {
         remove_unfinished(&self.directory)?;
         remove_unfinished(&self.folder)?;
         Ok(DirectoryLock { _file: file })
+    }
+
+    /// Removes the folder of a run that made it and did nothing, while that holds the lock. What else is in it
+    /// stays, and the folder with it: `--restart` may already have put old files there.
+    pub fn discard(&self) {
+        let job = self.job_path();
+        for path in [self.folder.join("lock"), job, self.spent_path()] {
+            drop(fs::remove_file(path));
+        }
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        for entry in entries.flatten() {
+            // A journal in which nothing stands.
+            if entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
+                drop(fs::remove_file(entry.path()));
+            }
+        }
+        drop(fs::remove_dir(&self.folder));
     }
 
     /// Whether a living process holds the directory's lock.
@@ -358,6 +388,23 @@ mod tests {
         }
         let _lock = folder.lock(&holder()).unwrap();
         assert!(left.iter().all(|path| !path.exists()));
+    }
+
+    #[test]
+    fn a_discarded_folder_is_gone_unless_something_of_worth_is_in_it() {
+        for keeps in [false, true] {
+            let output = qa_shared::testing::temporary_folder();
+            let folder = JobFolder::create(output.path()).unwrap();
+            let _lock = folder.lock(&holder()).unwrap();
+            folder.save_job(&job()).unwrap();
+            if keeps {
+                fs::create_dir(folder.previous_path()).unwrap();
+                fs::write(folder.previous_path().join("a_qa.json"), "{}").unwrap();
+            }
+            folder.discard();
+            assert_eq!(folder.path().exists(), keeps);
+            assert_eq!(folder.previous_path().join("a_qa.json").exists(), keeps);
+        }
     }
 
     #[test]

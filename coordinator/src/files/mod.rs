@@ -26,8 +26,10 @@ pub mod journal;
 mod json_repair;
 mod json_scan;
 mod json_text;
+mod kept_settings;
 pub mod listing;
 mod log_file;
+mod new_directories;
 mod pretty;
 mod provenance;
 pub mod qa_file;
@@ -51,7 +53,8 @@ pub use chunk_file::{
 };
 pub use combined::{Combine, CombineError, CombineReport, check_output, claim_output, combine};
 pub use directories::{
-    Directory, DirectoryError, future_output_directory, input_directory, needed_directory, output_directory,
+    Directory, DirectoryError, QaDirectory, existing_output_directory, future_output_directory,
+    input_directory, needed_directory, output_directory, qa_directory,
 };
 pub use event_log::{EventLog, Logged, read_events};
 pub use failure_log::{
@@ -65,7 +68,9 @@ pub use journal::{Entry, EntryLocation, Journal, JournalError, JournalReader, SE
 pub use json_repair::Repairs;
 pub use json_scan::{Event, Piece, ScanError, Scanner};
 pub use json_text::JsonText;
+pub use kept_settings::KeptSettings;
 pub use listing::{DocumentPath, Listing, Unusable, chunk_path, find_chunk_files, find_qa_files, qa_path};
+pub use new_directories::NewDirectories;
 pub use qa_file::{Defects, PairEntry, QaFile, QaFileError, QaSource, RecordEntry};
 pub use qa_writer::{
     Snapshot, SnapshotError, Written, generation_info, keep_aside, write_snapshot, write_unprocessable,
@@ -78,4 +83,4 @@ pub use summary::{
     ChunkFigures, PairFigures, RunSummary, SampleFigures, SlowChunk, SpeculationFigures, SpentFigures,
     UsageFigures, write_summary,
 };
-pub use timestamp::{naive_local, now};
+pub use timestamp::{local_time, naive_local, now};

@@ -14,6 +14,12 @@ pub fn naive_local(now: &Zoned) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string()
 }
 
+/// A time in milliseconds since 1970 UTC, see [`naive_local`]; empty where it is none.
+pub fn local_time(unix_ms: u64) -> String {
+    let time = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    time.map(|time| naive_local(&time.to_zoned(TimeZone::system()))).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

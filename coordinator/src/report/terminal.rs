@@ -265,7 +265,10 @@ fn figures_parts(view: &View) -> Vec<Part> {
         part(5, format!("{} pairs", count(progress.pairs))),
     ];
     if view.sample.is_none() {
-        parts.push(part(7, format!("{}/{} documents", view.documents_done, view.documents)));
+        parts.push(part(
+            7,
+            format!("{}/{} documents", count(view.documents_done.into()), count(view.documents.into())),
+        ));
     }
     parts
 }

@@ -1,7 +1,9 @@
 //! Bad input end to end: one clear message, the documented exit code, nothing lost, and whatever is not
 //! broken is done nevertheless.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 use crate::checker::{Check, check};
 use crate::command_line::Line;
 use crate::documents::Document;
-use crate::processes::no_process_is_left_in;
+use crate::processes::{PATIENCE, no_process_is_left_in};
 use crate::site::{Site, read_json};
 
 #[tokio::test]
@@ -379,4 +381,45 @@ async fn a_combined_file_of_another_directory_is_not_replaced() {
     let sources = read_json(&mine.combined())["metadata"]["num_documents"].clone();
     assert_eq!(sources, 1);
     assert_eq!(server.stats().chat_calls, 4);
+}
+
+#[tokio::test]
+async fn a_run_that_did_nothing_leaves_nothing_behind() {
+    let (site, server) = (Site::new(&[Document::new("a", 2)]), FakeOllama::start(FakeConfig::default()));
+    let path = |name: &str| site.root().join(name);
+    for name in ["unfinished", "python"] {
+        fs::create_dir(path(name)).unwrap();
+    }
+    fs::write(path("unfinished/b_chunks.json"), r#"{"status": "failed", "chunks": []}"#).unwrap();
+    fs::write(path("python/a_qa.json"), r#"{"training_pairs": []}"#).unwrap();
+    fs::write(path("note.txt"), "no combined file").unwrap();
+    let before = files_below(site.root());
+    for (chunks, qa, output) in [
+        // No chunk file, none that is finished, output that exists, a combined file that is none.
+        ("python", "new/qa", "other/all.json"),
+        ("unfinished", "new/qa", "other/all.json"),
+        ("chunks", "python", "other/all.json"),
+        ("chunks", "new/qa", "note.txt"),
+    ] {
+        let line =
+            Line::coordinator("generate", site.root()).args(["--provider", "local", "--model", "qwen3:8b"]);
+        let line = line.args(["--chunks-dir", chunks, "--qa-dir", qa, "--output-file", output]);
+        let ended = line.servers(&[&server]).start().ends_within(PATIENCE).await.ok().unwrap();
+        assert_ne!(ended.code, 0, "{}", ended.stderr);
+        assert_eq!(files_below(site.root()), before, "{chunks}, {qa}, {output}:\n{}", ended.stderr);
+    }
+    assert_eq!(server.stats().chat_calls, 0);
+}
+
+/// Everything below a directory.
+fn files_below(directory: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        }
+        found.insert(path);
+    }
+    found
 }

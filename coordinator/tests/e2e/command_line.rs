@@ -42,6 +42,16 @@ impl Line {
         Self::new(&format!("qa-coordinator {command}"), programs::coordinator(), directory).arg(command)
     }
 
+    /// A shell that finds both programs.
+    pub(crate) fn shell(script: &str, directory: &Path) -> Self {
+        let mut line = Self::new("sh", Path::new("/bin/sh"), directory).args(["-c", script]);
+        #[expect(clippy::disallowed_methods, reason = "a test has no settings object")]
+        let path = std::env::var("PATH").unwrap_or_default();
+        let programs = programs::coordinator().parent().unwrap();
+        line.command.env("PATH", format!("{}:{path}", programs.display()));
+        line
+    }
+
     /// `qa-worker` for these servers.
     pub(crate) fn worker(nats: &TestNats, servers: &[&FakeOllama]) -> Self {
         Self::bare_worker().fleet(nats).servers(servers)

@@ -138,7 +138,7 @@ fn lasting_causes() -> Vec<(FakeConfig, &'static [&'static str])> {
             ),
             &["requires a subscription", "--model"],
         ),
-        (cannot_load(401, "unauthorized"), &["answered 401", "wants credentials"]),
+        (cannot_load(401, "unauthorized"), &["refuses the request (401)", "wants credentials"]),
         (other, &["does not have the model `qwen3:8b`", "qwen3:14b", "ollama pull qwen3:8b"]),
     ]
 }

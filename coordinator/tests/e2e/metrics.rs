@@ -149,3 +149,19 @@ async fn connections_that_say_nothing_take_no_more_than_their_share() {
     worker.signal("TERM");
     worker.ends_with(0).await;
 }
+
+#[tokio::test]
+async fn a_worker_is_not_ready_once_the_queue_server_is_lost() {
+    let mut nats = TestNats::start().await;
+    let server = FakeOllama::start(FakeConfig::default());
+    let address = free_address();
+    // Its heartbeats come only every few seconds: they are not what tells.
+    let worker = Line::worker(&nats, &[&server]).args(["--metrics-listen", &address]).start();
+    get_when(&address, "/readyz", |status, _| status == 200).await;
+    nats.kill();
+    get_when(&address, "/readyz", |status, body| status == 503 && body.contains("queue server")).await;
+    nats.restart().await;
+    get_when(&address, "/readyz", |status, _| status == 200).await;
+    worker.signal("TERM");
+    worker.ends_with(0).await;
+}

@@ -4,8 +4,9 @@ use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeModel, FakeOlla
 use serde_json::json;
 
 use crate::checker::{Check, check};
+use crate::command_line::Line;
 use crate::documents::Document;
-use crate::site::Site;
+use crate::site::{Site, read_json};
 
 fn server() -> FakeOllama {
     FakeOllama::start(FakeConfig {
@@ -210,4 +211,60 @@ async fn unknown_fields_of_a_qa_file_survive() {
     site.generate().arg("--resume").servers(&[&server]).run(0).await;
     site.check();
     assert_eq!(site.qa("handbook")["reviewed_by"], json!({"name": "Jürgen", "at": 7}));
+}
+
+/// What the summary prints to go on with.
+fn go_on_with(stderr: &str) -> String {
+    let line = stderr.lines().find_map(|line| line.strip_prefix("go on with"));
+    line.unwrap_or_else(|| panic!("no line to go on with:\n{stderr}")).trim().to_owned()
+}
+
+#[tokio::test]
+async fn the_printed_line_goes_on_from_any_shell_with_all_settings() {
+    let (site, server) = (Site::new(&documents()), server());
+    let directory = site.root().join("my 'docs' für $HOME");
+    std::fs::create_dir_all(directory.join("chunk files")).unwrap();
+    for document in documents() {
+        document.write(&directory.join("chunk files"));
+    }
+    std::fs::write(directory.join("own.txt"), "Ask {num_questions} about:\n{text}\n{extra_instructions}")
+        .unwrap();
+    let line = Line::coordinator("generate", &directory);
+    let line = line.args(["--provider", "local", "--model", "qwen3:8b", "--temperature", "0.31"]);
+    let line = line.args(["--questions-per-chunk", "2", "--qa-prompt-template-file", "own.txt"]);
+    let line = line.args(["--qa-system-message", "You are\n\"it's\" $x", "--output-file", "all of it.json"]);
+    let line = line.args(["--chunks-dir", "chunk files", "--qa-dir=-q a", "--sample", "4"]);
+    let ended = line.servers(&[&server]).run(0).await;
+    let job_file = directory.join("-q a/.qa-fleet/job.json");
+    let job = read_json(&job_file);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    Line::shell(&go_on_with(&ended.stderr), elsewhere.path()).run(0).await;
+    assert_eq!(read_json(&job_file), job, "the settings changed");
+    assert_eq!(server.stats().chat_calls, 23);
+    assert!(directory.join("all of it.json").is_file());
+    let summary = read_json(&directory.join("-q a/qa_generation_summary.json"));
+    assert_eq!(summary["total_qa_pairs"], 2 * 23);
+}
+
+#[tokio::test]
+async fn a_resume_needs_only_the_directory_and_refuses_what_a_variable_says_otherwise() {
+    let (site, server) = (Site::new(&documents()), server());
+    site.generate().args(["--sample", "4", "--max-tokens-total", "900000"]).servers(&[&server]).run(0).await;
+    let other = site.root().join("other");
+    std::fs::create_dir(&other).unwrap();
+    Document::new("appendix", 2).write(&other);
+    let resume = || site.coordinator("generate").arg("--resume").env("OLLAMA_BASE_URL", server.url());
+    for (variable, value, setting) in [
+        ("GENERATOR_TEMPERATURE", "0.1", "temperature: 0.7 before, 0.1 now"),
+        ("GENERATOR_PROCESS_DIR", other.to_str().unwrap(), "chunks-dir: "),
+        ("QA_MAX_TOKENS_TOTAL", "5", "max-tokens-total: 900000 before, 5 now"),
+    ] {
+        let ended = resume().env(variable, value).run(2).await;
+        assert!(ended.stderr.contains(setting), "{variable}:\n{}", ended.stderr);
+    }
+    assert_eq!(server.stats().chat_calls, 4);
+    resume().run(0).await;
+    site.check();
+    assert_eq!(server.stats().chat_calls, 23);
 }

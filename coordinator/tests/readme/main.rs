@@ -13,7 +13,7 @@ use clap::{CommandFactory, Parser};
 use markdown::{Readme, ShellCommand};
 use qa_coordinator::cli::{Cli, Command};
 use qa_coordinator::config::{
-    CancelConfig, CombineConfig, FailuresConfig, GenerateConfig, ShowConfig, StatusConfig,
+    CancelConfig, CombineConfig, FailuresConfig, GenerateConfig, PromptConfig, ShowConfig, StatusConfig,
 };
 use qa_coordinator::exit::ExitCode;
 use qa_shared::model::FailureReason;
@@ -115,7 +115,8 @@ fn coordinator_understands(command: &ShellCommand) {
         Command::Failures(args) => FailuresConfig::read(&args, &environment).err(),
         Command::Show(args) => ShowConfig::read(&args, &environment).err(),
         Command::Cancel(args) => CancelConfig::read(&args, &environment).err(),
-        Command::Completions { .. } | Command::NatsSupervisor { .. } => None,
+        Command::Prompt(args) => PromptConfig::read(&args, &environment).err(),
+        Command::Completions { .. } | Command::Settings | Command::NatsSupervisor { .. } => None,
     };
     assert!(mistakes.is_none(), "{command}: {}", mistakes.unwrap());
 }

@@ -62,6 +62,11 @@ pub(super) fn shown(setting: &Setting, value: &str) -> Option<String> {
     Some(short)
 }
 
+/// Whether nothing of a value is a secret.
+pub(super) fn may_be_shown(setting: &Setting, value: &str) -> bool {
+    !setting.is_secret() && value.split(',').all(|part| hide_credentials(part) == part)
+}
+
 /// An address shows without credentials; an `@` in a sentence makes no address.
 fn hide_credentials(part: &str) -> String {
     let may_be_address = part.contains("://") || !part.trim().contains(char::is_whitespace);

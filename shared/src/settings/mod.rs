@@ -36,6 +36,6 @@ pub use model_table::read_model_table;
 pub use nats::{NatsAuth, NatsSettings, NatsTls};
 pub use reader::{Note, Reader, Source};
 pub use setting::Setting;
-pub use source::{Environment, Found, Origin};
+pub use source::{Environment, Found, JobValues, Origin};
 pub use telemetry::{Batch, Collector, Protocol, Sampler, TelemetrySettings};
 pub use timing::read_timing;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::errors::{Mistake, Mistakes, shown};
+use super::errors::{Mistake, Mistakes, may_be_shown, shown};
 use super::setting::Setting;
 use super::source::{Environment, Found, Origin};
 use super::values;
@@ -37,6 +37,8 @@ pub struct Source {
     pub value: String,
     /// Where it was found.
     pub origin: Origin,
+    /// The value as it was written; absent where that must not be shown.
+    pub full: Option<String>,
 }
 
 impl fmt::Display for Source {
@@ -50,6 +52,7 @@ impl fmt::Display for Source {
                 Origin::Flag(_) => "flag".to_owned(),
                 Origin::Environment(variable) => format!("environment, {variable}"),
                 Origin::File { path, line, .. } => format!("{}:{line}", path.display()),
+                Origin::Job(_) => "job".to_owned(),
                 Origin::Default => "default".to_owned(),
             }
         )
@@ -89,7 +92,42 @@ impl<'a> Reader<'a> {
 
     /// Whether a setting was set anywhere, without reading it.
     pub fn is_set(&self, setting: &Setting) -> Option<Origin> {
-        self.environment.find(setting, None).ok().flatten().map(|found| found.origin)
+        self.variable(setting).map(|found| found.origin)
+    }
+
+    /// What the variables say about a setting, without reading it: neither flag nor job count.
+    pub fn variable(&self, setting: &Setting) -> Option<Found> {
+        self.environment.find_given(setting, None).ok().flatten()
+    }
+
+    /// What the resumed job keeps of a setting, without reading it.
+    pub fn in_job(&self, setting: &Setting) -> Option<Found> {
+        self.environment.in_job(setting)
+    }
+
+    /// Whether a job is resumed that keeps its settings.
+    pub fn has_job(&self) -> bool {
+        self.environment.has_job()
+    }
+
+    /// Notes the value of a setting for the start header.
+    pub fn note_source(&mut self, setting: &'static Setting, found: &Found) {
+        let value = shown(setting, &found.value).unwrap_or_else(|| "***".to_owned());
+        let full = may_be_shown(setting, &found.value).then(|| found.value.clone());
+        self.sources.push(Source { setting: setting.name(), value, origin: found.origin.clone(), full });
+    }
+
+    /// Shows a setting that was read under another name and with another value.
+    pub fn echo_as(&mut self, setting: &Setting, name: &'static str, value: &str) {
+        if let Some(source) = self.sources.iter_mut().rfind(|source| source.setting == setting.name()) {
+            source.setting = name;
+            value.clone_into(&mut source.value);
+        }
+    }
+
+    /// What was read so far and where it came from.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
     }
 
     /// The environment that is read from.
@@ -103,12 +141,7 @@ impl<'a> Reader<'a> {
             Ok(found) => {
                 let found = found.or_else(|| default_of(setting));
                 if let Some(found) = &found {
-                    let value = shown(setting, &found.value).unwrap_or_else(|| "***".to_owned());
-                    self.sources.push(Source {
-                        setting: setting.name(),
-                        value,
-                        origin: found.origin.clone(),
-                    });
+                    self.note_source(setting, found);
                 }
                 found
             }

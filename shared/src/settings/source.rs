@@ -28,8 +28,23 @@ pub enum Origin {
         /// The line, counted from 1.
         line: usize,
     },
+    /// Nowhere today: the job keeps it, in this file.
+    Job(PathBuf),
     /// Nowhere: the program's own default.
     Default,
+}
+
+impl Origin {
+    /// Its precedence: a value of a higher rank wins.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::Job(_) => 1,
+            Self::File { .. } => 2,
+            Self::Environment(_) => 3,
+            Self::Flag(_) => 4,
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -38,6 +53,7 @@ impl fmt::Display for Origin {
             Self::Flag(_) => f.write_str("on the command line"),
             Self::Environment(variable) => write!(f, "in {variable} (environment)"),
             Self::File { variable, path, line } => write!(f, "in {variable} ({}:{line})", path.display()),
+            Self::Job(path) => write!(f, "in the job ({})", path.display()),
             Self::Default => f.write_str("by default"),
         }
     }
@@ -58,6 +74,26 @@ pub struct Environment {
     process: BTreeMap<String, OsString>,
     file: Option<EnvFile>,
     mistakes: Vec<Mistake>,
+    job: Option<JobValues>,
+}
+
+/// What a job keeps of its settings: it holds where neither flag nor variable says anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobValues {
+    path: PathBuf,
+    values: BTreeMap<&'static str, String>,
+}
+
+impl JobValues {
+    /// Nothing yet, kept in this file.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), values: BTreeMap::new() }
+    }
+
+    /// Keeps the value of the setting with this name, in the notation of its flag.
+    pub fn keep(&mut self, setting: &'static str, value: impl Into<String>) {
+        self.values.insert(setting, value.into());
+    }
 }
 
 impl Environment {
@@ -115,6 +151,25 @@ impl Environment {
         slips.collect()
     }
 
+    /// With the values of the job that is resumed.
+    #[must_use]
+    pub fn with_job(mut self, job: JobValues) -> Self {
+        self.job = Some(job);
+        self
+    }
+
+    /// What the job keeps of a setting.
+    pub(super) fn in_job(&self, setting: &Setting) -> Option<Found> {
+        let job = self.job.as_ref()?;
+        let value = job.values.get(setting.name())?.clone();
+        Some(Found { value, origin: Origin::Job(job.path.clone()) })
+    }
+
+    /// Whether a job is resumed.
+    pub(super) fn has_job(&self) -> bool {
+        self.job.is_some()
+    }
+
     /// The search path for programs.
     pub fn search_path(&self) -> Option<OsString> {
         self.process.get("PATH").cloned()
@@ -126,9 +181,17 @@ impl Environment {
         self.process.get(name).map(|value| value.to_string_lossy().into_owned())
     }
 
-    /// Looks a setting up: flag, process environment, env file. A flag that is empty or a placeholder asks
+    /// Looks a setting up: flag, process environment, env file, job. A flag that is empty or a placeholder asks
     /// for the default; such a value of a variable counts as unset.
     pub(super) fn find(&self, setting: &Setting, flag: Option<&str>) -> Result<Option<Found>, Mistake> {
+        match self.find_given(setting, flag)? {
+            None if flag.is_none() => Ok(self.in_job(setting)),
+            found => Ok(found),
+        }
+    }
+
+    /// The same without the job.
+    pub(super) fn find_given(&self, setting: &Setting, flag: Option<&str>) -> Result<Option<Found>, Mistake> {
         if let Some(value) = flag {
             let found = Found { value: value.to_owned(), origin: Origin::Flag(setting.name()) };
             return Ok((!counts_as_unset(value)).then_some(found));

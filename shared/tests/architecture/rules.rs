@@ -159,6 +159,8 @@ const RULES: &[Rule] = &[
             "coordinator/src/local",
             "coordinator/src/run",
             "coordinator/src/main.rs",
+            // Shows the prompt that a worker would send.
+            "coordinator/src/show_prompt.rs",
         ],
         about: &["coordinator/src/", "shared/src/"],
         reason: "only local mode lets the coordinator use the worker",

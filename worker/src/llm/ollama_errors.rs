@@ -89,7 +89,12 @@ pub(crate) fn classify_reply(reply: &Reply, retry_after: Option<Duration>, conte
     let from = if is_page { "with a page, not with Ollama's words" } else { "not in Ollama's words" };
     let Context { server, .. } = context;
     let (status, words) = (reply.status, page_words(&body));
-    LlmError::new(kind, format!("{server} answered {status}, {from}: {words}{hint}"))
+    LlmError::new(kind, format!("{server} {}, {from}: {words}{hint}", said(status)))
+}
+
+/// What a status says, in a word.
+fn said(status: u16) -> String {
+    if status == 401 { "refuses the request (401)".to_owned() } else { format!("answered {status}") }
 }
 
 /// A reply under status 200 that is a page, such as that of a login.
@@ -126,7 +131,7 @@ pub(crate) fn classify(
     } else {
         kind_of_status(status, &lower, retry_after, context)
     };
-    let what = if is_inside { "failed within its answer".to_owned() } else { format!("answered {status}") };
+    let what = if is_inside { "failed within its answer".to_owned() } else { said(status) };
     let hint = hint(status, kind, &lower, context.model);
     LlmError::new(kind, format!("{} {what}: {}{hint}", context.server, shortened(text)))
 }
@@ -408,6 +413,16 @@ mod tests {
                 assert!(shares_a_way || !message.contains(other), "{message}: {other}");
             }
         }
+    }
+
+    #[test]
+    fn a_401_is_a_refusal_that_tells_both_ways_to_give_credentials() {
+        let context = Context { server: "http://gpu1:11434", model: "m" };
+        let error = classify(401, "invalid token", None, context);
+        for part in ["http://gpu1:11434 refuses the request (401)", "OLLAMA_API_KEY", "USER:PASSWORD@"] {
+            assert!(error.message.contains(part), "{}", error.message);
+        }
+        assert!(!classify(403, "", None, context).message.contains("refuses"));
     }
 
     #[test]
