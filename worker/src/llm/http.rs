@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::repetition::Watch;
 use super::reply::Reply;
 use super::{LlmError, LlmErrorKind, sse, way};
+use crate::written;
 
 /// A line longer than this is no answer, in bytes.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
@@ -193,6 +194,7 @@ pub(crate) async fn read_answer(
     let (mut incoming, mut watch, mut repeats) = (sse::Incoming::default(), Watch::default(), false);
     // Of a stream the head comes at once, and the first word when the server's queue and the prompt are done.
     let mut waits = reply.headers.get("content-type").is_some_and(|kind| kind.starts_with(EVENTS));
+    written::begin();
     loop {
         let patience = if waits { deadline.saturating_duration_since(Instant::now()) } else { idle };
         let Some(piece) = next_piece(server, &mut response, patience.max(idle), deadline).await? else {
@@ -200,6 +202,9 @@ pub(crate) async fn read_answer(
         };
         let added = incoming.take(&piece);
         waits &= added.is_empty();
+        if !added.is_empty() {
+            written::piece();
+        }
         if incoming.len() > most {
             return Err(too_large(server, most));
         }
