@@ -20,13 +20,15 @@ fn tail() -> String {
 }
 
 /// Flags of `generate` that its help leaves out, by their names in the code; `help settings` has them all.
-const RARE: [&str; 25] = [
+const RARE: [&str; 27] = [
     "overwrite",
     "reasoning",
     "ollama_top_k",
     "ollama_top_p",
     "ollama_repeat_penalty",
     "ollama_num_predict",
+    "ollama_num_ctx",
+    "ollama_keep_alive",
     "ollama_stop",
     "batch_processing",
     "no_resume",

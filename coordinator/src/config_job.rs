@@ -10,9 +10,9 @@ use qa_shared::settings::{JobValues, Origin, Setting};
 
 use crate::config::{GenerateConfig, Place};
 use crate::config_settings::{
-    CHUNKS_DIR, EXTRA_INSTRUCTIONS, LOG_DIR, MAX_COST, MAX_FAILURE_RATE, MAX_TOKENS, MAX_TOKENS_TOTAL, MODEL,
-    MODEL_TABLE, NUM_PREDICT, OUTPUT_FILE, POOL, PROVIDER, QUESTIONS, REASONING, REPEAT_PENALTY, SPECULATION,
-    STOP, SYSTEM_MESSAGE, TEMPERATURE, TEMPLATE_FILE, TOP_K, TOP_P,
+    CHUNKS_DIR, EXTRA_INSTRUCTIONS, KEEP_ALIVE, LOG_DIR, MAX_COST, MAX_FAILURE_RATE, MAX_TOKENS,
+    MAX_TOKENS_TOTAL, MODEL, MODEL_TABLE, NUM_CTX, NUM_PREDICT, OUTPUT_FILE, POOL, PROVIDER, QUESTIONS,
+    REASONING, REPEAT_PENALTY, SPECULATION, STOP, SYSTEM_MESSAGE, TEMPERATURE, TEMPLATE_FILE, TOP_K, TOP_P,
 };
 use crate::files::{JobFile, KeptSettings};
 
@@ -35,6 +35,8 @@ pub(crate) static KEPT: &[&Setting] = &[
     &TOP_P,
     &REPEAT_PENALTY,
     &NUM_PREDICT,
+    &NUM_CTX,
+    &KEEP_ALIVE,
     &STOP,
     &SYSTEM_MESSAGE,
     &EXTRA_INSTRUCTIONS,
@@ -70,7 +72,7 @@ fn keep_generation(values: &mut JobValues, settings: &GenerationSettings) {
         max_tokens,
         reasoning,
         prompt: PromptSettings { system_message, extra_instructions, template },
-        ollama: OllamaOptions { top_k, top_p, repeat_penalty, num_predict, stop },
+        ollama: OllamaOptions { top_k, top_p, repeat_penalty, num_predict, num_ctx, keep_alive, stop },
     } = settings;
     let mut keep = |setting: &Setting, value: Option<String>| {
         if let Some(value) = value {
@@ -90,6 +92,8 @@ fn keep_generation(values: &mut JobValues, settings: &GenerationSettings) {
     keep(&TOP_P, top_p.map(|value| value.to_string()));
     keep(&REPEAT_PENALTY, repeat_penalty.map(|value| value.to_string()));
     keep(&NUM_PREDICT, num_predict.map(|value| value.to_string()));
+    keep(&NUM_CTX, num_ctx.map(|value| value.to_string()));
+    keep(&KEEP_ALIVE, keep_alive.clone());
     keep(&STOP, (!stop.is_empty()).then(|| serde_json::to_string(stop).unwrap_or_default()));
 }
 
@@ -191,6 +195,8 @@ mod tests {
                 top_p: Some(0.55),
                 repeat_penalty: Some(1.25),
                 num_predict: Some(777),
+                num_ctx: Some(8192),
+                keep_alive: Some("1h".into()),
                 stop: vec!["<|x|>".into(), "a,b".into()],
             },
         }

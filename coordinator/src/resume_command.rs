@@ -20,7 +20,7 @@ const PATHS: [&str; 5] =
 /// Flags of addresses: these are taken from the checked configuration.
 const ADDRESSES: [&str; 3] = ["--nats-url", "--ollama-base-url", "--openai-base-url"];
 /// Flags that stand alone.
-const BARE: [&str; 2] = ["--no-speculation", "--pull"];
+const BARE: [&str; 3] = ["--no-speculation", "--pull", "--wait"];
 /// Flags of one run or of the screen only.
 const NOT_REPEATED: [&str; 2] = ["--log-format", "--batch-processing"];
 
@@ -197,6 +197,35 @@ mod tests {
         for part in [" --temperature 0.3", " '--ollama-stop=-x y'", " --no-speculation"] {
             assert!(line.contains(part), "{line}");
         }
+    }
+
+    #[test]
+    fn every_flag_without_a_value_is_known_as_one() {
+        use clap::CommandFactory;
+        // Of one run, of the screen, or taken from the arguments themselves.
+        let others = [
+            "--resume",
+            "--no-resume",
+            "--restart",
+            "--accept-changes",
+            "--dry-run",
+            "--batch-processing",
+            "--json",
+            "--verbose",
+            "--quiet",
+            "--local",
+            "--detach",
+            "--overwrite",
+            "--no-retry-failed",
+        ];
+        let command = Cli::command();
+        let generate = command.find_subcommand("generate").unwrap();
+        for flag in generate.get_arguments().filter(|flag| !flag.get_action().takes_values()) {
+            let name = format!("--{}", flag.get_long().unwrap());
+            assert!(BARE.contains(&name.as_str()) || others.contains(&name.as_str()), "{name}");
+        }
+        let line = line(&[&LOCAL[..], &["--pull", "--wait"]].concat(), &[]);
+        assert!(line.ends_with(" --pull --wait"), "{line}");
     }
 
     #[test]

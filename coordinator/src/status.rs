@@ -412,6 +412,7 @@ mod tests {
             slots: 4,
             auto: true,
             tokens_per_second: 1_234.0,
+            writing_tokens: 0,
             serving: false,
             problem: Some("refuses the request (401)".into()),
         };

@@ -76,7 +76,7 @@ fn the_help_has_common_flags_and_the_list_of_settings_all_of_them() {
 
 #[test]
 fn a_command_without_output_to_look_at_says_so() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let qa_dir = directory.path().to_str().unwrap();
     let (code, stdout, _) = run(&["failures", "--qa-dir", qa_dir], &[]);
     assert_eq!((code, stdout), (0, format!("no failures in {qa_dir}\n")));
@@ -86,7 +86,7 @@ fn a_command_without_output_to_look_at_says_so() {
 
 #[test]
 fn the_prompt_is_shown_as_it_is_built_and_as_it_is_sent() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = qa_shared::testing::temporary_folder();
     let chunks = r#"{"status": "completed", "chunks": [{"text": "One."}, {"text": "The boiler <b>"}]}"#;
     std::fs::write(directory.path().join("manual_chunks.json"), chunks).unwrap();
     let (code, built_in, _) = run(&["prompt", "--show", "--questions-per-chunk", "4"], &[]);

@@ -1,5 +1,7 @@
 //! The private nats-server of local mode: found, supervised, ended with its parent.
 
+#![expect(clippy::unwrap_used, reason = "part of the tests")]
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;

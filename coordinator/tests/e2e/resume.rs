@@ -238,7 +238,7 @@ async fn the_printed_line_goes_on_from_any_shell_with_all_settings() {
     let job_file = directory.join("-q a/.qa-fleet/job.json");
     let job = read_json(&job_file);
 
-    let elsewhere = tempfile::tempdir().unwrap();
+    let elsewhere = qa_shared::testing::temporary_folder();
     Line::shell(&go_on_with(&ended.stderr), elsewhere.path()).run(0).await;
     assert_eq!(read_json(&job_file), job, "the settings changed");
     assert_eq!(server.stats().chat_calls, 23);
