@@ -116,79 +116,15 @@ pub(crate) struct Resume {
 /// The summary of a run that has ended.
 pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &Resume, logs: &[String]) -> String {
     let mut text = String::from("\n");
-    let headline = match finish {
-        Finish::Complete if run.chunks.failed == 0 && run.failed_documents.is_empty() => {
-            "finished".to_owned()
-        }
-        Finish::Complete => "finished, with failures".to_owned(),
-        Finish::Sampled => "sample finished".to_owned(),
-        Finish::Stopped(StopCause::Signal) => "interrupted".to_owned(),
-        Finish::Stopped(StopCause::Detached) => {
-            "detached: queued tasks go on without this coordinator".to_owned()
-        }
-        Finish::Stopped(StopCause::Cancelled) => "cancelled".to_owned(),
-        Finish::Stopped(StopCause::Budget(figures)) => {
-            format!("interrupted: {figures}; raise the limit, or lower --max-tokens, to go on")
-        }
-        Finish::Stopped(StopCause::FailureRate(figures)) => format!("stopped: {figures}"),
-        Finish::Stopped(StopCause::NoServer(causes)) => {
-            format!("interrupted: no LLM server can serve (--wait keeps waiting)\n{causes}")
-        }
-    };
     let mut say = |label: &str, value: String| {
         writeln!(text, "{label:<12}{value}").expect("a String takes every text");
     };
     for (label, value) in slowest(run) {
         say(label, value);
     }
-    say("result", headline);
-    say(
-        "documents",
-        format!(
-            "{} completed, {} failed, {} in all{}",
-            count(run.successful_files as u64),
-            count(run.failed_files as u64),
-            count(run.total_files as u64),
-            if run.skipped_files.is_empty() {
-                String::new()
-            } else {
-                format!("; {} skipped, not finished by the chunker", count(run.skipped_files.len() as u64))
-            }
-        ),
-    );
-    say(
-        "chunks",
-        format!(
-            "{} completed, {} failed, {} outstanding, {} in all",
-            count(run.chunks.completed as u64),
-            count(run.chunks.failed as u64),
-            count(run.chunks.outstanding as u64),
-            count(run.chunks.total as u64)
-        ),
-    );
-    if let Some(sample) = run.sample {
-        say("sample", of_sample(sample));
-    }
-    say("pairs", count(run.total_qa_pairs));
-    say(
-        "this run",
-        format!(
-            "{} of {} pairs asked for, {}, {}{}{}, {}",
-            count(run.pairs.got),
-            count(run.pairs.asked),
-            counted(run.usage.calls, "model call"),
-            tokens(&run.usage),
-            per_pair(run.usage.tokens_per_pair),
-            about(run.usage.cost_usd),
-            duration(run.usage.seconds)
-        ),
-    );
-    if let Some(stuck) = run.speculation {
-        say("stuck", second_rounds(stuck));
-    }
-    if run.all_runs.calls > run.usage.calls && run.all_runs.cost_usd.is_some_and(|cost| cost > 0.0) {
-        let (calls, all) = (counted(run.all_runs.calls, "model call"), count(run.all_runs.tokens));
-        say("all runs", format!("{calls}, {all} tokens{}", about(run.all_runs.cost_usd)));
+    say("result", headline(run, finish));
+    for (label, value) in figures(run) {
+        say(label, value);
     }
     let mut failures: Vec<_> = run.failures.iter().collect();
     failures.sort_by_key(|(_, number)| std::cmp::Reverse(**number));
@@ -214,6 +150,83 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &Resume, logs: 
         }
     }
     text
+}
+
+/// How the run ended, in a phrase.
+fn headline(run: &RunSummary, finish: &Finish) -> String {
+    match finish {
+        Finish::Complete if run.chunks.failed == 0 && run.failed_documents.is_empty() => {
+            "finished".to_owned()
+        }
+        Finish::Complete => "finished, with failures".to_owned(),
+        Finish::Sampled => "sample finished".to_owned(),
+        Finish::Stopped(StopCause::Signal) => "interrupted".to_owned(),
+        Finish::Stopped(StopCause::Detached) => {
+            "detached: queued tasks go on without this coordinator".to_owned()
+        }
+        Finish::Stopped(StopCause::Cancelled) => "cancelled".to_owned(),
+        Finish::Stopped(StopCause::Budget(figures)) => {
+            format!("interrupted: {figures}; raise the limit, or lower --max-tokens, to go on")
+        }
+        Finish::Stopped(StopCause::FailureRate(figures)) => format!("stopped: {figures}"),
+        Finish::Stopped(StopCause::NoServer(causes)) => {
+            format!("interrupted: no LLM server can serve (--wait keeps waiting)\n{causes}")
+        }
+    }
+}
+
+/// Lines about documents, chunks, pairs and cost.
+fn figures(run: &RunSummary) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    lines.push((
+        "documents",
+        format!(
+            "{} completed, {} failed, {} in all{}",
+            count(run.successful_files as u64),
+            count(run.failed_files as u64),
+            count(run.total_files as u64),
+            if run.skipped_files.is_empty() {
+                String::new()
+            } else {
+                format!("; {} skipped, not finished by the chunker", count(run.skipped_files.len() as u64))
+            }
+        ),
+    ));
+    lines.push((
+        "chunks",
+        format!(
+            "{} completed, {} failed, {} outstanding, {} in all",
+            count(run.chunks.completed as u64),
+            count(run.chunks.failed as u64),
+            count(run.chunks.outstanding as u64),
+            count(run.chunks.total as u64)
+        ),
+    ));
+    if let Some(sample) = run.sample {
+        lines.push(("sample", of_sample(sample)));
+    }
+    lines.push(("pairs", count(run.total_qa_pairs)));
+    lines.push((
+        "this run",
+        format!(
+            "{} of {} pairs asked for, {}, {}{}{}, {}",
+            count(run.pairs.got),
+            count(run.pairs.asked),
+            counted(run.usage.calls, "model call"),
+            tokens(&run.usage),
+            per_pair(run.usage.tokens_per_pair),
+            about(run.usage.cost_usd),
+            duration(run.usage.seconds)
+        ),
+    ));
+    if let Some(stuck) = run.speculation {
+        lines.push(("stuck", second_rounds(stuck)));
+    }
+    if run.all_runs.calls > run.usage.calls && run.all_runs.cost_usd.is_some_and(|cost| cost > 0.0) {
+        let (calls, all) = (counted(run.all_runs.calls, "model call"), count(run.all_runs.tokens));
+        lines.push(("all runs", format!("{calls}, {all} tokens{}", about(run.all_runs.cost_usd))));
+    }
+    lines
 }
 
 /// How far a sample came.
