@@ -89,10 +89,8 @@ impl Terminal {
                 }
             }
         };
-        match tokio::time::timeout(PATIENCE, shown).await {
-            Ok(text) => text,
-            Err(_elapsed) => panic!("{} does not show {what}:\n{}", self.name, self.text()),
-        }
+        let shown = tokio::time::timeout(PATIENCE, shown).await;
+        shown.unwrap_or_else(|_| panic!("{} does not show {what}:\n{}", self.name, self.text()))
     }
 
     /// Waits for the end of its program with this exit code, which no signal may have ended.
