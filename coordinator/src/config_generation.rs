@@ -34,6 +34,8 @@ pub(crate) enum Missing {
 pub(crate) struct ChosenProvider {
     pub(crate) provider: Provider,
     pub(crate) origin: Origin,
+    /// Whether a flag names a server with OpenAI's API, rightly or wrongly.
+    pub(crate) names_openai_server: bool,
 }
 
 /// Who shall generate. An Ollama server that is named on the command line says it, too.
@@ -44,15 +46,17 @@ pub(crate) fn read_provider(
 ) -> ChosenProvider {
     let expected = "openai, claude, gemini or local (also: anthropic, google, ollama)";
     let found = reader.word(&PROVIDER, args.provider.as_deref());
-    let local = |origin| ChosenProvider { provider: Provider::Local, origin };
+    let names_openai_server = !serving.openai_base_url.is_empty();
+    let chosen = |provider, origin| ChosenProvider { provider, origin, names_openai_server };
+    let local = |origin| chosen(Provider::Local, origin);
     let Some(Found { value, origin }) = found else { return local(Origin::Default) };
-    let names_ollama = !serving.ollama_base_url.is_empty() && serving.openai_base_url.is_empty();
+    let names_ollama = !serving.ollama_base_url.is_empty() && !names_openai_server;
     if origin == Origin::Default && names_ollama {
         reader.note("--ollama-base-url is given and no provider: the provider is local");
         return local(origin);
     }
     if let Ok(provider) = value.parse() {
-        return ChosenProvider { provider, origin };
+        return chosen(provider, origin);
     }
     reader.mistake(Mistake::value(&PROVIDER, &Found { value, origin: origin.clone() }, expected));
     local(origin)
@@ -135,7 +139,8 @@ fn lacks_key(reader: &mut Reader<'_>, chosen: &ChosenProvider, place: &Place) ->
     let Place::Local(local) = place else { return false };
     let Some(ways) = ways_to_set_key(chosen.provider) else { return false };
     // What is set and wrong has its own message.
-    if !local.serving.servers.is_empty() || is_key_set(reader, chosen.provider) {
+    let names_server = chosen.provider == Provider::OpenAi && chosen.names_openai_server;
+    if !local.serving.servers.is_empty() || names_server || is_key_set(reader, chosen.provider) {
         return false;
     }
     let server = if chosen.provider == Provider::OpenAi {

@@ -26,6 +26,14 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// Tokens per second, in whole numbers.
+pub(crate) fn token_rate(per_second: f64) -> String {
+    let whole = format!("{per_second:.0}");
+    // Figures that are no number stay as they are written.
+    let grouped = whole.parse().map_or_else(|_| whole.clone(), count);
+    format!("{grouped} tokens/s")
+}
+
 /// A number of things, such as `1 chunk` or `12 345 chunks`.
 pub(crate) fn counted(number: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(number), if number == 1 { "" } else { "s" })

@@ -6,7 +6,7 @@ use qa_shared::model::NanoUsd;
 
 use crate::config::GenerateConfig;
 use crate::dry_run::{BudgetForecast, Forecast, Range};
-use crate::format::{count, counted, duration, line};
+use crate::format::{count, counted, duration, line, token_rate};
 
 /// The forecast for people.
 pub(crate) fn forecast(forecast: &Forecast, config: &GenerateConfig) -> String {
@@ -52,7 +52,7 @@ pub(crate) fn forecast(forecast: &Forecast, config: &GenerateConfig) -> String {
         "time",
         match (time.seconds, time.tokens_per_second) {
             (Some(seconds), Some(rate)) => {
-                format!("about {} at {rate:.0} tokens/s: {}", duration(seconds), time.basis)
+                format!("about {} at {}: {}", duration(seconds), token_rate(rate), time.basis)
             }
             _ => format!("unknown: {}", time.basis),
         },

@@ -19,7 +19,7 @@ use crate::exit::ExitCode;
 use crate::files::{
     JobFolder, QaFile, existing_output_directory, find_qa_files, input_directory, local_time, read_events,
 };
-use crate::format::{count, counted, duration, line};
+use crate::format::{count, counted, duration, line, token_rate};
 use crate::ground::unusable_directory;
 use crate::output;
 use crate::report::terminal::{figures_line, fleet_line, rate_and_eta};
@@ -387,13 +387,13 @@ fn describe_queue(queue: &QueueStatus, say: &mut impl FnMut(String)) {
         let words = server.problem.as_ref().map(|problem| waiting::own_words(&server.url, problem));
         let problem = words.map(|words| format!(": {words}"));
         say(format!(
-            "  worker {} at {}  {}/{} slots{} busy, {:.0} tokens/s{}",
+            "  worker {} at {}  {}/{} slots{} busy, {}{}",
             line(&server.host, 60),
             line(&server.url, 80),
             server.busy,
             server.slots,
             if server.auto { " (auto)" } else { "" },
-            server.tokens_per_second,
+            token_rate(server.tokens_per_second),
             problem.unwrap_or_default()
         ));
     }

@@ -88,7 +88,7 @@ const WRONG_FLAGS: &[(&[&str], &str)] = &[
         "--concurrency: found 2 numbers on the command line for 1 server; give one number for all servers, or one for each",
     ),
     (
-        &["--openai-base-url", "https://x.openai.azure.com/openai/deployments/D"],
+        &["--provider", "openai", "--openai-base-url", "https://x.openai.azure.com/openai/deployments/D"],
         "--openai-base-url: `https://x.openai.azure.com/openai/deployments/D` is not a server address: an Azure deployment needs its API version: add ?api-version=DATE; expected for example http://gpu1:11434 (found on the command line)",
     ),
     (
@@ -157,15 +157,15 @@ const WRONG_FLAGS: &[(&[&str], &str)] = &[
     (&["--local", "--nats-url", "nats://q"], "--local: it contradicts --nats-url; keep one of them"),
     (
         &["--nats-url", "http://q"],
-        "--nats-url: found `http://q` on the command line, expected an address such as nats://host:4222 (also tls://)",
+        "--nats-url: found `http://q` on the command line, expected an address such as nats://host:4222 (also tls://, ws:// and wss://; all of one kind)",
     ),
     (
-        &["--nats-url", "wss://q"],
-        "--nats-url: found `wss://q` on the command line, expected an address such as nats://host:4222 (also tls://)",
+        &["--nats-url", "nats://q,wss://q"],
+        "--nats-url: found `nats://q,wss://q` on the command line, expected an address such as nats://host:4222 (also tls://, ws:// and wss://; all of one kind)",
     ),
     (
         &["--nats-url", "q:0"],
-        "--nats-url: found `q:0` on the command line, expected an address such as nats://host:4222 (also tls://)",
+        "--nats-url: found `q:0` on the command line, expected an address such as nats://host:4222 (also tls://, ws:// and wss://; all of one kind)",
     ),
     (
         &["--nats-url", "q", "--api-key", "sk-1"],

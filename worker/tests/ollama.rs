@@ -408,6 +408,6 @@ async fn something_that_is_no_ollama_server_is_named_as_such() {
     let fake = FakeOllama::start(FakeConfig::default());
     let server = OllamaServer::new(&format!("{}/somewhere", fake.url()), Timeouts::default(), None).unwrap();
     let error = server.inspect().await.unwrap_err();
-    assert_eq!(error.kind, LlmErrorKind::Rejected);
+    assert_eq!(error.kind, LlmErrorKind::ProxyReply);
     assert!(error.message.contains("is this an Ollama server?"), "{error}");
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use qa_shared::console::{Size, cut, width};
 use qa_shared::model::NanoUsd;
 
-use crate::format::{bar, count, counted, duration, line};
+use crate::format::{bar, count, counted, duration, line, token_rate};
 use crate::view::{DocumentView, ServerView, View};
 
 /// From this width on each LLM server has a row.
@@ -147,7 +147,7 @@ fn server_row(server: &ServerView, columns: usize) -> String {
     let mut parts = vec![
         part(0, format!("  {} on {}", line(&server.url, 80), line(&server.host, 60))),
         part(0, format!("{}/{} slots busy", server.busy, server.slots)),
-        part(1, format!("{:.0} tokens/s", server.tokens_per_second)),
+        part(1, token_rate(server.tokens_per_second)),
     ];
     if server.writing_tokens > 0 {
         parts.push(part(2, format!("writing, {} tokens", count(server.writing_tokens))));
@@ -204,7 +204,7 @@ fn rate_parts(view: &View) -> Vec<Part> {
     // Before the first result there is no rate: zeroes would say that nothing happens.
     if view.eta_seconds.is_some() || is_done {
         parts.push(part(3, format!("{:.1} chunks/min", view.chunks_per_minute)));
-        parts.push(part(6, format!("{:.0} tokens/s", view.tokens_per_second)));
+        parts.push(part(6, token_rate(view.tokens_per_second)));
     }
     parts.extend(spent_so_far(view).map(|spent| part(2, spent)));
     parts.push(part(

@@ -254,7 +254,9 @@ async fn a_frozen_coordinator_whose_lease_was_taken_leaves_the_job_to_the_other_
     // Somebody copied the directory to another machine and resumes there: same job, another lock.
     let copy = Site::new(&documents());
     copy_tree(&site.qa_dir(), &copy.qa_dir());
-    let mut other = copy.generate().arg("--resume").fleet(&nats).impatient().start();
+    // The copy lies beside other chunk files, which a job takes only when that is accepted.
+    let resumed = copy.generate().args(["--resume", "--accept-changes"]);
+    let mut other = resumed.fleet(&nats).impatient().start();
     other.says("waiting: job").await;
     other.says("worker is present").await;
     zombie.signal("CONT");

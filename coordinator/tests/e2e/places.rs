@@ -24,7 +24,7 @@ async fn a_place_that_cannot_be_written_is_told_before_anything_is_paid_for() {
         assert!(ended.stderr.contains(setting), "{setting}: {}", ended.stderr);
         assert!(ended.stderr.contains("cannot create") || ended.stderr.contains("cannot write"));
     }
-    fs::remove_dir_all(site.job_folder()).unwrap();
+    fs::create_dir_all(site.qa_dir()).unwrap();
     fs::write(site.job_folder(), "no directory").unwrap();
     site.generate().servers(&[&fake]).run(6).await;
     assert_eq!(fake.stats().chat_calls, 0);

@@ -87,7 +87,7 @@ fn a_usual_terminal_gets_more_and_a_wide_one_the_servers_too() {
     assert!(usual[0].ends_with("chunks (37 %), $1.25 of $5.00 spent, 1 h 56 min left"), "{usual:#?}");
     let wide = rows(&view(), size(200)).join("\n");
     for part in [
-        "286.4 chunks/min, 1697 tokens/s, $1.25 of $5.00 spent, 1 h 56 min left",
+        "286.4 chunks/min, 1 697 tokens/s, $1.25 of $5.00 spent, 1 h 56 min left",
         "20 failed, 18 x no_usable_answer, 2 x deadline, 34/1 200 documents done, 1 h 05 min",
         "  http://gpu2.example.org:11434 on gpu2, 2/2 slots busy, 120 tokens/s",
     ] {
@@ -134,7 +134,7 @@ fn a_plain_line_has_everything_unless_its_terminal_is_narrow() {
     let view = View { all_runs_cost_usd: None, ..view() };
     assert_eq!(
         plain_line(&view, None),
-        "4 520/12 345 chunks (37 %), 20 failed, 13 500 pairs, 34/1200 documents; 286.4 chunks/min, 1697 tokens/s, \
+        "4 520/12 345 chunks (37 %), 20 failed, 13 500 pairs, 34/1 200 documents; 286.4 chunks/min, 1 697 tokens/s, \
          1 h 56 min left, 3 LLM servers on 3 hosts, 6/6 slots busy, 24 queued"
     );
     assert_eq!(plain_line(&view, Some(60)), "4 520/12 345 chunks (37 %), 20 failed, 1 h 56 min left");
