@@ -3,7 +3,8 @@
 //!
 //! A thread writes. A terminal that is closed, a pipe whose reader is gone and a disk that is full lose lines and
 //! nothing else: no error of a stream reaches the work. A reader that has stopped reading holds up that thread
-//! only; beyond `MOST_WAITING` lines are counted and left out. [`Console::flush`] waits at the end of the program.
+//! only; beyond 1 MiB of waiting text, lines are counted and left out. [`Console::flush`] waits at the end of the
+//! program.
 //!
 //! With `--log-format json` every line is one JSON object. It must not know what a line or a row is about.
 
