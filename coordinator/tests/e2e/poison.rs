@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use qa_shared::model::{DocumentName, JobId, PoolName, TaskKey};
+use qa_shared::queue::{Presence, Timing};
 use qa_shared::testing::TestNats;
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
 
@@ -25,11 +26,16 @@ async fn a_chunk_that_kills_its_worker_again_and_again_is_given_up_and_the_rest_
     };
     let line = site.generate().fleet(&nats);
     let run = line.env("QA_ACK_WAIT", "2s").env("QA_PRESENCE_AGE", "2s").start();
+    let present = Presence::new(&nats.connect(Timing::default()).await).watch();
+    let mut workers = present.receiver();
     // The first delivery leaves no note, so that it takes six workers to leave five.
     for victim in 1..=6 {
         let worker = start();
         server.wait_for(|stats| stats.calls_for(&document.texts[3]) == victim).await;
+        workers.wait_for(|workers| !workers.is_empty()).await.unwrap();
         worker.kill().await;
+        // Only a worker whose heartbeat has expired counts as vanished.
+        workers.wait_for(|workers| workers.is_empty()).await.unwrap();
     }
     let last = start();
     run.ends_with(1).await;
