@@ -23,6 +23,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often the tokens of answers are told that are being written before the first one is finished: until then
 /// nothing else shows a person that the model works.
 const WRITING_EVERY: Duration = Duration::from_secs(2);
+/// How often the queue server is asked whether it answers, and how long it may take. Together they stay below the
+/// five seconds within which `/readyz` turns.
+const QUEUE_PROBE_INTERVAL: Duration = Duration::from_millis(1500);
+const QUEUE_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 /// A heartbeat takes at most this much, in bytes: coordinators read all of them, again and again.
@@ -37,18 +41,29 @@ pub(crate) async fn run(
 ) {
     tokio::select! {
         () = announce(&setup, &queue, assignments, &shutdown) => {}
-        () = watch_queue(&setup, &queue, &shutdown) => {}
+        () = watch_queue(&queue) => {}
     }
 }
 
-/// Says at once for `/readyz` when the queue server is lost and back: a heartbeat waits for an answer that does not
-/// come. Never ends while the queue is in use.
-async fn watch_queue(setup: &WorkerSetup, queue: &Queue, shutdown: &Shutdown) {
+/// Keeps `/readyz` up to date about the queue server. The client notices a lost connection at once, but a frozen
+/// server only after three unanswered pings, so the server is also asked. Never returns.
+async fn watch_queue(queue: &Queue) {
     let mut connected = queue.connected();
-    while connected.changed().await.is_ok() {
-        telemetry::set_obstacle("worker", obstacle(setup, queue, shutdown.is_stopping()));
+    loop {
+        let obstacle = if !*connected.borrow_and_update() {
+            Some("the queue server cannot be reached")
+        } else if telemetry::is_listening() && !queue.answers(QUEUE_ANSWER_TIMEOUT).await {
+            Some("the queue server does not answer")
+        } else {
+            None
+        };
+        telemetry::set_obstacle("worker queue", obstacle.map(str::to_owned));
+        tokio::select! {
+            // An error means that the queue is closed, which the end of `announce` follows.
+            _ = connected.changed() => {}
+            () = tokio::time::sleep(QUEUE_PROBE_INTERVAL) => {}
+        }
     }
-    std::future::pending::<()>().await;
 }
 
 async fn announce(
@@ -72,7 +87,7 @@ async fn announce(
             break;
         }
         announcer.announce(describe(setup, &assignments, draining)).await;
-        telemetry::set_obstacle("worker", obstacle(setup, queue, draining));
+        telemetry::set_obstacle("worker", obstacle(setup, draining));
         share_accounts(setup, &presence).await;
         let news =
             futures_util::future::select_all(assignments.iter_mut().map(|one| Box::pin(one.changed())));
@@ -182,12 +197,9 @@ async fn share_accounts(setup: &WorkerSetup, presence: &Presence) {
 }
 
 /// What keeps this worker from its work.
-fn obstacle(setup: &WorkerSetup, queue: &Queue, draining: bool) -> Option<String> {
+fn obstacle(setup: &WorkerSetup, draining: bool) -> Option<String> {
     if draining {
         return Some("stopping".to_owned());
-    }
-    if !*queue.connected().borrow() {
-        return Some("the queue server cannot be reached".to_owned());
     }
     let works = setup.servers.iter().any(|server| server.is_reachable());
     (!works).then(|| "no LLM server answers".to_owned())

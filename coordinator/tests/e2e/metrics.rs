@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::command_line::Line;
 use crate::documents::Document;
-use crate::processes::PATIENCE;
+use crate::processes::{PATIENCE, signal};
 use crate::site::Site;
 
 /// An address that nobody listens at.
@@ -161,6 +161,11 @@ async fn a_worker_is_not_ready_once_the_queue_server_is_lost() {
     nats.kill();
     get_when(&address, "/readyz", |status, body| status == 503 && body.contains("queue server")).await;
     nats.restart().await;
+    get_when(&address, "/readyz", |status, _| status == 200).await;
+    // A frozen server keeps its connections, which the client takes for lost only after three pings.
+    signal(nats.pid(), "STOP");
+    get_when(&address, "/readyz", |status, body| status == 503 && body.contains("does not answer")).await;
+    signal(nats.pid(), "CONT");
     get_when(&address, "/readyz", |status, _| status == 200).await;
     worker.signal("TERM");
     worker.ends_with(0).await;

@@ -282,6 +282,12 @@ impl Queue {
         self.inner.connected.clone()
     }
 
+    /// Whether JetStream answers a question within `limit`.
+    pub async fn answers(&self, limit: Duration) -> bool {
+        let asked = tokio::time::timeout(limit, self.inner.context.query_account());
+        matches!(asked.await, Ok(Ok(_)))
+    }
+
     /// Changes with each reconnect from now on.
     pub(super) fn reconnects(&self) -> watch::Receiver<u64> {
         let mut reconnects = self.inner.reconnects.clone();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -31,6 +32,8 @@ const LONGEST_CONNECTION: Duration = Duration::from_secs(30);
 /// What keeps parts of this process from their work; nothing if all can work.
 static OBSTACLES: Mutex<BTreeMap<&'static str, String>> = Mutex::new(BTreeMap::new());
 
+static IS_LISTENING: AtomicBool = AtomicBool::new(false);
+
 /// Says what keeps this part of the process from its work, for `/readyz`; nothing if it can work. In local mode
 /// a coordinator and a worker are parts of one process.
 pub fn set_obstacle(part: &'static str, obstacle: Option<String>) {
@@ -39,6 +42,11 @@ pub fn set_obstacle(part: &'static str, obstacle: Option<String>) {
         Some(obstacle) => obstacles.insert(part, obstacle),
         None => obstacles.remove(part),
     };
+}
+
+/// Whether this process serves `/readyz`.
+pub fn is_listening() -> bool {
+    IS_LISTENING.load(Ordering::Relaxed)
 }
 
 /// Answers from now on, within the program's runtime, until the program ends.
@@ -53,6 +61,7 @@ pub(super) fn listen(
         tokio::net::TcpListener::from_std(listener)
     });
     let listener = bound.map_err(|error| TelemetryError::listener(format!("{address}: {error}")))?;
+    IS_LISTENING.store(true, Ordering::Relaxed);
     let app = Router::new()
         .route("/metrics", get(move || async move { metrics(&registry) }))
         .route("/healthz", get(|| async { "ok\n" }))

@@ -20,6 +20,6 @@ mod repeats;
 mod resource;
 mod watched;
 
-pub use listener::set_obstacle;
+pub use listener::{is_listening, set_obstacle};
 pub use logs::start_logging;
 pub use pipeline::{Telemetry, TelemetryError};
