@@ -170,8 +170,11 @@ async fn one_long_chunk_is_done_last_with_a_context_of_its_own_and_named_before(
     document.texts[5] = format!("Figure 7. ![pump](data:image/png;base64,{})", "iVBORw0KGgo".repeat(9000));
     let site = Site::new(&[document.clone()]);
     let server = FakeOllama::start(FakeConfig { slots: 1, ..FakeConfig::default() });
-    let ended = site.generate().args(["--concurrency", "1"]).servers(&[&server]).run(0).await;
+    let line = || site.generate().args(["--concurrency", "1"]).servers(&[&server]);
+    let dry = line().arg("--dry-run").run(0).await;
+    let ended = line().run(0).await;
     for named in ["1 chunk far longer than the others: manual chunk 3", "1 data URI in 1 chunk left out"] {
+        assert!(dry.stdout.contains(named), "{named} is not forecast:\n{}", dry.stdout);
         assert!(ended.stderr.contains(named), "{named} is not said:\n{}", ended.stderr);
     }
     let bodies = server.stats().bodies;
@@ -184,6 +187,38 @@ async fn one_long_chunk_is_done_last_with_a_context_of_its_own_and_named_before(
     assert!(contexts[..11].iter().all(|context| *context == 5120) && contexts[11] > 30_000, "{contexts:?}");
     assert!(bodies.iter().all(|body| !body.to_string().contains("iVBORw0KGgoiVBORw0KGgo")));
     assert_eq!(site.qa("manual")["training_pairs"][15]["source_text"], document.texts[5]);
+}
+
+#[tokio::test]
+async fn a_fixed_context_is_sent_and_the_chunks_that_may_not_fit_are_named_before() {
+    let mut document = Document::new("manual", 12);
+    document.texts[3] = "A sentence that goes on. ".repeat(1000).trim().to_owned();
+    let site = Site::new(&[document]);
+    let server = FakeOllama::start(FakeConfig { slots: 1, ..FakeConfig::default() });
+    let line = || site.generate().args(["--ollama-num-ctx", "6144"]).servers(&[&server]);
+    let named = "1 chunk may need more than --ollama-num-ctx 6144 with prompt and answer: manual chunk 3";
+    let dry = line().arg("--dry-run").run(0).await;
+    assert!(dry.stdout.contains(named), "{}", dry.stdout);
+    let ended = line().run(1).await;
+    assert!(ended.stderr.contains(named), "{}", ended.stderr);
+    let bodies = server.stats().bodies;
+    assert!(bodies.iter().all(|body| body["options"]["num_ctx"] == 6144), "{bodies:?}");
+    assert_eq!(site.positions("manual", "failed_chunks"), [3]);
+}
+
+#[tokio::test]
+async fn the_columns_that_the_combined_file_has_as_text_are_in_the_commands_json() {
+    let site = Site::new(&[]);
+    fs::create_dir(site.qa_dir()).unwrap();
+    for (name, id) in [("one", "\"0_1\""), ("two", "7")] {
+        let pair = format!("{{\"question\": \"q\", \"answer\": \"a\", \"chunk_id\": {id}}}");
+        let text = format!("{{\"metadata\": {{}}, \"training_pairs\": [{pair}], \"status\": \"completed\"}}");
+        fs::write(site.qa_path(name), text).unwrap();
+    }
+    let ended = site.coordinator("combine").arg("--json").run(0).await;
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["text_columns"], json!(["chunk_id"]));
+    assert!(ended.stderr.contains("`chunk_id`"), "{}", ended.stderr);
 }
 
 #[tokio::test]

@@ -67,6 +67,10 @@ async fn without_reported_tokens_a_budget_counts_estimates_and_says_so() {
             assert_eq!(usage[of], usage[format!("estimated_{of}")], "{usage}");
         }
         assert!((all_runs(&site.summary()) - cost_of_records(&site)).abs() < 1e-9);
+        let name = &documents()[0].name;
+        let done = site.positions(name, "completed_chunks")[0].to_string();
+        let shown = site.coordinator("show").args([name, &done]).run(0).await.stdout;
+        assert!(shown.contains(" estimated)"), "an estimate is shown as a count:\n{shown}");
         priced(&site).args(["--resume", limit[0], "10000000"]).servers(&[&server]).run(0).await;
         site.check();
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use qa_shared::testing::TestNats;
 use qa_shared::testing::fake_provider::{
@@ -65,6 +66,19 @@ async fn one_command_works_with_every_provider() {
         let record = &site.qa("guide")["chunks"][0];
         assert_eq!((&record["provider"], &record["model"]), (&provider.into(), &model.into()));
     }
+}
+
+#[tokio::test]
+async fn the_tokens_that_a_streaming_server_is_writing_are_shown_before_the_first_answer() {
+    let site = Site::new(&[Document::new("guide", 8)]);
+    let model = "Qwen/Qwen2.5-7B-Instruct";
+    let token_delay = Duration::from_millis(300);
+    let service = FakeProvider::start(FakeProviderConfig { token_delay, ..FakeProviderConfig::vllm() });
+    let line = generate(&site, "openai", model).service(&service, "openai");
+    let terminal = line.on_terminal(80, 24);
+    let seen = terminal.shows("what is written", |text| text.contains("writing, ")).await;
+    let row = seen.lines().find(|row| row.contains("writing, ")).unwrap();
+    assert!(row.contains("0/8 chunks") && row.contains(" tokens"), "{row}");
 }
 
 #[tokio::test]
@@ -189,7 +203,7 @@ async fn a_spent_quota_stops_taking_tasks_and_loses_nothing() {
 async fn a_killed_run_pays_a_service_only_for_what_was_in_flight() {
     let site = Site::new(&[Document::new("guide", 40)]);
     let service = FakeProvider::start(FakeProviderConfig::gemini());
-    service.respond_with(|_| Behaviour::Slow(std::time::Duration::from_millis(60)));
+    service.respond_with(|_| Behaviour::Slow(Duration::from_millis(60)));
     for calls in [9, 25] {
         let line = generate(&site, "gemini", "gemini-2.5-flash").arg("--resume");
         let run = line.service(&service, "gemini").start();

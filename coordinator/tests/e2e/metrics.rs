@@ -151,6 +151,23 @@ async fn connections_that_say_nothing_take_no_more_than_their_share() {
 }
 
 #[tokio::test]
+async fn a_chunk_that_is_asked_again_is_counted_by_its_reason() {
+    let nats = TestNats::start().await;
+    let site = Site::new(&[Document::new("looping", 4)]);
+    let server = FakeOllama::start(FakeConfig::default());
+    server.fault_next(Behaviour::Repeat("and the pump is inspected, ".to_owned()));
+    let address = free_address();
+    let worker = Line::worker(&nats, &[&server]).args(["--metrics-listen", &address]).start();
+    site.generate().fleet(&nats).run(0).await;
+    let text = get_when(&address, "/metrics", |_, body| body.contains("qa_worker_retries")).await;
+    let retries: Vec<_> = text.lines().filter(|line| line.starts_with("qa_worker_retries")).collect();
+    let [retry] = retries[..] else { panic!("{retries:?}") };
+    assert!(retry.contains("qa_reason=\"repetition\"") && retry.ends_with(" 1"), "{retry}");
+    worker.signal("TERM");
+    worker.ends_with(0).await;
+}
+
+#[tokio::test]
 async fn a_worker_is_not_ready_once_the_queue_server_is_lost() {
     let mut nats = TestNats::start().await;
     let server = FakeOllama::start(FakeConfig::default());

@@ -16,7 +16,7 @@ use crate::site::Site;
 use crate::terminal::Terminal;
 
 impl Line {
-    fn on_terminal(self, columns: u16, rows: u16) -> Terminal {
+    pub(crate) fn on_terminal(self, columns: u16, rows: u16) -> Terminal {
         Terminal::start(self, columns, rows)
     }
 }

@@ -29,7 +29,7 @@ async fn a_job_is_done_with_the_shipped_permissions_through_a_stop_a_lost_worker
     server.wait_for(|stats| stats.chat_calls > 5).await;
     lost.kill().await;
     let kept = worker().start();
-    first.says("worker is present").await;
+    first.says(&format!("servers=\"{}\"", server.url())).await;
     server.wait_for(|stats| stats.chat_calls > 14).await;
     first.signal("INT");
     let stopped = first.ends_with(3).await;

@@ -21,6 +21,10 @@ async fn an_interrupted_document_is_finished_and_its_finished_chunks_are_kept() 
         let server = FakeOllama::start(FakeConfig::default());
         let ended = site.generate().arg("--resume").servers(&[&server]).run(0).await;
         assert!(ended.stderr.contains("10 kept"), "{}", ended.stderr);
+        let note = "the Python program did not send it to Ollama";
+        assert_eq!(ended.stderr.matches(note).count(), 1, "{}", ended.stderr);
+        let again = site.generate().arg("--resume").servers(&[&server]).run(0).await;
+        assert!(!again.stderr.contains("Python"), "it is said at every start:\n{}", again.stderr);
         check(&Check::new(&site).foreign(&document.name, done));
         assert_eq!(server.stats().chat_calls, 6);
     }

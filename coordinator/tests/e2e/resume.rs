@@ -1,11 +1,16 @@
 //! Resuming work whose input, settings or failures have changed: edit one paragraph, pay for one chunk.
 
+use std::fs;
+use std::time::{Duration, Instant};
+
+use qa_shared::testing::TestNats;
 use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeModel, FakeOllama};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::checker::{Check, check};
 use crate::command_line::Line;
 use crate::documents::Document;
+use crate::processes::PATIENCE;
 use crate::site::{Site, read_json};
 
 fn server() -> FakeOllama {
@@ -31,11 +36,11 @@ async fn finished() -> (Site, FakeOllama) {
 #[tokio::test]
 async fn a_finished_job_asks_nothing_more() {
     let (site, server) = finished().await;
-    let before = std::fs::read(site.qa_path("handbook")).unwrap();
+    let before = fs::read(site.qa_path("handbook")).unwrap();
     site.generate().arg("--resume").servers(&[&server]).run(0).await;
     site.check();
     assert_eq!(server.stats().chat_calls, 23);
-    assert_eq!(std::fs::read(site.qa_path("handbook")).unwrap(), before);
+    assert_eq!(fs::read(site.qa_path("handbook")).unwrap(), before);
 }
 
 #[tokio::test]
@@ -59,7 +64,7 @@ async fn who_edits_one_paragraph_pays_for_one_chunk() {
     assert_eq!(server.stats().chat_calls, 23 + 1);
     assert_eq!(server.stats().calls_for(&handbook.texts[6]), 1);
     let previous = site.job_folder().join("previous");
-    assert!(std::fs::read_dir(previous).unwrap().count() >= 1, "the replaced file was not kept");
+    assert!(fs::read_dir(previous).unwrap().count() >= 1, "the replaced file was not kept");
 }
 
 #[tokio::test]
@@ -90,7 +95,7 @@ async fn a_document_chunked_anew_is_asked_anew_where_its_texts_are_new() {
 #[tokio::test]
 async fn the_output_of_a_document_that_is_gone_stays_and_is_combined() {
     let (site, server) = finished().await;
-    std::fs::remove_file(site.chunks_dir().join("slides_chunks.json")).unwrap();
+    fs::remove_file(site.chunks_dir().join("slides_chunks.json")).unwrap();
     site.write(&Document::new("appendix", 2));
     let ended = site.generate().arg("--resume").servers(&[&server]).run(0).await;
     assert!(ended.stderr.contains("slides_qa.json"), "the stray is not listed:\n{}", ended.stderr);
@@ -169,19 +174,19 @@ async fn changed_settings_are_refused_until_they_are_accepted_and_then_count_for
 #[tokio::test]
 async fn output_that_exists_is_not_overwritten_silently() {
     let (site, server) = finished().await;
-    let before = std::fs::read(site.qa_path("handbook")).unwrap();
+    let before = fs::read(site.qa_path("handbook")).unwrap();
     let ended = site.generate().servers(&[&server]).run(2).await;
     assert!(ended.stderr.contains("--resume") && ended.stderr.contains("--restart"), "{}", ended.stderr);
     let line = site.generate().arg("--no-resume").env("GENERATOR_RESUME", "true");
     line.servers(&[&server]).run(2).await;
-    assert_eq!(std::fs::read(site.qa_path("handbook")).unwrap(), before);
+    assert_eq!(fs::read(site.qa_path("handbook")).unwrap(), before);
     assert_eq!(server.stats().chat_calls, 23);
 }
 
 #[tokio::test]
 async fn a_restart_does_everything_again_and_keeps_the_old_files() {
     let (site, server) = finished().await;
-    let (job, before) = (site.job(), std::fs::read(site.qa_path("handbook")).unwrap());
+    let (job, before) = (site.job(), fs::read(site.qa_path("handbook")).unwrap());
     site.generate().arg("--restart").servers(&[&server]).run(0).await;
     site.check();
     assert_eq!(server.stats().chat_calls, 2 * 23);
@@ -192,9 +197,9 @@ async fn a_restart_does_everything_again_and_keeps_the_old_files() {
 
 /// The contents of all files in a directory and those in it.
 fn files_in(directory: &std::path::Path) -> Vec<Vec<u8>> {
-    let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let content = |path: std::path::PathBuf| {
-        if path.is_dir() { files_in(&path) } else { vec![std::fs::read(path).unwrap()] }
+        if path.is_dir() { files_in(&path) } else { vec![fs::read(path).unwrap()] }
     };
     paths.flat_map(content).collect()
 }
@@ -204,7 +209,7 @@ async fn unknown_fields_of_a_qa_file_survive() {
     let (site, server) = finished().await;
     let mut qa = site.qa("handbook");
     qa["reviewed_by"] = json!({"name": "Jürgen", "at": 7});
-    std::fs::write(site.qa_path("handbook"), serde_json::to_vec_pretty(&qa).unwrap()).unwrap();
+    fs::write(site.qa_path("handbook"), serde_json::to_vec_pretty(&qa).unwrap()).unwrap();
     let [mut handbook, _] = documents();
     handbook.texts[0].push_str(" Edited.");
     site.write(&handbook);
@@ -223,12 +228,11 @@ fn go_on_with(stderr: &str) -> String {
 async fn the_printed_line_goes_on_from_any_shell_with_all_settings() {
     let (site, server) = (Site::new(&documents()), server());
     let directory = site.root().join("my 'docs' für $HOME");
-    std::fs::create_dir_all(directory.join("chunk files")).unwrap();
+    fs::create_dir_all(directory.join("chunk files")).unwrap();
     for document in documents() {
         document.write(&directory.join("chunk files"));
     }
-    std::fs::write(directory.join("own.txt"), "Ask {num_questions} about:\n{text}\n{extra_instructions}")
-        .unwrap();
+    fs::write(directory.join("own.txt"), "Ask {num_questions} about:\n{text}\n{extra_instructions}").unwrap();
     let line = Line::coordinator("generate", &directory);
     let line = line.args(["--provider", "local", "--model", "qwen3:8b", "--temperature", "0.31"]);
     let line = line.args(["--questions-per-chunk", "2", "--qa-prompt-template-file", "own.txt"]);
@@ -252,7 +256,7 @@ async fn a_resume_needs_only_the_directory_and_refuses_what_a_variable_says_othe
     let (site, server) = (Site::new(&documents()), server());
     site.generate().args(["--sample", "4", "--max-tokens-total", "900000"]).servers(&[&server]).run(0).await;
     let other = site.root().join("other");
-    std::fs::create_dir(&other).unwrap();
+    fs::create_dir(&other).unwrap();
     Document::new("appendix", 2).write(&other);
     let resume = || site.coordinator("generate").arg("--resume").env("OLLAMA_BASE_URL", server.url());
     for (variable, value, setting) in [
@@ -267,4 +271,43 @@ async fn a_resume_needs_only_the_directory_and_refuses_what_a_variable_says_othe
     resume().run(0).await;
     site.check();
     assert_eq!(server.stats().chat_calls, 23);
+}
+
+#[tokio::test]
+async fn results_that_were_stored_before_a_run_say_nothing_about_its_rate() {
+    let nats = TestNats::start().await;
+    let site = Site::new(&[Document::new("stored", 40)]);
+    let server = FakeOllama::start(FakeConfig { slots: 4, ..FakeConfig::default() });
+    server.respond_with(|_| Behaviour::Slow(Duration::from_millis(300)));
+    let worker = Line::worker(&nats, &[&server]).start();
+    let run = site.generate().fleet(&nats).start();
+    server.wait_for(|stats| stats.finished >= 4).await;
+    run.kill().await;
+    worker.signal("TERM");
+    worker.ends_with(0).await;
+    let done = server.stats().finished;
+
+    let run = site.generate().fleet(&nats).arg("--resume").start();
+    let progress = progress_when(&site, |progress| progress["completed"] == done).await;
+    assert_eq!((&progress["chunks_per_minute"], &progress["eta_seconds"]), (&0.0.into(), &Value::Null));
+    let worker = Line::worker(&nats, &[&server]).start();
+    let progress = progress_when(&site, |progress| progress["completed"].as_u64() > Some(done)).await;
+    assert!(progress["chunks_per_minute"].as_f64() > Some(0.0), "{progress}");
+    run.ends_with(0).await;
+    site.check();
+    drop(worker);
+}
+
+/// What the running coordinator writes about its progress.
+async fn progress_when(site: &Site, is_right: impl Fn(&Value) -> bool) -> Value {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let text = fs::read_to_string(site.job_folder().join("progress.json")).unwrap_or_default();
+        let progress = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if is_right(&progress) {
+            return progress;
+        }
+        assert!(Instant::now() < until, "progress.json does not become what it should be: {text}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -223,7 +223,10 @@ async fn failures_are_grouped_with_a_remedy_and_one_raw_answer() {
     });
     let again = site.generate().args(["--resume", "--attempts", "1", "--max-failure-rate", "off"]);
     let ended = again.args(["--concurrency", "1"]).servers(&[&server]).run(1).await;
-    assert!(ended.stderr.contains("slowest"), "{}", ended.stderr);
+    let (before, _) = ended.stderr.split_once("\nresult ").expect("the result is shown");
+    let (_, shown) = before.split_once("\nslowest ").expect("the slowest chunks stand above it");
+    assert_eq!(shown.lines().count(), 3, "{}", ended.stderr);
+    assert_eq!(site.summary()["slowest_chunks"].as_array().unwrap().len(), 10);
 
     let failures = |site: &Site| site.coordinator("failures").env("QA_TRACE_URL", "https://t/{trace_id}");
     let json: Value = serde_json::from_str(&failures(&site).arg("--json").run(0).await.stdout).unwrap();

@@ -7,6 +7,7 @@ use qa_shared::queue::{
     ConnectOptions, Jobs, Lease, LeaseHolder, Presence, Queue, Results, ResultsConsumer, TaskSource, Tasks,
     ensure,
 };
+use qa_shared::testing::certificates::Authority;
 use qa_shared::testing::{NatsOperator, TestNats, TestNatsOptions};
 
 use crate::fixtures::{instance, job, key, raw, result, short, soon, task, until};
@@ -72,6 +73,25 @@ async fn web_sockets_carry_a_whole_run() {
     let url = nats.other_url("websocket");
     assert!(url.starts_with("ws://"), "{url}");
     works(&Queue::connect(&to(url), short()).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn web_sockets_over_tls_carry_a_whole_run() {
+    let folder = qa_shared::testing::temporary_folder();
+    let authority = Authority::new("qa-fleet test authority");
+    let files = authority.issue(folder.path(), "server", &["127.0.0.1"]);
+    let more = format!(
+        "websocket {{ listen: \"127.0.0.1:-1\", tls {{ cert_file: \"{}\", key_file: \"{}\" }} }}\n",
+        files.certificate.display(),
+        files.key.display()
+    );
+    let nats = TestNats::start_with(TestNatsOptions { more, ..TestNatsOptions::default() }).await;
+    let url = nats.other_url("websocket");
+    assert!(url.starts_with("wss://"), "{url}");
+    let tls_ca = Some(authority.write(folder.path(), "authority.pem"));
+    works(&Queue::connect(&ConnectOptions { tls_ca, ..to(url.clone()) }, short()).await.unwrap()).await;
+    let unknown = Queue::connect(&to(url), short()).await.map(drop).unwrap_err();
+    assert!(unknown.to_string().contains("certificate"), "{unknown}");
 }
 
 #[tokio::test]

@@ -35,6 +35,9 @@ use crate::written;
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// How long the end of a finished answer is waited for, so that its connection can be used again.
 const END_WAIT: Duration = Duration::from_secs(1);
+/// What helps where Ollama cuts prompts although the request forbids it.
+const CUT_REMEDY: &str =
+    "Ollama 0.12.6 and later refuse such prompts instead; use smaller chunks, or a larger --ollama-num-ctx";
 
 /// What holds its address.
 const SETTING: &str = "--ollama-base-url (OLLAMA_BASE_URL)";
@@ -205,7 +208,7 @@ impl OllamaServer {
         } else {
             verdict
         };
-        self.counts.conclude(&self.shown, request, reply, &verdict)
+        self.counts.conclude((&self.shown, CUT_REMEDY), request, reply, &verdict)
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, LlmError> {

@@ -41,6 +41,8 @@ const MOST_BYTES: usize = 8 * 1024 * 1024;
 const MOST_ADAPTATIONS: u32 = 12;
 /// So many refusals in a row take away a form of structured answers that has worked.
 const FORM_REFUSALS: u32 = 3;
+/// What helps where a server of one's own cuts prompts: its context is set where the model is loaded.
+const CUT_REMEDY: &str = "load the model with a larger context there, or use smaller chunks";
 /// Whoever must wait longer than this for the account's limits gives the task back.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The version of Anthropic's API.
@@ -486,7 +488,7 @@ impl RemoteServer {
         } else {
             verdict
         };
-        self.counts.conclude(&self.shown, request, reply, &verdict)
+        self.counts.conclude((&self.shown, CUT_REMEDY), request, reply, &verdict)
     }
 
     /// One call as the model is known by now, without adapting to what the server refuses.

@@ -248,6 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn counts_that_only_the_last_event_has_count() {
+        let mut piece = delta(&json!({ "content": "a" }));
+        piece["usage"] = Value::Null;
+        let last = json!({ "choices": [], "usage": { "prompt_tokens": 7, "completion_tokens": 2 } });
+        let (_, whole) = assembled(&events(&[piece.clone(), piece, last.clone()]), 9);
+        assert_eq!(
+            (&whole["usage"], &whole["choices"][0]["message"]["content"]),
+            (&last["usage"], &json!("aa"))
+        );
+    }
+
+    #[test]
     fn errors_are_kept() {
         let error = json!({ "error": { "message": "x", "code": 502 } });
         let (_, whole) = assembled(&events(&[delta(&json!({ "content": "a" })), error.clone()]), 9);

@@ -66,19 +66,18 @@ impl TokenCounts {
         self.state().counts(request).probed(count, probe)
     }
 
-    /// Refuses answers about a part of the prompt. Estimates what others cost where the server does not tell.
+    /// Refuses answers about a part of the prompt, with `cut_remedy` in the message. Estimates what others cost where
+    /// the server does not tell.
     pub(super) fn conclude(
         &self,
-        server: &str,
+        (server, cut_remedy): (&str, &str),
         request: &ChatRequest,
         mut reply: ChatReply,
         verdict: &Verdict,
     ) -> Result<ChatReply, LlmError> {
         let told = self.complete_usage(server, request, &mut reply, verdict);
         let problem = match verdict {
-            Verdict::Cut(how) => format!(
-                "cut the prompt: {how}; servers that know `truncate` (Ollama from 0.12.6) refuse such prompts instead"
-            ),
+            Verdict::Cut(how) => format!("cut the prompt: {how}; {cut_remedy}"),
             Verdict::Whole if leaves_no_room(request, told, &reply.finish) => format!(
                 "had no room for an answer: the prompt takes {} of the context's {} tokens",
                 told.unwrap_or_default(),

@@ -42,7 +42,7 @@ fn conclude(
         }
         verdict => verdict,
     };
-    counts.conclude("http://h", &request, reply, &verdict)
+    counts.conclude(("http://h", "ask the operator"), &request, reply, &verdict)
 }
 
 #[test]
@@ -50,6 +50,7 @@ fn an_answer_about_a_part_of_the_prompt_is_refused_with_what_it_cost() {
     let error = conclude(&TokenCounts::default(), &long_prompt(), 2050, Some(2050)).unwrap_err();
     assert_eq!(error.kind, LlmErrorKind::PromptTooLong);
     assert!(error.message.starts_with("http://h cut the prompt: it used 2050 tokens"), "{error}");
+    assert!(error.message.ends_with("; ask the operator"), "{error}");
     // Both calls are recorded.
     assert_eq!((error.usage.input_tokens, error.usage.output_tokens), (4100, 12));
 }
@@ -81,7 +82,7 @@ fn counts_that_cannot_be_used_are_ignored_from_then_on_for_every_model() {
     let other = ChatRequest { model: "other".to_owned(), ..request(&long_prompt()) };
     let half = reply(2050, Finish::Stop);
     assert_eq!(counts.judge(&other, &half), Verdict::Whole);
-    let half = counts.conclude("http://h", &other, half, &Verdict::Whole).unwrap();
+    let half = counts.conclude(("http://h", "ask the operator"), &other, half, &Verdict::Whole).unwrap();
     assert!(half.usage.estimated_output_tokens > 0 && half.usage.input_tokens != 2050);
     // Another server may stand there later.
     counts.forget();
@@ -93,11 +94,17 @@ fn counts_that_cannot_be_used_are_ignored_from_then_on_for_every_model() {
 fn a_prompt_that_leaves_no_room_is_too_long_and_not_said_to_be_cut() {
     let counts = TokenCounts::default();
     let full = request("Why?");
-    let error = counts.conclude("http://h", &full, reply(4090, Finish::Length), &Verdict::Whole).unwrap_err();
+    let error = counts
+        .conclude(("http://h", "ask the operator"), &full, reply(4090, Finish::Length), &Verdict::Whole)
+        .unwrap_err();
     assert_eq!(error.kind, LlmErrorKind::PromptTooLong);
     assert!(error.message.contains("no room") && !error.message.contains("cut"), "{error}");
     for (count, finish) in [(4090, Finish::Stop), (3000, Finish::Length), (5000, Finish::Length)] {
-        assert!(counts.conclude("http://h", &full, reply(count, finish), &Verdict::Whole).is_ok());
+        assert!(
+            counts
+                .conclude(("http://h", "ask the operator"), &full, reply(count, finish), &Verdict::Whole)
+                .is_ok()
+        );
     }
 }
 

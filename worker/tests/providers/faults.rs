@@ -315,6 +315,16 @@ async fn counts_in_other_forms_are_read() {
 }
 
 #[tokio::test]
+async fn the_counts_of_a_stream_are_asked_for_and_stand_in_its_last_event() {
+    let fake = FakeProvider::start(with_usage(json!({ "prompt_tokens": 1150, "completion_tokens": 20 })));
+    let reply = client(&fake, FakeService::Vllm).chat(&long_question(200)).await.unwrap();
+    let body = fake.stats().last_body().clone();
+    assert_eq!((&body["stream"], &body["stream_options"]["include_usage"]), (&json!(true), &json!(true)));
+    assert_eq!((reply.usage.input_tokens, reply.usage.output_tokens), (1150, 20));
+    assert_eq!(reply.usage.estimated_tokens(), 0);
+}
+
+#[tokio::test]
 async fn a_compatible_server_that_cuts_prompts_is_found_out_by_one_more_call() {
     let usage = json!({ "prompt_tokens": 4096, "completion_tokens": 20 });
     let fake = FakeProvider::start(with_usage(usage));
@@ -323,6 +333,9 @@ async fn a_compatible_server_that_cuts_prompts_is_found_out_by_one_more_call() {
         let error = server.chat(&long_question(words)).await.unwrap_err();
         assert_eq!((error.kind, fake.stats().calls), (LlmErrorKind::PromptTooLong, calls), "{error}");
         assert!(error.message.contains("cut the prompt") && error.usage.input_tokens > 0, "{error}");
+        // It is not Ollama, so that Ollama's versions and settings are no remedy.
+        assert!(error.message.ends_with("load the model with a larger context there, or use smaller chunks"));
+        assert!(!error.message.contains("llama"), "{error}");
     }
 }
 
@@ -352,6 +365,9 @@ async fn a_prompt_that_does_not_fit_is_told_as_that() {
         let long = "Many words stand here. ".repeat(2000);
         let error = client(&fake, service).chat(&ChatRequest::of(&name, &long)).await.unwrap_err();
         assert_eq!(error.kind, LlmErrorKind::PromptTooLong, "{service:?}: {error}");
+        // The context of a server of one's own is set where the model is loaded; that of a service is fixed.
+        let is_own = matches!(service, FakeService::LlamaCpp | FakeService::Vllm | FakeService::LmStudio);
+        assert_eq!(error.message.contains("with a larger context there"), is_own, "{service:?}: {error}");
     }
 }
 
