@@ -21,7 +21,7 @@ BY_NAME_ONLY='advisories'
 
 section_scripts() {
     local script
-    for script in deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh deploy/gpu-host/*.sh deploy/kubernetes/*.sh .ci/run; do
+    for script in deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh deploy/containers/*.sh deploy/gpu-host/*.sh deploy/kubernetes/*.sh .ci/run; do
         bash -n "$script" || return 1
     done
     for script in deploy/lib/*.py deploy/grafana/*.py deploy/tests/*.py; do
@@ -33,7 +33,7 @@ section_scripts() {
         say "no shellcheck for this machine; only the syntax was checked"
         return 0
     fi
-    "$SHELLCHECK" --external-sources deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh deploy/gpu-host/*.sh deploy/kubernetes/*.sh .ci/run
+    "$SHELLCHECK" --external-sources deploy/*.sh deploy/lib/*.sh deploy/tests/*.sh deploy/containers/*.sh deploy/gpu-host/*.sh deploy/kubernetes/*.sh .ci/run
 }
 
 # What can be checked of the deployment without an engine, a cluster or a service manager.

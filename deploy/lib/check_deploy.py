@@ -166,6 +166,9 @@ def containers():
                 image = service.get("image", "")
                 if image and not image.startswith("qa-") and (":" not in image or image.endswith(":latest")):
                     problem(path.relative_to(DEPLOY), f"the image of {name} has no version")
+                for secret in service.get("secrets", []):
+                    if service.get("read_only") and "file" not in data["secrets"][secret]:
+                        problem(path.relative_to(DEPLOY), f"{name}: in a read-only container the secret {secret} has to be a file")
                 for volume in service.get("volumes", []):
                     source = volume.split(":")[0]
                     if source.startswith("../") and not (path.parent / source).exists():
