@@ -15,9 +15,11 @@ use crate::processes::{Ended, no_process_is_left_in, signal};
 use crate::queue_server::QueueServer;
 use crate::reference::Reference;
 use crate::schedule::{Fault, Process, Schedule, Step};
+use crate::silence::{Silence, TICK};
 use crate::small_disk::SmallDisk;
 use crate::spent::texts;
 use crate::stage::{Scene, Stage};
+use crate::{MAX_SILENCE, stranger};
 
 /// How long a worker that was told to stop may take.
 const GOODBYE: Duration = Duration::from_secs(45);
@@ -39,6 +41,8 @@ pub(crate) struct Outcome {
     pub(crate) repeated: (u64, u64),
     /// What the processes held meanwhile.
     pub(crate) held: Held,
+    /// The longest time without progress and without a warning.
+    pub(crate) silence: Duration,
 }
 
 /// A schedule being played.
@@ -51,6 +55,7 @@ struct Act<'a> {
     ends: Vec<String>,
     done: bool,
     held: Held,
+    silence: Silence,
 }
 
 /// Plays a schedule; the job must be done this long after the last fault.
@@ -70,10 +75,11 @@ pub(crate) async fn play(
         ends: Vec::new(),
         done: false,
         held: Held::default(),
+        silence: Silence::new(),
     };
     let begun = Instant::now();
     for (at, number, begins) in schedule.timeline() {
-        tokio::time::sleep_until(begun + at).await;
+        act.wait_until(begun + at).await;
         act.look_after_coordinator().await;
         if act.done {
             break;
@@ -87,8 +93,10 @@ pub(crate) async fn play(
         } else {
             act.missed += 1;
         }
+        act.silence.begins_again();
     }
     act.stage.heal().await;
+    act.silence.begins_again();
     let healed = Instant::now();
     act.finish(patience).await;
     let recovery = healed.elapsed();
@@ -133,6 +141,10 @@ impl Act<'_> {
             },
             Fault::LoseQueue => return stage.queue.as_mut().is_some_and(|queue| queue.kill(true)),
             Fault::SetBackQueue => return stage.queue.as_mut().is_some_and(QueueServer::copy_store),
+            Fault::LosePart(_) | Fault::Pause(_) | Fault::Withhold(_) | Fault::Noise => {
+                let Some(queue) = &stage.queue else { return false };
+                return stranger::interferes(queue, &stage.site, fault).await;
+            }
             Fault::Network(link, harm) => {
                 let Some(way) = stage.way(link) else { return false };
                 way.set(Some(harm));
@@ -188,6 +200,8 @@ impl Act<'_> {
                 Some(queue) => drop(queue.signal("CONT")),
                 None => drop(self.tell_private_queue_server("CONT")),
             },
+            // The programs mend them.
+            Fault::LosePart(_) | Fault::Pause(_) | Fault::Withhold(_) | Fault::Noise => {}
             Fault::Network(link, _) => {
                 if let Some(way) = stage.way(link) {
                     way.set(None);
@@ -243,6 +257,25 @@ impl Act<'_> {
         }
     }
 
+    async fn wait_until(&mut self, moment: Instant) {
+        while Instant::now() < moment {
+            tokio::time::sleep_until(moment.min(Instant::now() + TICK)).await;
+            self.silence.look(&self.stage);
+        }
+    }
+
+    /// The coordinator's end, if it ends until then.
+    async fn end_of_coordinator(&mut self, until: Instant) -> Option<Ended> {
+        while Instant::now() < until {
+            match self.stage.coordinator.take()?.ends_within(TICK).await {
+                Ok(ended) => return Some(ended),
+                Err(running) => self.stage.coordinator = Some(running),
+            }
+            self.silence.look(&self.stage);
+        }
+        None
+    }
+
     /// Goes on until the job is done.
     async fn finish(&mut self, patience: Duration) {
         let until = Instant::now() + patience;
@@ -251,14 +284,13 @@ impl Act<'_> {
                 return;
             }
             self.stage.start_coordinator();
-            let Some(running) = self.stage.coordinator.take() else { return };
-            match running.ends_within(until - Instant::now()).await {
-                Ok(ended) => self.judge(&ended),
-                Err(running) => {
-                    let ended = running.ended_at_once().await;
-                    self.note(&ended);
-                    break;
-                }
+            if let Some(ended) = self.end_of_coordinator(until).await {
+                self.judge(&ended);
+            } else {
+                let Some(running) = self.stage.coordinator.take() else { return };
+                let ended = running.ended_at_once().await;
+                self.note(&ended);
+                break;
             }
         }
         assert!(
@@ -286,6 +318,10 @@ impl Act<'_> {
             + self.injected.iter().map(|fault| fault.may_cost(place, slots)).sum::<u64>();
         if calls < chunks || calls > chunks + allowed {
             found.push(format!("{calls} model calls for {chunks} chunks, {allowed} may be repeated"));
+        }
+        let silence = self.silence.worst;
+        if silence > MAX_SILENCE {
+            found.push(format!("the job stood still for {silence:?} and nothing said why"));
         }
         if let Some(queue) = &self.stage.queue {
             let left = Tasks::new(&queue.nats.connect(Timing::default()).await);
@@ -323,7 +359,8 @@ impl Act<'_> {
             *injected.entry(fault.kind()).or_default() += 1;
         }
         let (missed, no_disk) = (self.missed, self.stage.no_disk.take());
-        Outcome { injected, missed, no_disk, recovery, repeated: (calls - chunks, allowed), held: self.held }
+        let repeated = (calls - chunks, allowed);
+        Outcome { injected, missed, no_disk, recovery, repeated, held: self.held, silence }
     }
 }
 

@@ -26,6 +26,7 @@ mod queue_server;
 mod reference;
 mod report;
 mod schedule;
+mod silence;
 #[path = "../e2e/site.rs"]
 mod site;
 mod small_disk;
@@ -33,6 +34,7 @@ mod soak;
 #[path = "../e2e/spent.rs"]
 mod spent;
 mod stage;
+mod stranger;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -53,6 +55,8 @@ fn room() -> &'static Semaphore {
 
 /// How long after the last fault a job may need.
 const PATIENCE: Duration = Duration::from_secs(100);
+/// How long a job may stand still before its coordinator says why.
+const MAX_SILENCE: Duration = Duration::from_secs(30);
 
 fn number(variable: &str, default: u64) -> u64 {
     #[expect(clippy::disallowed_methods, reason = "a test has no settings object")]

@@ -20,6 +20,8 @@ pub(crate) struct Report {
     repeated: (u64, u64),
     worst: Duration,
     worst_seed: u64,
+    silence: Duration,
+    silence_seed: u64,
 }
 
 impl Report {
@@ -39,6 +41,9 @@ impl Report {
         self.repeated.1 += outcome.repeated.1;
         if outcome.recovery > self.worst {
             (self.worst, self.worst_seed) = (outcome.recovery, schedule.seed);
+        }
+        if outcome.silence > self.silence {
+            (self.silence, self.silence_seed) = (outcome.silence, schedule.seed);
         }
     }
 
@@ -64,6 +69,11 @@ impl Report {
                 seconds(elapsed),
                 seconds(self.worst),
                 self.worst_seed
+            ),
+            format!(
+                "worst time without progress and without a warning: {:.1} s (seed {})",
+                seconds(self.silence),
+                self.silence_seed
             ),
             format!("model calls repeated: {}, at most {} may be", self.repeated.0, self.repeated.1),
             format!(

@@ -68,6 +68,45 @@ pub(crate) enum Ailment {
     Gone,
 }
 
+/// A part of the queue that can vanish alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Tasks,
+    Results,
+    Jobs,
+    Presence,
+    Poison,
+    TaskConsumers,
+    ResultConsumers,
+}
+
+impl Part {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Tasks,
+        Self::Results,
+        Self::Jobs,
+        Self::Presence,
+        Self::Poison,
+        Self::TaskConsumers,
+        Self::ResultConsumers,
+    ];
+
+    /// The stream that it is, or that its consumers belong to.
+    pub(crate) fn stream(self) -> &'static str {
+        match self {
+            Self::Tasks | Self::TaskConsumers => "QA_TASKS",
+            Self::Results | Self::ResultConsumers => "QA_RESULTS",
+            Self::Jobs => "KV_QA_JOBS",
+            Self::Presence => "KV_QA_PRESENCE",
+            Self::Poison => "KV_QA_POISON",
+        }
+    }
+
+    pub(crate) fn is_consumers(self) -> bool {
+        matches!(self, Self::TaskConsumers | Self::ResultConsumers)
+    }
+}
+
 /// One thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -82,6 +121,14 @@ pub(crate) enum Fault {
     /// The queue server is killed and comes back with the store that it had when this began, as after a power
     /// cut that took what was not synced.
     SetBackQueue,
+    /// An operator deletes one part of the queue.
+    LosePart(Part),
+    /// An operator pauses the consumers of tasks or of results.
+    Pause(Part),
+    /// A stranger takes messages of tasks or of results and hands them back with a delay of years.
+    Withhold(Part),
+    /// A stranger stores messages that are no tasks, no results and no heartbeats.
+    Noise,
     Network(Link, Harm),
     Llm(usize, Ailment),
     /// The coordinator's disk is full.
@@ -105,6 +152,10 @@ impl Fault {
             Self::Term(process) => format!("{} told to stop", of(process)),
             Self::Freeze(process) => format!("{} frozen", of(process)),
             Self::LoseQueue => "queue server's store lost".to_owned(),
+            Self::LosePart(part) => format!("queue loses {part:?}"),
+            Self::Pause(part) => format!("{part:?} paused"),
+            Self::Withhold(part) => format!("{part:?} withheld by a stranger"),
+            Self::Noise => "noise of a stranger in the queue".to_owned(),
             Self::Network(link, harm) => {
                 let link = match link {
                     Link::Coordinator => "coordinator to queue",
@@ -133,7 +184,15 @@ impl Fault {
     pub(crate) fn may_cost(self, place: Place, slots: Slots) -> u64 {
         let (one, all) = (2 * slots.per_server, 2 * slots.in_all());
         match self {
-            Self::LoseQueue => (WAITING_PER_SLOT * slots.in_all()).max(64) + all,
+            Self::LoseQueue | Self::LosePart(Part::Results) => {
+                (WAITING_PER_SLOT * slots.in_all()).max(64) + all
+            }
+            // What is in work is published or delivered again; without job and heartbeats it is handed back.
+            Self::LosePart(Part::Tasks | Part::TaskConsumers | Part::Jobs | Part::Presence) => all,
+            Self::LosePart(Part::Poison | Part::ResultConsumers)
+            | Self::Pause(_)
+            | Self::Withhold(_)
+            | Self::Noise => 0,
             // What was done since the copy was made is queued again until somebody compares.
             Self::SetBackQueue => 64 + all + CALLS_BETWEEN,
             Self::Clock(..) => 0,
@@ -283,7 +342,7 @@ fn fault(dice: &mut Dice, place: Place, servers: usize) -> Fault {
             10 => Fault::Clock(Process::Coordinator, jump(dice)),
             _ => Fault::Llm(dice.pick(servers), ailment(dice)),
         },
-        Place::Fleet => match dice.roll(29) {
+        Place::Fleet => match dice.roll(41) {
             0..=3 => Fault::Kill(Process::Coordinator),
             4 => Fault::Term(Process::Coordinator),
             5 => Fault::Freeze(Process::Coordinator),
@@ -302,6 +361,12 @@ fn fault(dice: &mut Dice, place: Place, servers: usize) -> Fault {
             23 => Fault::ReadOnly,
             24 => Fault::Clock(Process::Coordinator, jump(dice)),
             25 => Fault::Clock(Process::Worker(dice.pick(servers)), jump(dice)),
+            26..=33 => Fault::LosePart(Part::ALL[dice.pick(Part::ALL.len())]),
+            34 => Fault::Pause(Part::TaskConsumers),
+            35 => Fault::Pause(Part::ResultConsumers),
+            36 => Fault::Withhold(Part::Tasks),
+            37 => Fault::Withhold(Part::Results),
+            38 => Fault::Noise,
             _ => Fault::Llm(dice.pick(servers), ailment(dice)),
         },
     }
@@ -350,9 +415,10 @@ fn a_seed_gives_one_schedule_and_many_seeds_give_every_kind_of_fault() {
     assert_eq!(Schedule::of(7), Schedule::of(7));
     assert_ne!(Schedule::of(7).steps, Schedule::of(8).steps);
     let kinds: std::collections::BTreeSet<String> =
-        (0..300).flat_map(|seed| Schedule::of(seed).steps).map(|step| step.fault.kind()).collect();
-    // Nine of processes, two of the store, twelve of networks, five of LLM servers, two of the disk, two clocks.
-    assert_eq!(kinds.len(), 9 + 2 + 12 + 5 + 2 + 2, "{kinds:#?}");
+        (0..600).flat_map(|seed| Schedule::of(seed).steps).map(|step| step.fault.kind()).collect();
+    // Nine of processes, two of the store, seven parts of it, five of operators and strangers, twelve of networks,
+    // five of LLM servers, two of the disk, two clocks.
+    assert_eq!(kinds.len(), 9 + 2 + 7 + 5 + 12 + 5 + 2 + 2, "{kinds:#?}");
     for seed in 0..300 {
         let schedule = Schedule::of(seed);
         let timeline = schedule.timeline();

@@ -87,6 +87,11 @@ impl Running {
         self.pid
     }
 
+    /// What it has said on standard error.
+    pub(crate) fn said(&self) -> String {
+        self.stderr.get()
+    }
+
     /// Sends a signal by its name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         assert!(!self.ended, "{} has ended, it takes no signal", self.name);
@@ -143,7 +148,7 @@ impl Running {
 
     async fn ended_with(&mut self, part: &str) -> bool {
         self.read_to_end().await;
-        self.stderr.get().contains(part)
+        self.said().contains(part)
     }
 
     /// Waits for its end with this exit code.

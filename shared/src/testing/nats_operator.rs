@@ -24,6 +24,58 @@ impl NatsOperator {
         Self(jetstream::new(client))
     }
 
+    /// Connects to a test's server, if it takes connections now.
+    pub async fn connect(nats: &TestNats) -> Option<Self> {
+        Some(Self(jetstream::new(async_nats::connect(nats.url()).await.ok()?)))
+    }
+
+    /// Deletes a stream if it is there; whether it was.
+    pub async fn loses_stream(&self, name: &str) -> bool {
+        self.0.delete_stream(name).await.is_ok_and(|deleted| deleted.success)
+    }
+
+    /// Deletes all consumers of a stream; how many.
+    pub async fn delete_consumers(&self, stream: &str) -> usize {
+        let Ok(found) = self.0.get_stream(stream).await else { return 0 };
+        let mut deleted = 0;
+        for name in found.consumer_names().filter_map(async |name| name.ok()).collect::<Vec<_>>().await {
+            deleted += usize::from(found.delete_consumer(&name).await.is_ok());
+        }
+        deleted
+    }
+
+    /// Pauses all consumers of a stream for years; how many.
+    pub async fn pause_consumers(&self, stream: &str) -> usize {
+        let Ok(found) = self.0.get_stream(stream).await else { return 0 };
+        let until = std::time::SystemTime::from(crate::clock::now() + YEARS).into();
+        let mut paused = 0;
+        for name in found.consumer_names().filter_map(async |name| name.ok()).collect::<Vec<_>>().await {
+            paused += usize::from(found.pause_consumer(&name, until).await.is_ok());
+        }
+        paused
+    }
+
+    /// Takes at most so many messages of a stream's first consumer and hands them back with a delay of years; how
+    /// many.
+    pub async fn withholds(&self, stream: &str, most: usize) -> usize {
+        let Ok(found) = self.0.get_stream(stream).await else { return 0 };
+        let Some(Ok(name)) = found.consumer_names().next().await else { return 0 };
+        let Ok(consumer) = found.get_consumer::<pull::Config>(&name).await else { return 0 };
+        let pull = consumer.batch().max_messages(most).expires(Duration::from_millis(500)).messages().await;
+        let Ok(mut messages) = pull else { return 0 };
+        let mut withheld = 0;
+        while let Some(Ok(message)) = messages.next().await {
+            withheld += usize::from(message.double_ack_with(AckKind::Nak(Some(YEARS))).await.is_ok());
+        }
+        withheld
+    }
+
+    /// Stores a message if the stream is there to take it; whether it did.
+    pub async fn stores(&self, stream: &str, subject: String, payload: &'static [u8]) -> bool {
+        let Ok(stored) = self.0.publish(subject, payload.into()).await else { return false };
+        stored.await.is_ok_and(|ack| ack.stream == stream)
+    }
+
     async fn stream(&self, name: &str) -> Stream {
         self.0.get_stream(name).await.expect("the stream is there")
     }
