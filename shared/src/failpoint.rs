@@ -99,6 +99,8 @@ pub enum Mistake {
     NoReconciliation,
     /// The pairs of a result are journalled twice.
     PairsTwice,
+    /// A part of the queue that vanished in the middle of a run is not made again.
+    NoUpkeep,
 }
 
 /// Ends this process as SIGKILL does if that is armed for this place.

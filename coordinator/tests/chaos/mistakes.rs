@@ -7,7 +7,7 @@ use qa_shared::failpoint::Mistake;
 
 use crate::act::play;
 use crate::reference::Reference;
-use crate::schedule::{Fault, Place, Process, Schedule, Step};
+use crate::schedule::{Fault, Part, Place, Process, Schedule, Step};
 use crate::stage::Scene;
 use crate::{PATIENCE, room};
 
@@ -27,7 +27,8 @@ fn fleet(steps: &[(u64, u64, Fault)]) -> Schedule {
 /// What the harness says about a schedule; nothing if it is content.
 async fn complaint(schedule: Schedule, mistake: Option<Mistake>) -> Option<String> {
     let _room = room().acquire().await.unwrap();
-    let patience = if mistake == Some(Mistake::NoReconciliation) { SHORT } else { PATIENCE };
+    let never_ends = matches!(mistake, Some(Mistake::NoReconciliation | Mistake::NoUpkeep));
+    let patience = if never_ends { SHORT } else { PATIENCE };
     let reference = Reference::make().await;
     let played = tokio::spawn(async move {
         play(&schedule, &Scene::usual(), Some(&reference), mistake, patience).await;
@@ -64,6 +65,15 @@ async fn results_that_are_acknowledged_before_the_journal_are_found() {
 async fn a_queue_that_is_never_compared_with_the_files_is_found() {
     let found = complaint(a_lost_queue(), Some(Mistake::NoReconciliation)).await.unwrap();
     assert!(found.contains("the job is not done"), "{found}");
+}
+
+#[tokio::test]
+async fn a_part_of_the_queue_that_is_never_made_again_is_found() {
+    for part in [Part::TaskConsumers, Part::Jobs] {
+        let schedule = fleet(&[(2500, 100, Fault::LosePart(part))]);
+        let found = complaint(schedule, Some(Mistake::NoUpkeep)).await.unwrap();
+        assert!(found.contains("the job is not done"), "{found}");
+    }
 }
 
 #[tokio::test]

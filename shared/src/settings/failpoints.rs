@@ -52,8 +52,8 @@ pub fn read_clock_offset(file: &Path) -> Option<i64> {
 /// `crash:POINT`, `crash:POINT@FILE`, either with `#PASSAGE`, or `mistake:MISTAKE`, or `clock:FILE`; nothing
 /// arms nothing.
 fn parse(text: &str) -> Option<Failpoints> {
-    const MISTAKES: [Mistake; 3] =
-        [Mistake::AckBeforeJournal, Mistake::NoReconciliation, Mistake::PairsTwice];
+    const MISTAKES: [Mistake; 4] =
+        [Mistake::AckBeforeJournal, Mistake::NoReconciliation, Mistake::PairsTwice, Mistake::NoUpkeep];
     if text.is_empty() {
         return Some(Failpoints::default());
     }
