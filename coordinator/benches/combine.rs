@@ -2,6 +2,7 @@
 //! keeps nothing, and whether memory stays the same.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on says so by a panic")]
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
@@ -91,7 +92,7 @@ fn combine_only(directory: &Path) {
     let order = Combine {
         qa_directory: directory,
         output: &directory.join("training_data.json"),
-        chunks_directory: None,
+        unfinished: &BTreeSet::new(),
         overwrite: false,
         generated_at: "2026-01-01T00:00:00",
     };

@@ -1,5 +1,7 @@
 //! The `combine` command: Q&A files in, one training file out.
 
+use std::collections::BTreeSet;
+
 use qa_shared::console::{Console, LAST_LINES};
 
 use crate::config::CombineConfig;
@@ -24,7 +26,7 @@ pub(crate) fn combine_command(config: &CombineConfig, console: &Console) -> Resu
     let order = Combine {
         qa_directory: &qa.path,
         output: &output,
-        chunks_directory: None,
+        unfinished: &BTreeSet::new(),
         overwrite: config.output.overwrite,
         generated_at: &now(),
     };

@@ -1,11 +1,12 @@
 //! After the run: the queue tidied, the combined file, the summary.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use qa_shared::console::{Console, LAST_LINES};
 use qa_shared::failpoint::{CrashPoint, crash};
-use qa_shared::model::{JobId, JobState};
+use qa_shared::model::{DocumentName, JobId, JobState};
 use qa_shared::queue::{Jobs, PoisonNotes, Queue, QueueError, Results, ResultsConsumer, Tasks};
 use qa_shared::shutdown::Shutdown;
 use serde_json::Map;
@@ -17,8 +18,8 @@ use crate::core::{Core, Finish, StopCause, TaskRef};
 use crate::driver::key_of;
 use crate::exit::ExitCode;
 use crate::files::{
-    Combine, CombineError, RunSummary, SlowChunk, combine, each_record, existing, find_qa_files,
-    interrupt_documents, now, write_summary,
+    Combine, CombineError, CombineReport, RunSummary, SlowChunk, combine, each_record, existing,
+    find_qa_files, interrupt_documents, now, write_summary,
 };
 use crate::ground::Ground;
 use crate::plan::PlanReport;
@@ -74,10 +75,14 @@ pub(crate) async fn conclude(
     } else {
         Ok(None)
     };
-    if let Ok(Some(pairs)) = combined {
+    let mut is_as_counted = Ok(());
+    if let Ok(Some(report)) = &combined {
         crash(CrashPoint::Combined);
-        trail.combined = Some((ground.combined_file.clone(), pairs));
+        trail.combined = Some((ground.combined_file.clone(), report.pairs));
         run.combined_file = Some(ground.combined_file.clone());
+        let (figures, compared) = summary::compare(conclusion.core.documents(), report);
+        is_as_counted = compared;
+        run.combined = Some(figures);
     }
     if conclusion.core.totals().documents_broken > 0 {
         // A document that was edited during the run could not be written any more.
@@ -88,6 +93,7 @@ pub(crate) async fn conclude(
     let (report, is_written) = tell(conclusion, &run).await;
     trail.report = Some(report);
     combined?;
+    is_as_counted.map_err(RunError::files)?;
     Ok(match summary::exit_code(finish, &run) {
         // Whoever asked for JSON and did not get it must not take the run for done.
         ExitCode::Success if !is_written => ExitCode::Files,
@@ -151,29 +157,29 @@ async fn await_drops(conclusion: &Conclusion<'_>) {
     }
 }
 
-/// Writes the combined file; gives its pairs, if there was anything to combine.
-async fn combine_now(conclusion: &Conclusion<'_>) -> Result<Option<u64>, RunError> {
+/// Writes the combined file; gives what is in it, if there was anything to combine.
+async fn combine_now(conclusion: &Conclusion<'_>) -> Result<Option<CombineReport>, RunError> {
     let ground = conclusion.ground;
-    let (qa_dir, chunks_dir) = (ground.qa_dir.clone(), ground.chunks_dir.clone());
+    let qa_dir = ground.qa_dir.clone();
     let (output, overwrite) = (ground.combined_file.clone(), conclusion.config.output.overwrite);
+    let plan = conclusion.plan;
+    let unfinished = plan.missing.keys().map(DocumentName::new).chain(plan.given_up.iter().cloned());
+    let unfinished: BTreeSet<_> = unfinished.collect();
     let combined = tokio::task::spawn_blocking(move || {
         combine(Combine {
             qa_directory: &qa_dir,
             output: &output,
-            chunks_directory: Some(&chunks_dir),
+            unfinished: &unfinished,
             overwrite,
             generated_at: &now(),
         })
     });
     match combined.await.map_err(|error| RunError::new(ExitCode::Internal, error))? {
         Ok(report) => {
-            for stray in &report.strays {
-                tracing::info!(file = %stray, "combined, though it has no chunk file");
-            }
-            if let Some(note) = report.note.filter(|_| !conclusion.config.common.logs.quiet) {
+            if let Some(note) = report.note.as_ref().filter(|_| !conclusion.config.common.logs.quiet) {
                 conclusion.console.say(&format!("note: {note}"));
             }
-            Ok(Some(report.pairs))
+            Ok(Some(report))
         }
         // The summary already says that nothing is completed.
         Err(CombineError::Nothing { .. }) => Ok(None),

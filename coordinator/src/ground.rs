@@ -1,5 +1,6 @@
 //! Where a run reads and writes, and the lock that makes it the only one there.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,8 @@ use crate::config_settings::CHUNKS_DIR;
 use crate::exit::ExitCode;
 use crate::files::{
     Combine, Directory, DirectoryError, DirectoryLock, Holder, JobFolder, JobFolderError, NewDirectories,
-    QaDirectory, check_output, claim_output, existing_output_directory, future_output_directory,
-    input_directory, needed_directory, now, output_directory, qa_directory,
+    QaDirectory, check_output, check_summary, claim_output, existing_output_directory,
+    future_output_directory, input_directory, needed_directory, now, output_directory, qa_directory,
 };
 use crate::plan_input::Places;
 use crate::run_error::RunError;
@@ -142,10 +143,11 @@ fn claim(
     combined_file: &Path,
 ) -> Result<(), RunError> {
     prove_places(config, folder, combined_file)?;
+    check_summary(qa_dir)?;
     claim_output(&Combine {
         qa_directory: qa_dir,
         output: combined_file,
-        chunks_directory: None,
+        unfinished: &BTreeSet::new(),
         overwrite: config.output.overwrite,
         generated_at: "",
     })?;
@@ -195,10 +197,11 @@ pub(crate) fn look(config: &GenerateConfig) -> Result<FutureGround, RunError> {
             .join(name),
         Some(_) | None => base.join(name),
     };
+    check_summary(&qa_dir)?;
     check_output(&Combine {
         qa_directory: &qa_dir,
         output: &combined_file,
-        chunks_directory: None,
+        unfinished: &BTreeSet::new(),
         overwrite: output.overwrite,
         generated_at: "",
     })?;

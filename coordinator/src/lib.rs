@@ -52,6 +52,7 @@ mod plan_contexts;
 mod plan_documents;
 mod plan_error;
 mod plan_input;
+mod plan_missing;
 mod progress;
 mod publisher;
 mod reconcile;

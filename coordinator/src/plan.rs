@@ -6,20 +6,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use qa_shared::failpoint::{CrashPoint, crash};
-use qa_shared::model::{GenerationSettings, JobId, PoolName, Provider};
+use qa_shared::model::{DocumentName, GenerationSettings, JobId, PoolName, Provider};
 
 use crate::changes::{CHUNKS_DIR, Change, changes, kept_changes};
 use crate::config::{BudgetConfig, RunSettings, Start};
 use crate::core::{BudgetSettings, Core, CoreSettings, FailureLimits, SPECULATION_PERCENT, Spent, TaskRef};
 use crate::estimate::{self, Contexts};
 use crate::files::{
-    AdoptedCounts, ChunkFile, Entry, EntryLocation, JobFile, JobFolder, Journal, KeptSettings, Listing,
-    find_chunk_files, find_qa_files, generation_info, keep_aside, now,
+    AdoptedCounts, ChunkFile, Entry, EntryLocation, FOLDER, JobFile, JobFolder, Journal, KeptSettings,
+    KnownDocuments, Listing, MissingDocument, find_chunk_files, find_qa_files, first_double, generation_info,
+    keep_aside, now, one_file,
 };
 use crate::format::counted;
 use crate::plan_contexts::plan_contexts;
 use crate::plan_documents::{Open, is_done, open_documents};
 pub use crate::plan_error::PlanError;
+use crate::plan_missing::open_missing;
 use crate::reconcile::Tokens;
 use crate::replay::{Light, apply_rounds, replay};
 use crate::sample;
@@ -82,6 +84,10 @@ pub struct PlanReport {
     pub skipped: BTreeMap<String, String>,
     /// Documents that cannot be processed, with the reason.
     pub broken: BTreeMap<String, String>,
+    /// Documents of the job whose chunk file is missing while something of them is outstanding.
+    pub missing: BTreeMap<String, MissingDocument>,
+    /// Documents without a chunk file of which the user wants no more than what there is.
+    pub given_up: Vec<DocumentName>,
     /// What else should be told.
     pub notes: Vec<String>,
     /// Settings that differ from the job's and were accepted.
@@ -100,7 +106,7 @@ pub(crate) fn plan(input: &PlanInput<'_>) -> Result<Plan, PlanError> {
         // Before anything is journalled under it.
         input.folder.save_job(&job)?;
     }
-    let opened = open(input, &listing, &mut report)?;
+    let (opened, documents) = open(input, &listing, &job.job, &mut report)?;
     let mut journalled = Vec::new();
     let (mut journal, torn) =
         Journal::open(input.folder.path(), &job.job, input.segment_bytes, |location, entry| {
@@ -115,6 +121,8 @@ pub(crate) fn plan(input: &PlanInput<'_>) -> Result<Plan, PlanError> {
     }
     let Draft { core, mut desks, chunk_files, released, rounds, stale_tasks, contexts } =
         draft(input, &begun, opened, journalled, &mut report)?;
+    // Before anything of them is asked for: a chunk file that is gone tomorrow is missed then.
+    input.folder.save_documents(&job.job, documents)?;
     // Before the records of earlier rounds lose their meaning: what they have cost stays counted.
     input.folder.save_spent(&job.job, &core.spent())?;
     journal.release(&released)?;
@@ -138,10 +146,10 @@ pub(crate) fn look(input: &PlanInput<'_>) -> Result<(Core, PlanReport), PlanErro
     let listing = list(input)?;
     let mut report = PlanReport::default();
     let begun = begin(input, &mut report)?;
-    let opened = open(input, &listing, &mut report)?;
+    let job = begun.job.clone().unwrap_or_else(|| new_job(input));
+    let (opened, _) = open(input, &listing, &job.job, &mut report)?;
     let mut journalled = Vec::new();
     if input.run.start != Start::Restart {
-        let job = begun.job.clone().unwrap_or_else(|| new_job(input));
         Journal::look(input.folder.path(), &job.job, |location, entry| {
             journalled.push((location, Light::of(entry)));
         })?;
@@ -155,7 +163,26 @@ fn list(input: &PlanInput<'_>) -> Result<Listing, PlanError> {
     if listing.files.is_empty() && listing.unusable.is_empty() {
         return Err(PlanError::NoChunkFiles { directory: input.chunks_dir.to_owned() });
     }
+    refuse_names(input, &listing)?;
     Ok(listing)
+}
+
+/// Names with which one document would get or lose the results of another one.
+fn refuse_names(input: &PlanInput<'_>, listing: &Listing) -> Result<(), PlanError> {
+    if let Some(file) = listing.files.iter().find(|file| file.name.as_str().starts_with(FOLDER)) {
+        return Err(PlanError::ReservedName { path: file.path.clone() });
+    }
+    let names = listing.files.iter().map(|file| &file.name);
+    if let Some((first, second)) = first_double(names, DocumentName::token) {
+        return Err(PlanError::SameToken { first: first.clone(), second: second.clone() });
+    }
+    if !input.only_looks
+        && let Some((first, second)) = one_file(listing, input.folder.path())?
+    {
+        let directory = input.qa_dir.to_owned();
+        return Err(PlanError::SameOutput { first: first.clone(), second: second.clone(), directory });
+    }
+    Ok(())
 }
 
 fn new_job(input: &PlanInput<'_>) -> JobFile {
@@ -164,14 +191,21 @@ fn new_job(input: &PlanInput<'_>) -> JobFile {
     JobFile { kept: Some(input.kept.clone()), ..job }
 }
 
-fn open(input: &PlanInput<'_>, listing: &Listing, report: &mut PlanReport) -> Result<Vec<Open>, PlanError> {
+fn open(
+    input: &PlanInput<'_>,
+    listing: &Listing,
+    job: &JobId,
+    report: &mut PlanReport,
+) -> Result<(Vec<Open>, KnownDocuments), PlanError> {
     let info = Arc::new(generation_info(input.settings, &now()));
-    let opened = open_documents(input, listing, &info, report)?;
+    let mut opened = open_documents(input, listing, &info, report)?;
     if opened.is_empty() && !report.skipped.is_empty() {
         let (directory, skipped) = (input.chunks_dir.to_owned(), std::mem::take(&mut report.skipped));
         return Err(PlanError::NothingFinished { directory, skipped });
     }
-    Ok(opened)
+    let known = input.folder.load_documents(job)?;
+    let known = open_missing(input, known, &mut opened, report)?;
+    Ok((opened, known))
 }
 
 /// Model calls that a task may make, where a budget counts on it.

@@ -14,6 +14,7 @@ use crate::files::{
 use crate::format::{count, counted, line};
 use crate::plan::{PlanInput, PlanReport};
 use crate::plan_error::PlanError;
+use crate::plan_missing::{known_chunks, without_chunk_file};
 use crate::snapshots::Desk;
 
 /// What people are shown for the status of a chunk file that has none.
@@ -74,7 +75,9 @@ pub(crate) fn open_documents(
                     write_unprocessable(&target, &error, info)?;
                 }
                 report.broken.insert(file.name.to_string(), error.clone());
-                opened.push(broken(file.name.as_str(), error));
+                let old = load_old(input, &target).ok().flatten();
+                let chunks = known_chunks(old.as_ref(), 0);
+                opened.push(without_chunk_file(file.name.clone(), chunks, Some(error), old.as_ref(), input));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use qa_shared::model::JobId;
+use qa_shared::model::{DocumentName, JobId};
 
 use crate::changes::Change;
 use crate::files::{EXPECTED, FileError, JobFolderError, JournalError};
@@ -60,6 +60,39 @@ pub enum PlanError {
         changes: Vec<Change>,
         /// Chunks that are not accounted for.
         outstanding: u64,
+    },
+    /// Two documents would have one Q&A file.
+    #[error(
+        "documents `{first}` and `{second}` would have one Q&A file, since the file system of `{}` takes both names for \
+         one: rename one of their chunk files",
+        directory.display()
+    )]
+    SameOutput {
+        /// A document.
+        first: DocumentName,
+        /// Another one.
+        second: DocumentName,
+        /// The directory of the Q&A files.
+        directory: PathBuf,
+    },
+    /// Two documents would have one name in the queue.
+    #[error(
+        "documents `{first}` and `{second}` would have one name in the queue: rename one of their chunk files"
+    )]
+    SameToken {
+        /// A document.
+        first: DocumentName,
+        /// Another one.
+        second: DocumentName,
+    },
+    /// A Q&A file would be removed as one that was left unfinished.
+    #[error(
+        "the name of chunk file `{}` begins like those of this program's temporary files (.qa-fleet): rename it",
+        path.display()
+    )]
+    ReservedName {
+        /// The chunk file.
+        path: PathBuf,
     },
     /// The file system refused.
     #[error(transparent)]

@@ -89,7 +89,7 @@ fn journal(plan: &mut Plan, document: &str, text: &str, result: &TaskResult) {
         qa_shared::model::Outcome::Completed { pairs } => pairs.clone(),
         qa_shared::model::Outcome::Failed { .. } => Vec::new(),
     };
-    let document = qa_shared::model::DocumentName::new(document);
+    let document = DocumentName::new(document);
     plan.journal.append(&Entry::Result { document, record: Box::new(record), pairs }).unwrap();
     plan.journal.sync().unwrap();
 }
@@ -355,4 +355,108 @@ fn other_chunk_files_need_more_than_a_flag_unless_the_old_ones_are_gone() {
     site.run.accept_changes = false;
     site.kept.chunks_dir = Some(other.to_str().unwrap().to_owned());
     assert!(site.plan().is_ok(), "the job's directory has gone: it was moved");
+}
+
+/// Three documents of which `a` is complete, `b` half done, and `c` not begun, in their files.
+fn half_done() -> Site {
+    let site = Site::new(&[
+        Document::plain("a", &["one"]),
+        Document::plain("b", &["one", "two"]),
+        Document::plain("c", &["one", "two", "three"]),
+    ]);
+    let mut plan = site.plan().unwrap();
+    for document in ["a", "b"] {
+        let result = completed_result(document, 0, 1, "one", 2);
+        journal(&mut plan, document, "one", &result);
+    }
+    drop(plan);
+    let mut plan = site.plan().unwrap();
+    snapshot(&mut plan, 0, FileStatus::Completed);
+    snapshot(&mut plan, 1, FileStatus::Interrupted);
+    site
+}
+
+fn remove_chunks(site: &Site, documents: &[&str]) {
+    for document in documents {
+        std::fs::remove_file(site.chunks().join(format!("{document}_chunks.json"))).unwrap();
+    }
+}
+
+#[test]
+fn a_document_whose_chunk_file_is_missing_is_counted_and_named() {
+    let site = half_done();
+    site.write(&[Document::plain("d", &["one"])]);
+    remove_chunks(&site, &["a", "b", "c"]);
+    let plan = site.plan().unwrap();
+    let totals = plan.core.totals();
+    assert_eq!((totals.documents, totals.documents_broken), (4, 2));
+    assert_eq!((totals.chunks, totals.completed, totals.outstanding(), totals.pairs), (7, 2, 5, 4));
+    // Only what has a text can be asked about.
+    assert_eq!(plan.core.waiting_tasks().count(), 1);
+    let missing: Vec<_> =
+        plan.report.missing.iter().map(|(name, missing)| (name.as_str(), *missing)).collect();
+    let figures =
+        |chunks, completed| MissingDocument { chunks, completed, failed: 0, outstanding: chunks - completed };
+    assert_eq!(missing, [("b", figures(2, 1)), ("c", figures(3, 0))]);
+    assert!(plan.report.notes.iter().any(|note| note.contains("complete") && note.ends_with("(a)")));
+}
+
+#[test]
+fn a_chunk_file_that_is_back_is_worked_on_and_its_journalled_results_are_kept() {
+    let site = half_done();
+    let mut plan = site.plan().unwrap();
+    journal(&mut plan, "c", "two", &completed_result("c", 1, 1, "two", 2));
+    drop(plan);
+    remove_chunks(&site, &["c"]);
+    assert_eq!(site.plan().unwrap().report.missing["c"].completed, 0, "its file has none of them");
+    site.write(&[Document::plain("c", &["one", "two", "three"])]);
+    let plan = site.plan().unwrap();
+    assert_eq!((plan.report.missing.len(), plan.report.replayed), (0, 1));
+    assert_eq!(plan.core.totals().outstanding(), 3);
+}
+
+#[test]
+fn missing_documents_are_given_up_only_where_that_is_said_and_come_back_with_their_files() {
+    let mut site = half_done();
+    remove_chunks(&site, &["b", "c"]);
+    site.run.accept_changes = true;
+    let plan = site.plan().unwrap();
+    let totals = plan.core.totals();
+    assert_eq!((totals.documents_broken, totals.outstanding(), totals.pairs), (0, 0, 4));
+    assert_eq!(plan.report.given_up, ["b", "c"].map(DocumentName::new));
+    drop(plan);
+    site.run.accept_changes = false;
+    assert_eq!(site.plan().unwrap().report.missing.len(), 0, "it was said once");
+    site.write(&[Document::plain("b", &["one", "two"])]);
+    let plan = site.plan().unwrap();
+    assert_eq!((plan.core.totals().outstanding(), plan.report.given_up.len()), (1, 1));
+    drop(plan);
+    remove_chunks(&site, &["b"]);
+    assert_eq!(site.plan().unwrap().report.missing.len(), 1, "what is wanted again is missed again");
+}
+
+#[test]
+fn what_an_unreadable_chunk_files_document_has_stays_counted() {
+    let site = half_done();
+    std::fs::write(site.chunks().join("b_chunks.json"), "{\"chunks\": [").unwrap();
+    let plan = site.plan().unwrap();
+    assert_eq!(plan.report.broken.len(), 1);
+    assert_eq!((plan.core.totals().pairs, plan.core.totals().documents_broken), (4, 1));
+}
+
+#[test]
+fn the_python_programs_pairs_of_a_missing_document_are_counted() {
+    let site = Site::new(&[Document::plain("a", &["one"])]);
+    let gone = Document::plain("b", &["one", "two", "three", "four"]);
+    gone.write_python_qa(&site.qa(), &[0, 2, 3], &[], 3);
+    let plan = site.plan().unwrap();
+    assert_eq!((plan.core.totals().pairs, plan.core.totals().outstanding()), (9, 2));
+    assert_eq!(plan.report.missing["b"].outstanding, 1);
+}
+
+#[test]
+fn a_chunk_file_that_begins_like_a_temporary_file_is_refused() {
+    let site = Site::new(&[Document::plain("a", &["one"]), Document::plain(".qa-fleet.tmp-b", &["one"])]);
+    let Err(error @ PlanError::ReservedName { .. }) = site.plan() else { panic!("not refused") };
+    assert!(error.to_string().contains(".qa-fleet.tmp-b_chunks.json"), "{error}");
 }

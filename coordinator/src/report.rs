@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use crate::config::{BudgetConfig, GenerateConfig};
 use crate::core::{Finish, Spent, StopCause};
-use crate::files::{EXPECTED, RunSummary, SampleFigures, SpeculationFigures, UsageFigures};
+use crate::files::{CombinedFigures, EXPECTED, RunSummary, SampleFigures, SpeculationFigures, UsageFigures};
 use crate::format::{count, counted, duration, line};
 use crate::ground::Ground;
 use crate::plan::PlanReport;
@@ -44,6 +44,12 @@ pub(crate) fn budget(budget: &BudgetConfig, spent: &Spent) -> Option<String> {
     let parts: Vec<_> = [cost, tokens].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| format!("budget: {}", parts.join(", ")))
 }
+
+/// Missing documents that are named before and after the run.
+const MISSING_SHOWN: usize = 10;
+/// What to do about them.
+const BRING_BACK: &str = "bring the chunk files back (is everything mounted?) and use --resume, or use --resume \
+                          --accept-changes to give up what is outstanding of them";
 
 /// The counts shown before the run begins.
 pub(crate) fn plan(report: &PlanReport, total_chunks: u64, outstanding: u64) -> String {
@@ -88,6 +94,16 @@ pub(crate) fn plan(report: &PlanReport, total_chunks: u64, outstanding: u64) -> 
     }
     for (name, error) in &report.broken {
         say(format!("cannot be processed: {}: {}", line(name, 120), line(error, 400)));
+    }
+    for (name, missing) in report.missing.iter().take(MISSING_SHOWN) {
+        say(format!("missing: {}: {}", line(name, 120), missing.describe()));
+    }
+    if report.missing.len() > MISSING_SHOWN {
+        let more = report.missing.len() - MISSING_SHOWN;
+        say(format!("missing: and {} more, see qa_generation_summary.json", count(more as u64)));
+    }
+    if !report.missing.is_empty() {
+        say(format!("  {BRING_BACK}"));
     }
     for note in &report.notes {
         say(format!("note: {note}"));
@@ -135,9 +151,22 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &Resume, logs: 
     for (name, error) in run.failed_documents.iter().take(5) {
         say("document", format!("{}: {}", line(name, 100), line(error, 300)));
     }
+    for (name, missing) in run.missing_documents.iter().take(MISSING_SHOWN) {
+        say("missing", format!("{}: {}", line(name, 100), missing.describe()));
+    }
+    if run.missing_documents.len() > MISSING_SHOWN {
+        let more = run.missing_documents.len() - MISSING_SHOWN;
+        say("", format!("and {} more, see qa_generation_summary.json", count(more as u64)));
+    }
+    if !run.missing_documents.is_empty() {
+        say("", BRING_BACK.to_owned());
+    }
     say("Q&A files", run.qa_directory.display().to_string());
     if let Some(combined) = &run.combined_file {
         say("combined", combined.display().to_string());
+    }
+    for line in run.combined.iter().flat_map(beside_the_job) {
+        say("", line);
     }
     for path in logs {
         say("failure log", path.clone());
@@ -152,9 +181,26 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &Resume, logs: 
     text
 }
 
+/// Where the combined file differs from the job's pairs.
+fn beside_the_job(combined: &CombinedFigures) -> Vec<String> {
+    let parts = [("without", &combined.left_out), ("also with", &combined.others)];
+    let there = parts.into_iter().filter(|(_, files)| !files.is_empty());
+    let lines = there.map(|(word, files)| {
+        let first = files.keys().next().map_or_else(String::new, |name| line(name, 100));
+        let more = if files.len() > 1 { ", ..." } else { "" };
+        let pairs = counted(files.values().sum(), "pair");
+        format!("{word} {pairs} of {} ({first}{more})", counted(files.len() as u64, "Q&A file"))
+    });
+    lines.collect()
+}
+
 /// How the run ended, in a phrase.
 fn headline(run: &RunSummary, finish: &Finish) -> String {
     match finish {
+        Finish::Complete if !run.missing_documents.is_empty() => {
+            let missing = counted(run.missing_documents.len() as u64, "document");
+            format!("finished, but {missing} of the job could not be worked on")
+        }
         Finish::Complete if run.chunks.failed == 0 && run.failed_documents.is_empty() => {
             "finished".to_owned()
         }
@@ -181,9 +227,14 @@ fn figures(run: &RunSummary) -> Vec<(&'static str, String)> {
     lines.push((
         "documents",
         format!(
-            "{} completed, {} failed, {} in all{}",
+            "{} completed, {} failed, {}{} in all{}",
             count(run.successful_files as u64),
             count(run.failed_files as u64),
+            if run.missing_documents.is_empty() {
+                String::new()
+            } else {
+                format!("{} without their chunk file, ", count(run.missing_documents.len() as u64))
+            },
             count(run.total_files as u64),
             if run.skipped_files.is_empty() {
                 String::new()

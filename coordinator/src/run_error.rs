@@ -5,7 +5,7 @@ use std::fmt;
 use qa_shared::nats_server::ServerFailure;
 
 use crate::exit::ExitCode;
-use crate::files::CombineError;
+use crate::files::{CombineError, PlaceError};
 use crate::plan::PlanError;
 
 /// An error for the user.
@@ -50,6 +50,9 @@ impl From<PlanError> for RunError {
             PlanError::NoChunkFiles { .. }
             | PlanError::NothingFinished { .. }
             | PlanError::OutputExists { .. }
+            | PlanError::SameOutput { .. }
+            | PlanError::SameToken { .. }
+            | PlanError::ReservedName { .. }
             | PlanError::SettingsChanged { .. } => ExitCode::Configuration,
             PlanError::File(_) | PlanError::Folder(_) | PlanError::Journal(_) => ExitCode::Files,
         };
@@ -57,10 +60,16 @@ impl From<PlanError> for RunError {
     }
 }
 
+impl From<PlaceError> for RunError {
+    fn from(error: PlaceError) -> Self {
+        Self::new(ExitCode::Configuration, error)
+    }
+}
+
 impl From<CombineError> for RunError {
     fn from(error: CombineError) -> Self {
         let code = match &error {
-            CombineError::NotOurs { .. } => ExitCode::Configuration,
+            CombineError::NotOurs { .. } | CombineError::Place(_) => ExitCode::Configuration,
             CombineError::Nothing { .. } => ExitCode::Failures,
             CombineError::File(_) | CombineError::Changed { .. } => ExitCode::Files,
         };

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use qa_shared::model::{JobId, Price};
 
-use crate::core::{ChunkState, Core, FileStatus, Finish, Speculation, StopCause};
+use crate::core::{ChunkState, Core, Document, FileStatus, Finish, Speculation, StopCause};
 use crate::exit::ExitCode;
 use crate::files::{
-    ChunkFigures, PairFigures, RunSummary, SampleFigures, SpeculationFigures, SpentFigures, UsageFigures, now,
+    ChunkFigures, CombineReport, CombinedFigures, PairFigures, QA_ENDING, RunSummary, SampleFigures,
+    SpeculationFigures, SpentFigures, UsageFigures, now,
 };
 use crate::plan::PlanReport;
 
@@ -37,7 +38,8 @@ pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
         .map(|document| format!("{}_qa.json", document.name()))
         .collect();
     let mut failed_documents: BTreeMap<String, String> = BTreeMap::new();
-    for document in documents {
+    let missing = &outcome.plan.missing;
+    for document in documents.iter().filter(|document| !missing.contains_key(document.name().as_str())) {
         if let Some(error) = document.error() {
             failed_documents.insert(document.name().to_string(), error.to_owned());
         } else if document.file_status() == Some(FileStatus::Failed) {
@@ -45,7 +47,7 @@ pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
         }
     }
     let mut failures: BTreeMap<String, usize> = BTreeMap::new();
-    for (state, _) in documents.iter().flat_map(crate::core::Document::chunk_states) {
+    for (state, _) in documents.iter().flat_map(Document::chunk_states) {
         if let ChunkState::Failed { reason } = state {
             *failures.entry(reason.to_string()).or_default() += 1;
         }
@@ -61,6 +63,7 @@ pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
         status: status(outcome.finish).to_owned(),
         job: outcome.job.to_string(),
         failed_documents,
+        missing_documents: missing.clone(),
         skipped_files: outcome.plan.skipped.clone(),
         chunks: ChunkFigures {
             total: size(totals.chunks),
@@ -97,7 +100,34 @@ pub(crate) fn of(outcome: &Outcome<'_>) -> RunSummary {
         },
         slowest_chunks: Vec::new(),
         combined_file: None,
+        combined: None,
     }
+}
+
+/// What the combined file has, and whether that is what the run has counted.
+pub(crate) fn compare(
+    documents: &[Document],
+    report: &CombineReport,
+) -> (CombinedFigures, Result<(), String>) {
+    let mut others = report.pairs_of.clone();
+    others.retain(|_, pairs| *pairs > 0);
+    let mut left_out = BTreeMap::new();
+    let mut compared = Ok(());
+    for document in documents {
+        let file = format!("{}{QA_ENDING}", document.name());
+        let (counted, combined) = (document.pairs(), others.remove(&file).unwrap_or(0));
+        // A file that could not be written any more has less than was counted: the journal has the rest.
+        if combined < counted && (document.error().is_some() || !report.pairs_of.contains_key(&file)) {
+            left_out.insert(file, counted - combined);
+        } else if combined != counted && compared.is_ok() {
+            compared = Err(format!(
+                "the combined file has {combined} pairs of `{file}`, and the run has counted {counted}: another \
+                 program has changed that file; go on with --resume"
+            ));
+        }
+    }
+    let (documents, pairs) = (report.combined.len(), report.pairs);
+    (CombinedFigures { documents, pairs, left_out, others }, compared)
 }
 
 impl SpeculationFigures {
@@ -123,7 +153,11 @@ pub(crate) fn status(finish: &Finish) -> &'static str {
 /// The exit code that tells the truth.
 pub(crate) fn exit_code(finish: &Finish, run: &RunSummary) -> ExitCode {
     match finish {
-        Finish::Complete if run.chunks.failed > 0 || run.failed_files > 0 => ExitCode::Failures,
+        Finish::Complete
+            if run.chunks.failed > 0 || run.failed_files > 0 || !run.missing_documents.is_empty() =>
+        {
+            ExitCode::Failures
+        }
         Finish::Sampled if run.chunks.failed > 0 => ExitCode::Failures,
         Finish::Complete | Finish::Sampled => ExitCode::Success,
         Finish::Stopped(StopCause::FailureRate(_) | StopCause::Budget(_)) => ExitCode::Stopped,

@@ -121,9 +121,10 @@ impl Core {
         current.filter(|task| !self.twins.is_beginning(*task)).chain(self.twins.older())
     }
 
-    /// The current task of each waiting chunk, in order.
+    /// The current task of each waiting chunk that can be asked about, in order.
     pub fn waiting_tasks(&self) -> impl Iterator<Item = TaskRef> + '_ {
-        self.tasks().filter(|(_, state)| *state == ChunkState::Waiting).map(|(task, _)| task)
+        let waiting = self.tasks().filter(|(_, state)| *state == ChunkState::Waiting).map(|(task, _)| task);
+        waiting.filter(|task| self.documents[task.document as usize].error.is_none())
     }
 
     /// Waiting chunks of more estimated tokens than this are published when no other is waiting any more.

@@ -9,6 +9,11 @@ impl Core {
         if self.holds(fact, receipt, effects) {
             return;
         }
+        if self.is_of_unreadable(fact) {
+            // Its document may be readable again tomorrow: what was paid for stays in the queue.
+            effects.push(Effect::Leave(receipt));
+            return;
+        }
         let before = self.chunk(fact.task.document, fact.task.chunk);
         let applied = self.accept(fact);
         if applied != Applied::Accepted {
@@ -27,6 +32,15 @@ impl Core {
         if let Some(before) = before {
             self.end_others(fact, before, effects);
         }
+    }
+
+    /// Whether a result is for a chunk whose text this run does not know, since it could not read the chunk file.
+    fn is_of_unreadable(&self, fact: &ResultFact) -> bool {
+        let document = self.documents.get(fact.task.document as usize);
+        document.filter(|document| document.error.is_some()).is_some_and(|document| {
+            let chunk = document.chunks.get(fact.task.chunk as usize);
+            chunk.is_none_or(|chunk| Some(chunk.text_hash) != fact.text_hash)
+        })
     }
 
     /// A result that changes its chunk is journalled and counted.

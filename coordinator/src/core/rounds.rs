@@ -11,7 +11,7 @@ impl Core {
     /// begun rounds, to be journalled before anything is published.
     pub fn retry_failed(&mut self, again: impl Fn(FailureReason) -> bool) -> Vec<TaskRef> {
         let mut begun = Vec::new();
-        for (document, index) in self.documents.iter_mut().zip(0..) {
+        for (document, index) in self.documents.iter_mut().zip(0..).filter(can_be_asked) {
             for (chunk, position) in document.chunks.iter_mut().zip(0..) {
                 if let ChunkState::Failed { reason } = chunk.state
                     && again(reason)
@@ -30,7 +30,7 @@ impl Core {
     /// Before the start: every waiting chunk gets a new round, since what its task would say has changed.
     pub fn renew_waiting(&mut self) -> Vec<TaskRef> {
         let mut begun = Vec::new();
-        for (document, index) in self.documents.iter_mut().zip(0..) {
+        for (document, index) in self.documents.iter_mut().zip(0..).filter(can_be_asked) {
             for (chunk, position) in document.chunks.iter_mut().zip(0..) {
                 if chunk.state == ChunkState::Waiting {
                     chunk.round += 1;
@@ -60,6 +60,11 @@ impl Core {
         };
         self.is_sample.then(|| self.documents.iter().map(Document::sample).fold(Sample::default(), sum))
     }
+}
+
+/// Nothing is published of a document that cannot be processed.
+fn can_be_asked((document, _): &(&mut Document, u32)) -> bool {
+    document.error.is_none()
 }
 
 impl Document {

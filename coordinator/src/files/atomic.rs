@@ -11,10 +11,11 @@ use qa_shared::failpoint::{CrashPoint, crash_at};
 use tempfile::NamedTempFile;
 
 use super::FileError;
+use super::fingerprint::{ContentHash, Hashing};
 
 /// How the names of unfinished files begin. The target's name is no part of them: it may use all of the
 /// 255 bytes that a name may have.
-const UNFINISHED: &str = ".qa-fleet.tmp-";
+pub(super) const UNFINISHED: &str = ".qa-fleet.tmp-";
 
 /// A file that does not exist under its name before [`AtomicFile::commit`]; dropped before, it vanishes.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub struct AtomicFile {
     file: BufWriter<NamedTempFile>,
     target: PathBuf,
     written: u64,
+    content: Hashing<()>,
 }
 
 impl AtomicFile {
@@ -37,19 +39,26 @@ impl AtomicFile {
             file.as_file().set_permissions(permissions).map_err(FileError::during("create", target))?;
         }
         crash_at(CrashPoint::FileBegun, target);
-        Ok(Self { file: BufWriter::with_capacity(256 * 1024, file), target: target.to_owned(), written: 0 })
+        let (file, content) = (BufWriter::with_capacity(256 * 1024, file), Hashing::new(()));
+        Ok(Self { file, target: target.to_owned(), written: 0, content })
     }
 
     /// Appends bytes.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         self.file.write_all(bytes).map_err(FileError::during("write", &self.target))?;
         self.written += bytes.len() as u64;
+        self.content.add(bytes);
         Ok(())
     }
 
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// The hash of what was written so far.
+    pub(super) fn content(&self) -> ContentHash {
+        self.content.hash()
     }
 
     /// Replaces the target; durable on return. The open file is handed back.

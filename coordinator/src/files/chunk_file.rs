@@ -14,10 +14,11 @@ use qa_shared::tokens::estimate_tokens;
 use serde_json::{Map, Value};
 
 use super::chunk::{Chunk, TEXT_NAMES};
+use super::fingerprint::Hashing;
 use super::json_repair::Repairs;
 use super::json_scan::{END_OF_FILE, Event, Piece, ScanError, Scanner};
 use super::span::SpanReader;
-use super::{Fingerprint, JsonText, Span};
+use super::{ContentHash, Fingerprint, JsonText, Span};
 
 /// What a chunk file may look like, for messages.
 pub const EXPECTED: &str = "expected {\"status\": \"completed\", \"chunks\": [{\"text\": \"...\"}]}, \
@@ -97,6 +98,8 @@ pub struct ChunkFile {
     pub name: DocumentName,
     /// Its state when it was scanned.
     pub fingerprint: Fingerprint,
+    /// Its content then.
+    pub content: ContentHash,
     /// `metadata` as it stands there; an empty object where it is missing.
     pub metadata: JsonText,
     /// `processing_info` as it stands there; an empty object where it is missing.
@@ -176,18 +179,23 @@ impl ChunkFile {
             error => ChunkFileError::Damaged { path: path.to_owned(), error },
         };
         let file = File::open(path).map_err(unreadable)?;
-        let buffered = || BufReader::with_capacity(64 * 1024, &file);
-        let mut scan = Scan::new(path, name, Fingerprint::of_file(&file).map_err(unreadable)?);
-        let read = scan.read(Scanner::or_list(buffered(), &["chunks"], BARE_LIST));
+        let mut bytes = Hashing::new(&file);
+        let state = (Fingerprint::of_file(&file).map_err(unreadable)?, bytes.hash());
+        let mut scan = Scan::new(path, name, state);
+        let buffered = BufReader::with_capacity(64 * 1024, &mut bytes);
+        let read = scan.read(Scanner::or_list(buffered, &["chunks"], BARE_LIST));
+        scan.found.content = bytes.finish().map_err(unreadable)?;
         let is_followed =
             matches!(read, Err(ScanError::Unexpected { found: b'{' | b'"', expected: END_OF_FILE, .. }));
         if !is_followed {
             read.map_err(wrong)?;
         }
         if is_followed || scan.is_one_line() {
-            scan = Scan { form: Form::Bare, ..Scan::new(path, scan.found.name, scan.found.fingerprint) };
+            let state = (scan.found.fingerprint, scan.found.content);
+            scan = Scan { form: Form::Bare, ..Scan::new(path, scan.found.name, state) };
             (&file).seek(SeekFrom::Start(0)).map_err(unreadable)?;
-            scan.read(Scanner::lines(buffered())).map_err(wrong)?;
+            let buffered = BufReader::with_capacity(64 * 1024, &file);
+            scan.read(Scanner::lines(buffered)).map_err(wrong)?;
         }
         scan.finish()
     }
@@ -208,12 +216,13 @@ struct Scan {
 }
 
 impl Scan {
-    fn new(path: &Path, name: DocumentName, fingerprint: Fingerprint) -> Self {
+    fn new(path: &Path, name: DocumentName, (fingerprint, content): (Fingerprint, ContentHash)) -> Self {
         let nothing = JsonText::of(&Value::Object(Map::new()));
         let found = ChunkFile {
             path: path.to_owned(),
             name,
             fingerprint,
+            content,
             metadata: nothing.clone(),
             processing_info: nothing,
             chunks: Vec::new(),
@@ -370,13 +379,11 @@ impl<'f> ChunkReader<'f> {
         }
     }
 
-    /// [`ChunkFileError::Edited`] if the file changed or was replaced since the scan.
+    /// [`ChunkFileError::Edited`] if the file's content changed since the scan.
     pub fn check_unedited(&self) -> Result<(), ChunkFileError> {
         let path = &self.file.path;
         let unreadable = |error| ChunkFileError::Unreadable { path: path.clone(), error };
-        let opened = Fingerprint::of_file(self.spans.file()).map_err(unreadable)?;
-        let on_disk = Fingerprint::of(path).map_err(unreadable)?;
-        if opened == self.file.fingerprint && on_disk == self.file.fingerprint {
+        if self.file.fingerprint.still_holds(path, self.file.content).map_err(unreadable)? {
             Ok(())
         } else {
             Err(ChunkFileError::Edited { path: path.clone() })

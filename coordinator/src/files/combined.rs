@@ -4,10 +4,12 @@
 //! Two streaming passes over the Q&A files, so memory does not grow with them; pairs are copied byte for
 //! byte. It does not know how the pairs came about.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use qa_shared::model::DocumentName;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
@@ -15,11 +17,12 @@ use serde_json::{Map, Value, json};
 use super::atomic::{AtomicFile, file_without_name};
 use super::columns::{Columns, DocumentColumns, as_text};
 use super::combined_owner::{self, Owner};
+use super::fingerprint::Hashing;
 use super::json_repair::repaired;
 use super::json_scan::{Event, ScanError, Scanner};
-use super::listing::{DocumentPath, chunk_path, find_qa_files};
+use super::listing::{DocumentPath, find_qa_files};
 use super::pretty::pretty;
-use super::{FileError, Fingerprint};
+use super::{ContentHash, FileError, Fingerprint, PlaceError};
 
 /// Why no combined file was written; one that stood there is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,9 @@ pub enum CombineError {
     /// The file system refused.
     #[error(transparent)]
     File(#[from] FileError),
+    /// No file can stand at the output's place.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// No document is completed.
     #[error(
         "no completed Q&A file in `{}`: nothing to combine ({} of another status, {} unreadable)",
@@ -69,8 +75,8 @@ pub struct Combine<'a> {
     pub qa_directory: &'a Path,
     /// The combined file.
     pub output: &'a Path,
-    /// Where chunk files are, to list Q&A files that have none; `None` lists none.
-    pub chunks_directory: Option<&'a Path>,
+    /// Documents that are combined although their Q&A files are not `completed`.
+    pub unfinished: &'a BTreeSet<DocumentName>,
     /// Whether a combined file of another directory may be replaced.
     pub overwrite: bool,
     /// `generated_at`, see [`super::naive_local`].
@@ -84,12 +90,13 @@ pub struct CombineReport {
     pub combined: Vec<String>,
     /// Pairs in the combined file.
     pub pairs: u64,
+    /// The pairs of each combined Q&A file.
+    #[serde(skip)]
+    pub pairs_of: BTreeMap<String, u64>,
     /// Names and statuses of Q&A files that are not completed.
     pub skipped: Vec<(String, String)>,
     /// Names of what cannot be read, and why.
     pub unreadable: Vec<(String, String)>,
-    /// Names of combined Q&A files that have no chunk file (any more).
-    pub strays: Vec<String>,
     /// Fields of pairs that hold values of several types and were written as text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub text_columns: Vec<String>,
@@ -133,6 +140,7 @@ pub fn combine(order: Combine<'_>) -> Result<CombineReport, CombineError> {
 struct Combinable {
     path: PathBuf,
     fingerprint: Fingerprint,
+    content: ContentHash,
     /// Where the pairs begin, in bytes; a field may stand there more than once.
     pairs_at: Vec<u64>,
     /// Whether a pair is no JSON and has to be repaired, see [`super::Repairs`].
@@ -150,7 +158,6 @@ struct FirstPass {
 
 impl FirstPass {
     fn over(order: Combine<'_>) -> Result<Self, CombineError> {
-        let output = std::path::absolute(order.output).ok();
         let spool = |error| FileError::during("use a temporary file for", order.output)(error);
         let mut pass = Self {
             documents: Vec::new(),
@@ -164,20 +171,13 @@ impl FirstPass {
             pass.report.unreadable.push((unusable.name, unusable.reason.to_owned()));
         }
         for document in listing.files {
-            if std::path::absolute(&document.path).ok() == output {
-                continue;
-            }
             let file_name = format!("{}{}", document.name, super::listing::QA_ENDING);
             match read_header(&document) {
                 Err(error) => pass.report.unreadable.push((file_name, error.to_string())),
-                Ok(header) if header.status != "completed" => {
+                Ok(header) if header.status != "completed" && !order.unfinished.contains(&document.name) => {
                     pass.report.skipped.push((file_name, header.status));
                 }
                 Ok(header) => {
-                    let is_stray = |folder: &Path| chunk_path(folder, &document.name).is_none();
-                    if order.chunks_directory.is_some_and(is_stray) {
-                        pass.report.strays.push(file_name.clone());
-                    }
                     pass.add(header, document, file_name).map_err(spool)?;
                 }
             }
@@ -194,11 +194,13 @@ impl FirstPass {
         let separator: &[u8] = if self.documents.is_empty() { b"[\n    " } else { b",\n    " };
         self.entries.write_all(separator)?;
         self.report.pairs += header.pairs;
+        self.report.pairs_of.insert(file_name.clone(), header.pairs);
         self.columns.include(&file_name, std::mem::take(&mut header.columns));
         self.entries.write_all(&pretty(&header.entry(&file_name), 2)?)?;
         self.documents.push(Combinable {
             path: document.path,
             fingerprint: header.fingerprint,
+            content: header.content,
             pairs_at: header.pairs_at,
             is_flawed: header.is_flawed,
         });
@@ -246,7 +248,8 @@ fn copy_pairs(
 ) -> Result<(), CombineError> {
     let changed = || CombineError::Changed { path: document.path.clone() };
     let mut file = File::open(&document.path).map_err(|_| changed())?;
-    if Fingerprint::of_file(&file).ok() != Some(document.fingerprint) {
+    let is_unchanged = || document.fingerprint.still_holds(&document.path, document.content).unwrap_or(false);
+    if !is_unchanged() {
         return Err(changed());
     }
     for offset in &document.pairs_at {
@@ -260,12 +263,13 @@ fn copy_pairs(
             *pairs += 1;
         }
     }
-    if Fingerprint::of(&document.path).ok() == Some(document.fingerprint) { Ok(()) } else { Err(changed()) }
+    if is_unchanged() { Ok(()) } else { Err(changed()) }
 }
 
 /// What the combined file says about a document.
 struct Header {
     fingerprint: Fingerprint,
+    content: ContentHash,
     status: String,
     fields: Map<String, Value>,
     pairs: u64,
@@ -276,8 +280,11 @@ struct Header {
 
 fn read_header(document: &DocumentPath) -> Result<Header, ScanError> {
     let file = File::open(&document.path)?;
+    let fingerprint = Fingerprint::of_file(&file)?;
+    let mut bytes = Hashing::new(file);
     let mut header = Header {
-        fingerprint: Fingerprint::of_file(&file)?,
+        fingerprint,
+        content: bytes.hash(),
         status: "without status".to_owned(),
         fields: Map::new(),
         pairs: 0,
@@ -286,7 +293,7 @@ fn read_header(document: &DocumentPath) -> Result<Header, ScanError> {
         columns: DocumentColumns::default(),
     };
     let streamed = ["chunks", "training_pairs"];
-    let mut scanner = Scanner::new(BufReader::with_capacity(64 * 1024, file), &streamed);
+    let mut scanner = Scanner::new(BufReader::with_capacity(64 * 1024, &mut bytes), &streamed);
     let mut in_pairs = false;
     while let Some(event) = scanner.next()? {
         match event {
@@ -315,6 +322,8 @@ fn read_header(document: &DocumentPath) -> Result<Header, ScanError> {
             Event::ArrayEnd => {}
         }
     }
+    drop(scanner);
+    header.content = bytes.finish()?;
     Ok(header)
 }
 

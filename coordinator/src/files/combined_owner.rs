@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::combined::{Combine, CombineError};
 use super::job_folder::FOLDER;
 use super::json_scan::{Event, ScanError, Scanner};
+use super::output_place::check_combined;
 use super::{FileError, Fingerprint};
 
 /// `generated_by` of the combined file, as the Python program writes it.
@@ -41,9 +42,9 @@ impl Owner {
             directory: order.qa_directory.to_owned(),
             found,
         };
-        let Ok(metadata) = fs::metadata(order.output) else { return Ok(owner) };
-        if metadata.is_dir() {
-            return Err(not_ours("is a directory"));
+        check_combined(order.output, order.qa_directory)?;
+        if fs::metadata(order.output).is_err() {
+            return Ok(owner);
         }
         if order.overwrite || owner.remembers() {
             return Ok(owner);

@@ -193,7 +193,7 @@ impl JobFolder {
     /// stays, and the folder with it: `--restart` may already have put old files there.
     pub fn discard(&self) {
         let job = self.job_path();
-        for path in [self.folder.join("lock"), job, self.spent_path()] {
+        for path in [self.folder.join("lock"), job, self.spent_path(), self.documents_path()] {
             drop(fs::remove_file(path));
         }
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
@@ -283,6 +283,11 @@ impl JobFolder {
         self.folder.join("spent.json")
     }
 
+    /// `documents.json`: the documents that the job has.
+    pub(super) fn documents_path(&self) -> PathBuf {
+        self.folder.join("documents.json")
+    }
+
     /// Where replaced files are kept.
     pub fn previous_path(&self) -> PathBuf {
         self.folder.join("previous")
@@ -309,7 +314,7 @@ fn told_by(file: &mut File) -> String {
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, JobFolderError> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, JobFolderError> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

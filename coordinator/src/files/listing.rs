@@ -14,7 +14,7 @@ use super::FileError;
 pub const CHUNKS_ENDING: &str = "_chunks.json";
 
 /// How the names of chunk files end.
-const CHUNKS_ENDINGS: [&str; 2] = [CHUNKS_ENDING, "_chunks.jsonl"];
+pub(super) const CHUNKS_ENDINGS: [&str; 2] = [CHUNKS_ENDING, "_chunks.jsonl"];
 
 /// What stands between a folder and a name in the name of a document.
 const WITHIN: &str = "__";

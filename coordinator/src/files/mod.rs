@@ -27,9 +27,12 @@ mod json_repair;
 mod json_scan;
 mod json_text;
 mod kept_settings;
+mod known_documents;
 pub mod listing;
 mod log_file;
+mod namesakes;
 mod new_directories;
+mod output_place;
 mod pretty;
 mod provenance;
 pub mod qa_file;
@@ -61,16 +64,21 @@ pub use failure_log::{
     FAILURE_LOG_BYTES, FailureLine, FailureLog, LoggedFailure, existing, failure_log_paths, read_failures,
 };
 pub use file_error::FileError;
-pub use fingerprint::Fingerprint;
+pub use fingerprint::{ContentHash, Fingerprint};
 pub use interrupt::interrupt_documents;
-pub use job_folder::{DirectoryLock, Holder, JobFile, JobFolder, JobFolderError};
+pub use job_folder::{DirectoryLock, FOLDER, Holder, JobFile, JobFolder, JobFolderError};
 pub use journal::{Entry, EntryLocation, Journal, JournalError, JournalReader, SEGMENT_BYTES, TornEnd};
 pub use json_repair::Repairs;
 pub use json_scan::{Event, Piece, ScanError, Scanner};
 pub use json_text::JsonText;
 pub use kept_settings::KeptSettings;
-pub use listing::{DocumentPath, Listing, Unusable, chunk_path, find_chunk_files, find_qa_files, qa_path};
+pub use known_documents::KnownDocuments;
+pub use listing::{
+    DocumentPath, Listing, QA_ENDING, Unusable, chunk_path, find_chunk_files, find_qa_files, qa_path,
+};
+pub use namesakes::{Namesakes, first_double, one_file};
 pub use new_directories::NewDirectories;
+pub use output_place::{PlaceError, check_summary};
 pub use qa_file::{Defects, PairEntry, QaFile, QaFileError, QaSource, RecordEntry};
 pub use qa_writer::{
     Snapshot, SnapshotError, Written, generation_info, keep_aside, write_snapshot, write_unprocessable,
@@ -80,7 +88,7 @@ pub use records::{Journalled, JournalledResult, beats, each_record, journalled};
 pub use source::{ChunkSource, Finished, FinishedChunk, RecordPlace};
 pub use span::Span;
 pub use summary::{
-    ChunkFigures, PairFigures, RunSummary, SampleFigures, SlowChunk, SpeculationFigures, SpentFigures,
-    UsageFigures, write_summary,
+    ChunkFigures, CombinedFigures, MissingDocument, PairFigures, RunSummary, SampleFigures, SlowChunk,
+    SpeculationFigures, SpentFigures, UsageFigures, write_summary,
 };
 pub use timestamp::{local_time, naive_local, now};

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use qa_shared::model::{Failure, FailureReason, TextHash, Usage};
@@ -16,8 +16,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::chunk_file::IdHash;
+use super::fingerprint::Hashing;
 use super::json_scan::{Event, ScanError, Scanner};
-use super::{Fingerprint, RecordStatus, Span};
+use super::output_place::no_file;
+use super::{ContentHash, Fingerprint, RecordStatus, Span};
 
 /// Why a Q&A file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,8 @@ pub struct QaSource {
     pub path: PathBuf,
     /// Its state when it was read or written.
     pub fingerprint: Fingerprint,
+    /// Its content then.
+    pub content: ContentHash,
     /// `qa_generation_info` as it stands there; null if missing.
     pub generation_info: Value,
     /// Top-level fields that this version does not know, with their values as they stand there.
@@ -183,27 +187,35 @@ impl QaFile {
         let unreadable = |error| QaFileError::Unreadable { path: path.to_owned(), error };
         let file = File::open(path).map_err(unreadable)?;
         let fingerprint = Fingerprint::of_file(&file).map_err(unreadable)?;
+        let mut bytes = Hashing::new(file);
         let source = QaSource {
             path: path.to_owned(),
             fingerprint,
+            content: bytes.hash(),
             generation_info: Value::Null,
             unknown: Vec::new(),
             is_flawed: false,
         };
         let mut loaded = Self::empty(source);
-        loaded.read(BufReader::with_capacity(64 * 1024, file)).map_err(|error| match error {
+        loaded.read(BufReader::with_capacity(64 * 1024, &mut bytes)).map_err(|error| match error {
             ScanError::Io(error) => unreadable(error),
             error => QaFileError::Damaged { path: path.to_owned(), error },
         })?;
+        loaded.source.content = bytes.finish().map_err(unreadable)?;
         Ok(loaded)
     }
 
     /// The same, or nothing where there is no such file.
     pub fn load_if_there(path: &Path) -> Result<Option<Self>, QaFileError> {
-        match std::fs::exists(path) {
-            Ok(false) => Ok(None),
-            Ok(true) | Err(_) => Self::load(path).map(Some),
+        if matches!(std::fs::exists(path), Ok(false)) {
+            return Ok(None);
         }
+        if let Some(found) = no_file(path) {
+            // Opening a FIFO would wait for a writer.
+            let error = io::Error::new(ErrorKind::InvalidInput, format!("it {found}"));
+            return Err(QaFileError::Unreadable { path: path.to_owned(), error });
+        }
+        Self::load(path).map(Some)
     }
 
     /// A file in which nothing stands.
@@ -228,7 +240,7 @@ impl QaFile {
         self.source.generation_info.get("questions_per_chunk")?.as_u64()?.try_into().ok()
     }
 
-    fn read(&mut self, file: BufReader<File>) -> Result<(), ScanError> {
+    fn read(&mut self, file: BufReader<impl Read>) -> Result<(), ScanError> {
         let mut scanner = Scanner::new(file, &["chunks", "training_pairs"]);
         let mut completed = Vec::new();
         let mut failed = Vec::new();

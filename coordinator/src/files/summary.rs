@@ -36,6 +36,9 @@ pub struct RunSummary {
     pub job: String,
     /// Names and reasons of documents that failed.
     pub failed_documents: BTreeMap<String, String>,
+    /// Documents of the job whose chunk file is missing while something of them is outstanding.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing_documents: BTreeMap<String, MissingDocument>,
     /// Names and statuses of chunk files that the chunker has not finished.
     pub skipped_files: BTreeMap<String, String>,
     /// Chunks, and what became of them.
@@ -63,6 +66,37 @@ pub struct RunSummary {
     pub slowest_chunks: Vec<SlowChunk>,
     /// The combined file, if one was written.
     pub combined_file: Option<PathBuf>,
+    /// What is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub combined: Option<CombinedFigures>,
+}
+
+/// The combined file's pairs: those of all completed chunks, without `left_out` and with `others`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CombinedFigures {
+    /// Its documents.
+    pub documents: usize,
+    /// Its pairs.
+    pub pairs: u64,
+    /// Q&A files of the job with pairs that are not in it, and how many: a resume brings them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
+    /// Q&A files in it that are no documents of the job, and their pairs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, u64>,
+}
+
+/// A document whose chunk file is missing while something of it is outstanding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingDocument {
+    /// All chunks.
+    pub chunks: usize,
+    /// With pairs.
+    pub completed: usize,
+    /// Without pairs for good.
+    pub failed: usize,
+    /// Not asked, or not answered yet.
+    pub outstanding: usize,
 }
 
 /// A chunk that took long.

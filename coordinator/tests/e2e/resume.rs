@@ -1,6 +1,7 @@
 //! Resuming work whose input, settings or failures have changed: edit one paragraph, pay for one chunk.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use qa_shared::testing::TestNats;
@@ -98,7 +99,11 @@ async fn the_output_of_a_document_that_is_gone_stays_and_is_combined() {
     fs::remove_file(site.chunks_dir().join("slides_chunks.json")).unwrap();
     site.write(&Document::new("appendix", 2));
     let ended = site.generate().arg("--resume").servers(&[&server]).run(0).await;
-    assert!(ended.stderr.contains("slides_qa.json"), "the stray is not listed:\n{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("complete: the pairs stay in the combined file (slides)"),
+        "the stray is not listed:\n{}",
+        ended.stderr
+    );
     check(&Check::new(&site).stray("slides"));
     assert_eq!(server.stats().chat_calls, 23 + 2);
 }
@@ -196,7 +201,7 @@ async fn a_restart_does_everything_again_and_keeps_the_old_files() {
 }
 
 /// The contents of all files in a directory and those in it.
-fn files_in(directory: &std::path::Path) -> Vec<Vec<u8>> {
+fn files_in(directory: &Path) -> Vec<Vec<u8>> {
     let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let content = |path: std::path::PathBuf| {
         if path.is_dir() { files_in(&path) } else { vec![fs::read(path).unwrap()] }
@@ -310,4 +315,58 @@ async fn progress_when(site: &Site, is_right: impl Fn(&Value) -> bool) -> Value 
         assert!(Instant::now() < until, "progress.json does not become what it should be: {text}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// A run of three documents that was stopped in the middle, with the worker's server.
+async fn stopped() -> (Site, FakeOllama) {
+    let site = Site::new(&[Document::new("a", 4), Document::new("b", 20), Document::new("c", 20)]);
+    let server = server();
+    server.respond_with(|_| Behaviour::Slow(Duration::from_millis(60)));
+    let run = site.generate().servers(&[&server]).start();
+    server.wait_for(|stats| stats.chat_calls >= 12).await;
+    run.signal("INT");
+    run.ends_with(3).await;
+    assert_eq!((site.status_of("a").as_str(), site.status_of("b").as_str()), ("completed", "interrupted"));
+    (site, server)
+}
+
+/// The combined file's pairs, and what the summary says about them.
+fn pairs_of(site: &Site) -> [u64; 3] {
+    let (combined, summary) = (read_json(&site.combined()), site.summary());
+    [
+        combined["training_pairs"].as_array().unwrap().len() as u64,
+        summary["total_qa_pairs"].as_u64().unwrap(),
+        summary["combined"]["pairs"].as_u64().unwrap(),
+    ]
+}
+
+#[tokio::test]
+async fn a_resume_without_some_of_the_chunk_files_says_so_and_combines_what_there_is() {
+    let (site, server) = stopped().await;
+    let away = site.root().join("away");
+    fs::create_dir(&away).unwrap();
+    let move_files = |from: &Path, to: &Path| {
+        for name in ["a_chunks.json", "b_chunks.json"] {
+            fs::rename(from.join(name), to.join(name)).unwrap();
+        }
+    };
+    move_files(&site.chunks_dir(), &away);
+    let done = site.positions("b", "completed_chunks").len() as u64;
+    let ended = site.generate().arg("--resume").servers(&[&server]).run(1).await;
+    for words in ["1 document without a chunk file and complete", "missing     b: its chunk file is missing"]
+    {
+        assert!(ended.stderr.contains(words), "{words}:\n{}", ended.stderr);
+    }
+    let summary = site.summary();
+    assert_eq!(summary["missing_documents"]["b"]["outstanding"], json!(20 - done));
+    assert_eq!(summary["chunks"]["outstanding"], json!(20 - done));
+    assert_eq!(pairs_of(&site), [(4 + done + 20) * 3; 3]);
+    let ended = site.generate().args(["--resume", "--accept-changes"]).servers(&[&server]).run(0).await;
+    assert!(ended.stderr.contains("given up"), "{}", ended.stderr);
+    assert_eq!(pairs_of(&site), [(4 + done + 20) * 3; 3]);
+    move_files(&away, &site.chunks_dir());
+    site.generate().arg("--resume").servers(&[&server]).run(0).await;
+    site.check();
+    assert_eq!(pairs_of(&site), [44 * 3; 3]);
+    assert_eq!(server.stats().chat_calls, 44, "something was paid for twice");
 }

@@ -7,7 +7,7 @@ use qa_shared::model::{DocumentName, FailureReason, Usage};
 use serde_json::{Value, json};
 
 use super::super::qa_file::{PairEntry, QaSource, RecordEntry};
-use super::super::{DataUris, Fingerprint, IdHash, JsonText, Repairs, Textless};
+use super::super::{ContentHash, DataUris, Fingerprint, IdHash, JsonText, Repairs, Textless};
 use super::*;
 
 const FINGERPRINT: Fingerprint = Fingerprint { len: 0, modified_ns: 0, inode: 0 };
@@ -24,6 +24,7 @@ fn chunk_file(texts: &[(char, u32)]) -> ChunkFile {
         path: PathBuf::new(),
         name: DocumentName::new("a"),
         fingerprint: FINGERPRINT,
+        content: ContentHash::default(),
         metadata: JsonText::of(&json!({})),
         processing_info: JsonText::of(&json!({"total_chunks": texts.len()})),
         chunks: texts.iter().map(entry).collect(),
@@ -60,6 +61,7 @@ impl Old {
         let source = QaSource {
             path: PathBuf::new(),
             fingerprint: FINGERPRINT,
+            content: ContentHash::default(),
             generation_info: json!({"questions_per_chunk": 2}),
             unknown: Vec::new(),
             is_flawed: false,

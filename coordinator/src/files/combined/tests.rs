@@ -29,7 +29,8 @@ impl Desk {
 
     fn order<'a>(qa_directory: &'a Path, output: &'a Path) -> Combine<'a> {
         let generated_at = "2026-11-23T03:13:22.700291";
-        Combine { qa_directory, output, chunks_directory: None, overwrite: false, generated_at }
+        const NONE: &BTreeSet<DocumentName> = &BTreeSet::new();
+        Combine { qa_directory, output, unfinished: NONE, overwrite: false, generated_at }
     }
 
     fn combine(&self) -> Result<CombineReport, CombineError> {
@@ -54,11 +55,9 @@ fn completed_documents_are_combined_in_order_and_everything_else_is_listed() {
     fs::write(desk.qa().join("cut_qa.json"), "{\"status\": \"completed\", ").unwrap();
     fs::write(desk.qa().join("odd_qa.json"), r#"{"status": "completed", "training_pairs": [7]}"#).unwrap();
     fs::write(desk.qa().join("._a_qa.json"), "x").unwrap();
-    Document::plain("b", &["x", "y"]).write_chunks(desk.folder.path());
 
     let (qa, output) = (desk.qa(), desk.output());
-    let order = Combine { chunks_directory: Some(desk.folder.path()), ..Desk::order(&qa, &output) };
-    let report = combine(order).unwrap();
+    let report = combine(Desk::order(&qa, &output)).unwrap();
     assert_eq!(
         (report.combined.as_slice(), report.pairs),
         (["a 概要_qa.json".into(), "b_qa.json".into()].as_slice(), 8)
@@ -66,7 +65,7 @@ fn completed_documents_are_combined_in_order_and_everything_else_is_listed() {
     assert_eq!(report.skipped, [("half_qa.json".into(), "interrupted".into())]);
     assert_eq!(report.unreadable.len(), 2);
     assert!(report.unreadable[0].1.contains("truncated"), "{:?}", report.unreadable);
-    assert_eq!(report.strays, ["a 概要_qa.json"]);
+    assert_eq!(report.pairs_of.values().copied().collect::<Vec<_>>(), [2, 6]);
 
     let (a, b) = (load(&a), load(&b));
     let document = |file: &Value, name: &str, pairs: usize| {
@@ -184,11 +183,13 @@ fn the_python_programs_combined_file_is_replaced_and_a_foreign_file_is_not() {
 fn a_combined_file_within_the_directory_is_no_document_of_it() {
     let desk = Desk::new();
     Document::plain("a", &["x"]).write_python_qa(&desk.qa(), &[0], &[], 3);
-    let output = desk.qa().join("all_qa.json");
+    let output = desk.qa().join("all.json");
     for _ in 0..2 {
         let report = combine(Desk::order(&desk.qa(), &output)).unwrap();
         assert_eq!((report.combined.len(), report.skipped.len()), (1, 0));
     }
+    let error = combine(Desk::order(&desk.qa(), &desk.qa().join("all_qa.json"))).unwrap_err();
+    assert!(matches!(error, CombineError::Place(_)), "{error}");
 }
 
 /// A completed Q&A file with one pair.
@@ -242,4 +243,16 @@ fn what_is_no_json_in_a_pair_is_repaired() {
     write_qa(&desk, "one", r#"{"question": "half \ud835", "chunk_index": NaN}"#);
     assert_eq!(desk.combine().unwrap().pairs, 1);
     assert_eq!(desk.json()["training_pairs"], json!([{"question": "half \u{fffd}", "chunk_index": null}]));
+}
+
+#[test]
+fn a_document_that_is_not_completed_is_combined_where_that_is_wanted() {
+    let desk = Desk::new();
+    Document::plain("half", &["x", "y"]).write_python_qa(&desk.qa(), &[0], &[], 3);
+    Document::plain("other", &["x", "y"]).write_python_qa(&desk.qa(), &[0], &[], 3);
+    let (qa, output) = (desk.qa(), desk.output());
+    let unfinished = BTreeSet::from([DocumentName::new("half")]);
+    let report = combine(Combine { unfinished: &unfinished, ..Desk::order(&qa, &output) }).unwrap();
+    assert_eq!((report.combined, report.pairs), (vec!["half_qa.json".to_owned()], 3));
+    assert_eq!(report.skipped.len(), 1);
 }

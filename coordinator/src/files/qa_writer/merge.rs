@@ -304,14 +304,14 @@ impl<'a> Writer<'a> {
             keep_aside(self.input.target, folder)?;
             qa_shared::failpoint::crash(qa_shared::failpoint::CrashPoint::PreviousKept);
         }
-        let bytes = self.out.written();
+        let (bytes, content) = (self.out.written(), self.out.content());
         let file = self.out.commit()?;
         let fingerprint =
             Fingerprint::of_file(&file).map_err(FileError::during("read", self.input.target))?;
         let unknown = self.input.previous.map(|previous| previous.unknown.clone()).unwrap_or_default();
         let generation_info = self.input.generation_info.clone();
         let path = self.input.target.to_owned();
-        let source = QaSource { path, fingerprint, generation_info, unknown, is_flawed: false };
+        let source = QaSource { path, fingerprint, content, generation_info, unknown, is_flawed: false };
         Ok(Written { source, chunks: self.done, bytes, pairs: self.pairs, covered: self.covered })
     }
 
@@ -358,8 +358,8 @@ fn open_previous(previous: &QaSource) -> Result<SpanReader, SnapshotError> {
 }
 
 fn check_unchanged(previous: &QaSource) -> Result<(), SnapshotError> {
-    match Fingerprint::of(&previous.path) {
-        Ok(fingerprint) if fingerprint == previous.fingerprint => Ok(()),
-        _ => Err(SnapshotError::Changed { path: previous.path.clone() }),
+    match previous.fingerprint.still_holds(&previous.path, previous.content) {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(SnapshotError::Changed { path: previous.path.clone() }),
     }
 }
