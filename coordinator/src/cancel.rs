@@ -11,7 +11,7 @@ use crate::config::{CancelConfig, CancelTarget};
 use crate::exit::ExitCode;
 use crate::files::{
     EventLog, Holder, JobFolder, JobFolderError, existing_output_directory, input_directory,
-    interrupt_documents, now,
+    interrupt_documents,
 };
 use crate::format::counted;
 use crate::happening::Happening;
@@ -80,8 +80,7 @@ async fn cancel_in_queue(
 
 /// Without a coordinator nobody else would mark the documents.
 fn interrupt_files(folder: &JobFolder, has_queue: bool, console: &Console) -> Result<(), RunError> {
-    let holder = Holder { pid: std::process::id(), host: qa_shared::host::name(), started: now() };
-    match folder.lock(&holder) {
+    match folder.lock(&Holder::of("cancel", qa_shared::host::name())) {
         Ok(_lock) => {
             let marked = interrupt_documents(folder).map_err(RunError::files)?;
             // Whoever looks at the night later shall find it.
@@ -101,7 +100,7 @@ fn interrupt_files(folder: &JobFolder, has_queue: bool, console: &Console) -> Re
         }
         Err(error @ JobFolderError::Locked { .. }) => {
             let message = format!("{error}; send it SIGTERM, or name its NATS server with --nats-url");
-            Err(RunError::new(ExitCode::Configuration, message))
+            Err(RunError::new(ExitCode::Held, message))
         }
         Err(error) => Err(RunError::files(error)),
     }

@@ -1,14 +1,19 @@
 //! The `combine` command: Q&A files in, one training file out.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use qa_shared::console::{Console, LAST_LINES};
 
 use crate::config::CombineConfig;
 use crate::exit::ExitCode;
-use crate::files::{Combine, combine, existing_output_directory, input_directory, now};
+use crate::files::{
+    Combine, DirectoryLock, Holder, JobFolder, JobFolderError, combine, existing_output_directory,
+    input_directory, now,
+};
 use crate::format::counted;
-use crate::ground::{combined_file, unusable_directory};
+use crate::ground::{combined_file, unusable_directory, unusable_folder};
 use crate::output;
 use crate::run_error::RunError;
 
@@ -30,6 +35,7 @@ pub(crate) fn combine_command(config: &CombineConfig, console: &Console) -> Resu
         overwrite: config.output.overwrite,
         generated_at: &now(),
     };
+    let _lock = lock(&qa.path)?;
     let report = combine(order)?;
     if !config.common.logs.quiet {
         for note in [&qa.note, &note, &report.note].into_iter().flatten() {
@@ -61,4 +67,23 @@ pub(crate) fn combine_command(config: &CombineConfig, console: &Console) -> Resu
         output::json(&json)?;
     }
     Ok(if report.unreadable.is_empty() { ExitCode::Success } else { ExitCode::Failures })
+}
+
+/// Keeps runs out while the files are read. A directory that nothing of ours was written to has no lock; in one that
+/// cannot be written nothing changes.
+fn lock(qa_directory: &Path) -> Result<Option<DirectoryLock>, RunError> {
+    let Some(folder) = JobFolder::open(qa_directory) else { return Ok(None) };
+    match folder.lock(&Holder::of("combine", qa_shared::host::name())) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(JobFolderError::File(error))
+            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
+        {
+            Ok(None)
+        }
+        Err(error @ JobFolderError::Locked { .. }) => {
+            let message = format!("{error}; a run combines its documents by itself when it is finished");
+            Err(RunError::new(ExitCode::Held, message))
+        }
+        Err(error) => Err(unusable_folder(error)),
+    }
 }

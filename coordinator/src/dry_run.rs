@@ -107,7 +107,7 @@ pub(crate) async fn dry_run(config: &GenerateConfig) -> Result<Forecast, RunErro
     forecast.chunks_dir = ground.chunks_dir.display().to_string();
     forecast.qa_dir = ground.qa_dir.display().to_string();
     forecast.notes.splice(0..0, ground.notes);
-    if folder.is_locked() {
+    if folder.is_running() {
         let note = "a coordinator is working in the directory now: these figures are of this moment";
         forecast.notes.push(note.to_owned());
     }

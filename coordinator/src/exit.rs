@@ -24,13 +24,15 @@ pub enum ExitCode {
     NoServer = 7,
     /// A defect of the program.
     Internal = 70,
+    /// Another program has the directory: the same command can do it later.
+    Held = 75,
     /// A second signal: left at once.
     SecondSignal = 130,
 }
 
 impl ExitCode {
     /// Every code.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Success,
         Self::Failures,
         Self::Configuration,
@@ -40,6 +42,7 @@ impl ExitCode {
         Self::Files,
         Self::NoServer,
         Self::Internal,
+        Self::Held,
         Self::SecondSignal,
     ];
 
@@ -57,6 +60,7 @@ impl ExitCode {
             Self::Files => "files cannot be read or written",
             Self::NoServer => "no LLM server can serve (local run, without --wait); --resume goes on",
             Self::Internal => "internal error: please report it",
+            Self::Held => "another program is working in the directory; try again later",
             Self::SecondSignal => "second signal: left at once; --resume goes on",
         }
     }
@@ -68,7 +72,12 @@ impl ExitCode {
             Self::Failures => "failed_chunks",
             Self::Interrupted => "interrupted",
             Self::Stopped | Self::NoServer => "stopped",
-            Self::Configuration | Self::Queue | Self::Files | Self::Internal | Self::SecondSignal => "error",
+            Self::Configuration
+            | Self::Queue
+            | Self::Files
+            | Self::Internal
+            | Self::Held
+            | Self::SecondSignal => "error",
         }
     }
 

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use qa_shared::console::Console;
+use qa_shared::queue::LockId;
 use qa_shared::settings::{Environment, Origin};
 
 use crate::cli_generate::GenerateArgs;
@@ -15,7 +16,7 @@ use crate::exit::ExitCode;
 use crate::files::{
     Combine, Directory, DirectoryError, DirectoryLock, Holder, JobFolder, JobFolderError, NewDirectories,
     QaDirectory, check_output, check_summary, claim_output, existing_output_directory,
-    future_output_directory, input_directory, needed_directory, now, output_directory, qa_directory,
+    future_output_directory, input_directory, needed_directory, output_directory, qa_directory,
 };
 use crate::plan_input::Places;
 use crate::run_error::RunError;
@@ -27,13 +28,25 @@ pub(crate) struct Ground {
     pub(crate) combined_file: PathBuf,
     pub(crate) folder: JobFolder,
     new: NewDirectories,
-    _lock: DirectoryLock,
+    lock: DirectoryLock,
+    /// Other directories into which the run writes.
+    others: Vec<PathBuf>,
 }
 
 impl Ground {
     /// Takes away what was made for a run that did nothing.
     pub(crate) fn leave_nothing(&self) {
         leave_nothing(&self.new, &self.folder);
+    }
+
+    /// Removes what killed processes left unfinished wherever the run writes. To be called once the job is this run's.
+    pub(crate) fn clean_up(&self) -> Result<(), RunError> {
+        self.folder.clean_up(self.others.iter().map(PathBuf::as_path)).map_err(RunError::files)
+    }
+
+    /// What tells the lock of this directory from all others.
+    pub(crate) fn lock_id(&self) -> Option<LockId> {
+        self.lock.identity(&self.qa_dir)
     }
 
     /// The same for the plan.
@@ -123,8 +136,7 @@ fn prepare_within(
     }
     let is_new = !JobFolder::of(&qa.path).path().exists();
     let folder = JobFolder::create(&qa.path).map_err(unusable_folder)?;
-    let holder = Holder { pid: std::process::id(), host: host.to_owned(), started: now() };
-    let lock = folder.lock(&holder).map_err(unusable_folder)?;
+    let lock = folder.lock_for_run(&Holder::of("generate", host.to_owned())).map_err(unusable_folder)?;
     // Everything that the end of the run needs is shown to work now, and not after a run of days.
     let claimed = claim(config, &qa.path, &folder, &combined_file);
     if claimed.is_err() && is_new {
@@ -132,7 +144,9 @@ fn prepare_within(
     }
     claimed?;
     let new = NewDirectories::default();
-    Ok(Ground { chunks_dir: chunks.path, qa_dir: qa.path, combined_file, folder, new, _lock: lock })
+    let others =
+        combined_file.parent().map(Path::to_owned).into_iter().chain(config.log_dir.clone()).collect();
+    Ok(Ground { chunks_dir: chunks.path, qa_dir: qa.path, combined_file, folder, new, lock, others })
 }
 
 /// Shows that the places of the run can be written, and that the combined file is ours to replace.
@@ -164,11 +178,10 @@ fn prove_places(config: &GenerateConfig, folder: &JobFolder, combined_file: &Pat
     Ok(())
 }
 
-fn unusable_folder(error: JobFolderError) -> RunError {
+pub(crate) fn unusable_folder(error: JobFolderError) -> RunError {
     match error {
-        JobFolderError::Locked { .. } | JobFolderError::Linked { .. } => {
-            RunError::new(ExitCode::Configuration, error)
-        }
+        JobFolderError::Locked { .. } => RunError::new(ExitCode::Held, error),
+        JobFolderError::Linked { .. } => RunError::new(ExitCode::Configuration, error),
         _ => RunError::files(error),
     }
 }

@@ -12,7 +12,7 @@ use qa_shared::console::Console;
 use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{InstanceId, JobEntry, JobId, JobState, TaskKey};
 use qa_shared::nats_server::FoundServer;
-use qa_shared::queue::{Jobs, Lease, LeaseHolder, Presence, Queue, ResultsConsumer, Tasks, ensure};
+use qa_shared::queue::{Jobs, LeaseHolder, Presence, Queue, ResultsConsumer, Tasks, ensure};
 use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use qa_worker::config::ways_to_set_key;
@@ -35,7 +35,7 @@ use crate::files::{FAILURE_LOG_BYTES, FailureLog};
 use crate::fleet_watch::FleetWatch;
 use crate::ground::{self, Ground};
 use crate::happening::Happening;
-use crate::lease::acquire;
+use crate::lease::{Taken, acquire};
 use crate::local::{self, PrivateQueue};
 use crate::metrics::RunMetrics;
 use crate::perform::{Held, Performer};
@@ -99,9 +99,9 @@ async fn generate_traced(
         }
     };
     let ground = ground::prepare(config, &me.host, console)?;
-    let places = ground.places();
-    let planned = trace.step("load", with_input(config, &places, Purpose::Run, plan)).await;
-    let planned = planned.inspect_err(|_| ground.leave_nothing())?;
+    let scene = Scene { config, ground: &ground, console, me: &me, trace };
+    let prepared = scene.prepare(fleet_queue.as_ref(), &shutdown).await;
+    let (planned, taken) = prepared.inspect_err(|_| ground.leave_nothing())?;
     if !config.common.logs.quiet {
         let totals = planned.core.totals();
         let job = Map::from_iter([("job".to_owned(), planned.job.job.to_string().into())]);
@@ -115,7 +115,7 @@ async fn generate_traced(
     let beginning = aftermath::beginning(config, &ground, &me.host, &planned);
     aftermath::note(&ground.folder, &Happening::RunStarted(Box::new(beginning)));
     let mut trail = Trail::new(&planned);
-    let parts = Parts { config, ground: &ground, console, me: &me, trace, search: found_server, fleet_queue };
+    let parts = Parts { scene, search: found_server, fleet_queue, taken };
     let outcome = run_planned(parts, planned, shutdown.clone(), &mut trail).await;
     let elapsed = me.started.elapsed();
     let after = Aftermath { config, ground: &ground, elapsed, trail: &trail, outcome: &outcome };
@@ -124,17 +124,77 @@ async fn generate_traced(
     outcome
 }
 
-/// What a run with a plan needs.
-struct Parts<'a> {
+/// Where a run takes place.
+#[derive(Clone, Copy)]
+struct Scene<'a> {
     config: &'a GenerateConfig,
     ground: &'a Ground,
     console: &'a Console,
     me: &'a Me,
     trace: &'a RunTrace,
+}
+
+impl Scene<'_> {
+    /// The plan, made under the lease of the job that is in the directory: a copied directory, or one on a file system
+    /// whose locks other hosts do not see, may have a job at work, and nothing of it may be cleaned away.
+    ///
+    /// The lease of a local job is in the queue that this run starts by itself: there the directory's lock decides.
+    async fn prepare(
+        self,
+        queue: Option<&Queue>,
+        shutdown: &Shutdown,
+    ) -> Result<(Plan, Option<Taken>), RunError> {
+        let places = self.ground.places();
+        let planning = async {
+            self.ground.clean_up()?;
+            self.trace.step("load", with_input(self.config, &places, Purpose::Run, plan)).await
+        };
+        // A job file that cannot be read is for the plan to tell.
+        let job = self.ground.folder.load_job().ok().flatten();
+        let (Some(queue), Some(job)) = (queue, job) else { return Ok((planning.await?, None)) };
+        self.make_sure(queue).await?;
+        let holder = self.me.holder(self.ground);
+        let mut taken = acquire(queue, &job.job, holder, self.console, shutdown).await?;
+        match taken.kept_during(queue, planning).await {
+            Ok(planned) => Ok((planned, Some(taken))),
+            Err(error) => {
+                taken.release().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes sure of the streams.
+    async fn make_sure(self, queue: &Queue) -> Result<(), RunError> {
+        for note in ensure(queue, queue.replicas()).await.map_err(RunError::queue)? {
+            tracing::debug!("{note}");
+        }
+        Ok(())
+    }
+}
+
+impl Me {
+    /// This process as the holder of a lease.
+    fn holder(&self, ground: &Ground) -> LeaseHolder {
+        LeaseHolder {
+            instance: self.instance.clone(),
+            host: self.host.clone(),
+            directory: ground.qa_dir.display().to_string(),
+            pid: std::process::id(),
+            lock: ground.lock_id(),
+        }
+    }
+}
+
+/// What a run with a plan needs.
+struct Parts<'a> {
+    scene: Scene<'a>,
     /// The program of local mode's queue.
     search: Option<FoundServer>,
     /// A fleet's queue.
     fleet_queue: Option<Queue>,
+    /// The lease of the job that was in the directory.
+    taken: Option<Taken>,
 }
 
 async fn run_planned(
@@ -143,7 +203,8 @@ async fn run_planned(
     shutdown: Shutdown,
     trail: &mut Trail,
 ) -> Result<ExitCode, RunError> {
-    let Parts { config, ground, console, me, trace, search, fleet_queue } = parts;
+    let Parts { scene, search, fleet_queue, taken } = parts;
+    let Scene { config, ground, console, me, trace } = scene;
     let mut private = match (&config.place, search) {
         (Place::Local(place), Some(server)) => {
             let directory = ground.folder.nats_path();
@@ -161,8 +222,8 @@ async fn run_planned(
     if let Some(invitation) = private.as_ref().and_then(|private| private.invitation.as_ref()) {
         console.say(&format!("workers on other machines join with:\n  {invitation}"));
     }
-    let job = JobRun { config, ground, queue: &queue, console, me, trace };
-    let outcome = job.run(planned, private.as_mut(), shutdown, trail).await;
+    let job = JobRun { scene, config, ground, queue: &queue, console, me, trace };
+    let outcome = job.run(planned, taken, private.as_mut(), shutdown, trail).await;
     queue.close().await;
     if let Some(private) = private
         && let Err(error) = private.server.stop().await
@@ -174,6 +235,7 @@ async fn run_planned(
 
 /// A job's run over a connected queue.
 struct JobRun<'a> {
+    scene: Scene<'a>,
     config: &'a GenerateConfig,
     ground: &'a Ground,
     queue: &'a Queue,
@@ -186,6 +248,7 @@ impl JobRun<'_> {
     async fn run(
         &self,
         planned: Plan,
+        taken: Option<Taken>,
         private: Option<&mut PrivateQueue>,
         shutdown: Shutdown,
         trail: &mut Trail,
@@ -193,9 +256,16 @@ impl JobRun<'_> {
         let is_local = private.is_some();
         let totals = planned.core.totals();
         self.trace.set_job(&planned.job.job, totals.chunks, totals.outstanding());
-        let taken = self.trace.step("take job", self.take_job(&planned.job.job, &shutdown)).await;
-        let (lease, epoch, consumer) = taken?;
+        let (own, abandoned) = match taken {
+            Some(taken) if taken.job != planned.job.job => (None, Some(taken)),
+            own => (own, None),
+        };
+        let taken = self.trace.step("take job", self.take_job(&planned.job.job, own, &shutdown)).await;
+        let (Taken { lease, epoch, .. }, consumer) = taken?;
         self.clear_away(&planned, is_local).await?;
+        if let Some(abandoned) = abandoned {
+            abandoned.release().await;
+        }
         let Plan { job, mut core, report: plan_report, .. } = planned;
         let has_work = core.totals().outstanding() > 0;
         let entry = self.job_entry(&job.job, &planned.contexts);
@@ -309,22 +379,21 @@ impl JobRun<'_> {
     async fn take_job(
         &self,
         job: &JobId,
+        taken: Option<Taken>,
         shutdown: &Shutdown,
-    ) -> Result<(Lease, u64, ResultsConsumer), RunError> {
-        for note in ensure(self.queue, self.queue.replicas()).await.map_err(RunError::queue)? {
-            tracing::debug!("{note}");
-        }
-        Tasks::new(self.queue).ensure_pool(&self.config.pool).await.map_err(RunError::queue)?;
-        let holder = LeaseHolder {
-            instance: self.me.instance.clone(),
-            host: self.me.host.clone(),
-            directory: self.ground.qa_dir.display().to_string(),
-            pid: std::process::id(),
+    ) -> Result<(Taken, ResultsConsumer), RunError> {
+        let taken = match taken {
+            Some(taken) => taken,
+            None => {
+                self.scene.make_sure(self.queue).await?;
+                acquire(self.queue, job, self.me.holder(self.ground), self.console, shutdown).await?
+            }
         };
-        let (lease, epoch) = acquire(self.queue, job, holder, self.console, shutdown).await?;
-        let consumer = ResultsConsumer::create(self.queue, job, epoch).await.map_err(RunError::queue)?;
+        Tasks::new(self.queue).ensure_pool(&self.config.pool).await.map_err(RunError::queue)?;
+        let consumer =
+            ResultsConsumer::create(self.queue, job, taken.epoch).await.map_err(RunError::queue)?;
         crash(CrashPoint::JobTaken);
-        Ok((lease, epoch, consumer))
+        Ok((taken, consumer))
     }
 
     /// Tells the workers of the job.

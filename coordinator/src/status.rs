@@ -171,7 +171,7 @@ fn find_directory(config: &StatusConfig) -> Result<Option<PathBuf>, RunError> {
 fn read_files(directory: &Path) -> Result<Status, RunError> {
     let folder = JobFolder::open(directory);
     let job = folder.as_ref().map(JobFolder::load_job).transpose().map_err(RunError::files)?.flatten();
-    let running = folder.as_ref().is_some_and(JobFolder::is_locked);
+    let running = folder.as_ref().is_some_and(JobFolder::is_running);
     let run: Option<View> = folder.as_ref().and_then(|folder| folder.load_progress().ok().flatten());
     let history =
         folder.as_ref().map_or_else(Story::default, |folder| read_story(folder, running, run.as_ref()));

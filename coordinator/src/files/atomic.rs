@@ -2,11 +2,12 @@
 //!
 //! A reader sees the old file or the new one. It does not know what the files hold.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use qa_shared::clock;
 use qa_shared::failpoint::{CrashPoint, crash_at};
 use tempfile::NamedTempFile;
 
@@ -29,11 +30,7 @@ pub struct AtomicFile {
 impl AtomicFile {
     /// Begins a file that will stand at `target`, whose directory must exist.
     pub fn create(target: &Path) -> Result<Self, FileError> {
-        let file = tempfile::Builder::new()
-            .prefix(&format!("{UNFINISHED}{}-", std::process::id()))
-            .permissions(fs::Permissions::from_mode(0o666))
-            .tempfile_in(directory_of(target))
-            .map_err(FileError::during("create", target))?;
+        let file = unfinished_in(directory_of(target)).map_err(FileError::during("create", target))?;
         if let Ok(existing) = fs::metadata(target) {
             let permissions = existing.permissions();
             file.as_file().set_permissions(permissions).map_err(FileError::during("create", target))?;
@@ -111,7 +108,7 @@ pub(super) fn file_without_name(target: &Path) -> Result<File, FileError> {
 pub(super) fn prove_writable(directory: &Path) -> Result<(), FileError> {
     const BYTES: usize = 64 * 1024;
     let prove = || {
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
+        let mut file = unfinished_in(directory)?;
         file.write_all(&vec![b' '; BYTES])?;
         file.as_file().sync_all()?;
         let target = directory.join(format!("{UNFINISHED}{}-proof", std::process::id()));
@@ -119,6 +116,26 @@ pub(super) fn prove_writable(directory: &Path) -> Result<(), FileError> {
         fs::remove_file(target)
     };
     prove().map_err(FileError::during("write to", directory))
+}
+
+/// A file under an unfinished file's name, locked for as long as it is open: that is what tells [`remove_unfinished`]
+/// that its process lives, on whichever host or in whichever container.
+fn unfinished_in(directory: &Path) -> io::Result<NamedTempFile> {
+    const ATTEMPTS: u32 = 10;
+    for _ in 0..ATTEMPTS {
+        let file = tempfile::Builder::new()
+            .prefix(&format!("{UNFINISHED}{}-", std::process::id()))
+            .permissions(fs::Permissions::from_mode(0o666))
+            .tempfile_in(directory)?;
+        match file.as_file().try_lock() {
+            // Whoever cleans up may have taken it before it was locked.
+            Err(TryLockError::WouldBlock) => {}
+            Ok(()) if file.as_file().metadata()?.nlink() == 0 => {}
+            // A file system without locks: there only old files are removed.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(file),
+        }
+    }
+    Err(ErrorKind::ResourceBusy.into())
 }
 
 /// Writes a whole file at once, durably.
@@ -147,22 +164,50 @@ pub fn sync_directory(directory: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Removes what killed processes left unfinished in a directory; returns how many files. Only the holder of
-/// the directory's lock may call it: the files of a living process look the same.
+/// Removes what killed processes left unfinished in a directory; returns how many files. Those of living processes
+/// stay.
 pub fn remove_unfinished(directory: &Path) -> Result<usize, FileError> {
     let failed = |error| FileError::during("clean up", directory)(error);
     let mut removed = 0;
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(|error| FileError::during("clean up", directory)(error))?;
         if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
-            match fs::remove_file(entry.path()) {
-                Ok(()) => removed += 1,
+            match remove_if_dead(&entry.path()) {
+                Ok(is_removed) => removed += usize::from(is_removed),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(FileError::during("remove", &entry.path())(error)),
             }
         }
     }
     Ok(removed)
+}
+
+fn remove_if_dead(path: &Path) -> io::Result<bool> {
+    let metadata = fs::symlink_metadata(path)?;
+    if metadata.is_dir() {
+        return fs::remove_dir_all(path).map(|()| true);
+    }
+    if metadata.is_file() {
+        let locked =
+            File::open(path).map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file));
+        let _locked = match locked {
+            Ok(file) => Some(file),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::NotFound => return Err(error),
+            // Nothing tells whether its process lives: one that writes for days is not ours.
+            Err(TryLockError::Error(_)) if is_old(&metadata) => None,
+            Err(TryLockError::Error(_)) => return Ok(false),
+        };
+        return fs::remove_file(path).map(|()| true);
+    }
+    fs::remove_file(path).map(|()| true)
+}
+
+/// Whether nothing was written for two days.
+fn is_old(metadata: &Metadata) -> bool {
+    const SECONDS: i64 = 2 * 24 * 3600;
+    let now = i64::try_from(clock::unix_millis() / 1000).unwrap_or(i64::MAX);
+    now.saturating_sub(metadata.mtime()) > SECONDS
 }
 
 fn directory_of(target: &Path) -> &Path {
@@ -232,6 +277,26 @@ mod tests {
         }
         assert_eq!(remove_unfinished(folder.path()).unwrap(), 1);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn the_unfinished_file_of_a_living_process_stays() {
+        let folder = qa_shared::testing::temporary_folder();
+        let target = folder.path().join("a.json");
+        let mut file = AtomicFile::create(&target).unwrap();
+        file.put(b"new").unwrap();
+        assert_eq!(remove_unfinished(folder.path()).unwrap(), 0);
+        let finished = file.commit().unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        drop(finished);
+        let left = AtomicFile::create(&target).unwrap();
+        let path = left.file.get_ref().path().to_owned();
+        // As a process that is killed leaves it: nothing holds the lock any more.
+        let file = left.file.into_inner().unwrap().keep().unwrap().0;
+        assert_eq!(remove_unfinished(folder.path()).unwrap(), 0);
+        drop(file);
+        assert_eq!(remove_unfinished(folder.path()).unwrap(), 1);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! It says where these are and guards them; what a journal entry or a progress figure means is not its
 //! business.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use qa_shared::model::{GenerationSettings, JobId, PoolName};
@@ -13,10 +13,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::FileError;
-use super::KeptSettings;
 use super::atomic::{AtomicFile, remove_unfinished, sync_directory, write_file};
 use super::pretty::pretty;
+use super::{FileError, KeptSettings};
 use crate::core::Spent;
 
 /// The folder's name in the output directory.
@@ -61,9 +60,9 @@ pub enum JobFolderError {
         /// The link.
         path: PathBuf,
     },
-    /// Another coordinator works in the directory.
+    /// Another program works in the directory.
     #[error(
-        "another coordinator is working in `{}`: {holder}; wait for it, stop it, or choose another --qa-dir",
+        "another program is working in `{}`: {holder}; wait for it, stop it, or choose another --qa-dir",
         directory.display()
     )]
     Locked {
@@ -120,18 +119,7 @@ struct Account {
     spent: Spent,
 }
 
-/// Who holds a directory, for the message to whoever comes second.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// The process id.
-    pub pid: u32,
-    /// Its host.
-    pub host: String,
-    /// When it began, see [`super::naive_local`].
-    pub started: String,
-}
-
-/// A job folder. Reading from it needs no lock; everything that writes takes a [`DirectoryLock`] first.
+/// A job folder. Reading from it needs no lock; everything that writes takes a [`super::DirectoryLock`] first.
 #[derive(Debug, Clone)]
 pub struct JobFolder {
     directory: PathBuf,
@@ -161,39 +149,26 @@ impl JobFolder {
         Self { directory: qa_directory.to_owned(), folder: qa_directory.join(FOLDER) }
     }
 
-    /// Makes this process the only one that writes here, and removes what killed ones left unfinished.
-    pub fn lock(&self, holder: &Holder) -> Result<DirectoryLock, JobFolderError> {
-        let path = self.folder.join("lock");
-        let failed = |error| FileError::during("lock", &path)(error);
-        let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = options.map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(JobFolderError::Locked {
-                    directory: self.directory.clone(),
-                    holder: told_by(&mut file),
-                });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error).into()),
-        }
-        let text = serde_json::to_vec(holder).expect("a holder has plain fields only");
-        let note = |file: &mut File| {
-            file.set_len(0)?;
-            file.seek(SeekFrom::Start(0))?;
-            file.write_all(&text)
-        };
-        note(&mut file).map_err(failed)?;
+    /// Removes what killed processes left unfinished here and in these other directories. The caller holds the
+    /// directory's lock and the job's lease.
+    pub fn clean_up<'a>(&self, others: impl IntoIterator<Item = &'a Path>) -> Result<(), FileError> {
         remove_unfinished(&self.directory)?;
         remove_unfinished(&self.folder)?;
-        Ok(DirectoryLock { _file: file })
+        for directory in others {
+            if let Err(error) = remove_unfinished(directory) {
+                tracing::debug!(%error, "unfinished files may stay");
+            }
+        }
+        Ok(())
     }
 
     /// Removes the folder of a run that made it and did nothing, while that holds the lock. What else is in it
     /// stays, and the folder with it: `--restart` may already have put old files there.
     pub fn discard(&self) {
         let job = self.job_path();
-        for path in [self.folder.join("lock"), job, self.spent_path(), self.documents_path()] {
+        for path in
+            [self.running_path(), self.folder.join("lock"), job, self.spent_path(), self.documents_path()]
+        {
             drop(fs::remove_file(path));
         }
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
@@ -204,14 +179,6 @@ impl JobFolder {
             }
         }
         drop(fs::remove_dir(&self.folder));
-    }
-
-    /// Whether a living process holds the directory's lock.
-    pub fn is_locked(&self) -> bool {
-        match File::open(self.folder.join("lock")) {
-            Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
-            Err(_) => false,
-        }
     }
 
     /// The job that is kept here, if any.
@@ -288,6 +255,11 @@ impl JobFolder {
         self.folder.join("documents.json")
     }
 
+    /// What a coordinator at work holds.
+    pub(super) fn running_path(&self) -> PathBuf {
+        self.folder.join("running")
+    }
+
     /// Where replaced files are kept.
     pub fn previous_path(&self) -> PathBuf {
         self.folder.join("previous")
@@ -296,21 +268,6 @@ impl JobFolder {
     /// Where the private nats-server of local mode keeps its streams.
     pub fn nats_path(&self) -> PathBuf {
         self.folder.join("nats")
-    }
-}
-
-/// The right to write an output directory; given back when dropped or when the process ends.
-#[derive(Debug)]
-pub struct DirectoryLock {
-    _file: File,
-}
-
-fn told_by(file: &mut File) -> String {
-    let mut text = String::new();
-    let holder = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str::<Holder>(&text).ok());
-    match holder {
-        Some(holder) => format!("process {} on {} since {}", holder.pid, holder.host, holder.started),
-        None => "a process that did not say who it is".to_owned(),
     }
 }
 
@@ -331,11 +288,12 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, J
 mod tests {
     use serde_json::json;
 
+    use super::super::Holder;
     use super::super::fixtures::settings;
     use super::*;
 
     fn holder() -> Holder {
-        Holder { pid: 4711, host: "gpu1".into(), started: "2026-11-23T03:11:32.979477".into() }
+        Holder::of("generate", "gpu1".into())
     }
 
     fn job() -> JobFile {
@@ -370,28 +328,16 @@ mod tests {
     }
 
     #[test]
-    fn the_second_coordinator_is_told_who_the_first_is() {
+    fn what_killed_processes_left_goes_also_where_the_output_file_is() {
         let output = qa_shared::testing::temporary_folder();
         let folder = JobFolder::create(output.path()).unwrap();
-        assert!(!folder.is_locked());
-        let lock = folder.lock(&holder()).unwrap();
-        assert!(folder.is_locked());
-        let error = folder.lock(&holder()).unwrap_err().to_string();
-        assert!(error.contains("process 4711 on gpu1 since 2026-11-23T03:11:32.979477"), "{error}");
-        drop(lock);
-        assert!(!folder.is_locked());
-        folder.lock(&holder()).unwrap();
-    }
-
-    #[test]
-    fn the_holder_of_the_lock_cleans_up_after_killed_ones() {
-        let output = qa_shared::testing::temporary_folder();
-        let folder = JobFolder::create(output.path()).unwrap();
-        let left = [output.path().join(".qa-fleet.tmp-1-x"), folder.path().join(".qa-fleet.tmp-1-y")];
+        let other = qa_shared::testing::temporary_folder();
+        let places = [output.path(), folder.path(), other.path()];
+        let left = places.map(|place| place.join(".qa-fleet.tmp-1-x"));
         for path in &left {
             fs::write(path, "half").unwrap();
         }
-        let _lock = folder.lock(&holder()).unwrap();
+        folder.clean_up([other.path(), Path::new("/nowhere")]).unwrap();
         assert!(left.iter().all(|path| !path.exists()));
     }
 

@@ -14,6 +14,7 @@ mod columns;
 pub mod combined;
 mod combined_owner;
 pub mod directories;
+mod directory_lock;
 mod event_log;
 pub mod failure_log;
 mod file_error;
@@ -59,6 +60,7 @@ pub use directories::{
     Directory, DirectoryError, QaDirectory, existing_output_directory, future_output_directory,
     input_directory, needed_directory, output_directory, qa_directory,
 };
+pub use directory_lock::{DirectoryLock, Holder};
 pub use event_log::{EventLog, Logged, read_events};
 pub use failure_log::{
     FAILURE_LOG_BYTES, FailureLine, FailureLog, LoggedFailure, existing, failure_log_paths, read_failures,
@@ -66,7 +68,7 @@ pub use failure_log::{
 pub use file_error::FileError;
 pub use fingerprint::{ContentHash, Fingerprint};
 pub use interrupt::interrupt_documents;
-pub use job_folder::{DirectoryLock, FOLDER, Holder, JobFile, JobFolder, JobFolderError};
+pub use job_folder::{FOLDER, JobFile, JobFolder, JobFolderError};
 pub use journal::{Entry, EntryLocation, Journal, JournalError, JournalReader, SEGMENT_BYTES, TornEnd};
 pub use json_repair::Repairs;
 pub use json_scan::{Event, Piece, ScanError, Scanner};

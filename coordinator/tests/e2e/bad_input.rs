@@ -353,10 +353,10 @@ async fn a_second_coordinator_on_the_same_directory_is_told_who_works_there() {
     server.respond_with(|_| Behaviour::Hang);
     let first = site.generate().servers(&[&server]).start();
     server.wait_for(|stats| stats.generating == 1).await;
-    let ended = site.generate().arg("--resume").servers(&[&server]).run(2).await;
+    let ended = site.generate().arg("--resume").servers(&[&server]).run(75).await;
     let holder = format!("process {}", first.pid());
     assert!(ended.stderr.contains(&holder), "{holder} is not named:\n{}", ended.stderr);
-    let ended = site.generate().arg("--restart").servers(&[&server]).run(2).await;
+    let ended = site.generate().arg("--restart").servers(&[&server]).run(75).await;
     assert!(ended.stderr.contains(&holder), "{holder} is not named:\n{}", ended.stderr);
     first.kill().await;
     no_process_is_left_in(site.root()).await;

@@ -22,6 +22,7 @@ mod hostile;
 mod local;
 mod metrics;
 mod on_terminal;
+mod one_at_a_time;
 mod parts;
 mod permissions;
 mod places;

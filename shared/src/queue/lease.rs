@@ -25,6 +25,30 @@ pub struct LeaseHolder {
     pub directory: String,
     /// Its process id on that host.
     pub pid: u32,
+    /// The lock that it holds there; absent where its system does not tell, and from older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockId>,
+}
+
+/// Which lock of an output directory a coordinator holds. One that holds the very same lock later proves that the other
+/// one is dead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockId {
+    /// The directory's canonical path.
+    pub path: String,
+    /// The device of the lock's file.
+    pub device: u64,
+    /// Its inode: a copied directory has another one.
+    pub inode: u64,
+    /// The system's run since it was started: locks of different machines know nothing of each other.
+    pub boot: String,
+}
+
+impl LeaseHolder {
+    /// Whether this process, which holds its lock, proves by that that another holder is dead.
+    pub fn outlives(&self, other: &Self) -> bool {
+        self.lock.is_some() && self.lock == other.lock
+    }
 }
 
 /// Why a lease was not acquired.
@@ -181,6 +205,7 @@ fn holder_of(entry: &Entry) -> Option<LeaseHolder> {
     let value = entry.value.as_deref()?;
     let known = wire::decode(value).map(|mut holder: LeaseHolder| {
         border::name(&mut holder.host);
+        border::name(&mut holder.directory);
         holder
     });
     Some(known.unwrap_or_else(|_| LeaseHolder {
@@ -188,5 +213,6 @@ fn holder_of(entry: &Entry) -> Option<LeaseHolder> {
         host: "an unknown host, by a program of another version".to_owned(),
         directory: "unknown".to_owned(),
         pid: 0,
+        lock: None,
     }))
 }

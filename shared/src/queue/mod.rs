@@ -40,7 +40,7 @@ pub use connect::{ConnectError, ConnectOptions, InDomain, Queue};
 pub use deliveries::{BeatGuard, Delivery, SourceError, TaskSource};
 pub use error::{PublishError, QueueError};
 pub use jobs::{Jobs, JobsError, Renewal};
-pub use lease::{AcquireError, Acquired, Lease, LeaseHolder, RenewError};
+pub use lease::{AcquireError, Acquired, Lease, LeaseHolder, LockId, RenewError};
 pub use migrate::{TopologyError, TopologyNote, ensure};
 pub use poison::PoisonNotes;
 pub use presence::Presence;

@@ -22,8 +22,13 @@ async fn works(queue: &Queue) {
     let (pool, job) = (PoolName::new("p"), job(1));
     let tasks = Tasks::new(queue);
     tasks.ensure_pool(&pool).await.unwrap();
-    let holder =
-        LeaseHolder { instance: instance(1), host: "h".to_owned(), directory: "d".to_owned(), pid: 1 };
+    let holder = LeaseHolder {
+        instance: instance(1),
+        host: "h".to_owned(),
+        directory: "d".to_owned(),
+        pid: 1,
+        lock: None,
+    };
     let mut acquired = Lease::acquire(queue, &job, holder).await.unwrap();
     let results = ResultsConsumer::create(queue, &job, acquired.epoch).await.unwrap();
     tasks.publish(&task(&pool, key(&job, 0), "text"), None).await.unwrap();

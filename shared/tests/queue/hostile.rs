@@ -41,7 +41,13 @@ async fn put(js: &Context, subject: String, payload: impl Into<Bytes>) {
 }
 
 fn holder() -> LeaseHolder {
-    LeaseHolder { instance: instance(1), host: "gpu1".to_owned(), directory: "/qa".to_owned(), pid: 1 }
+    LeaseHolder {
+        instance: instance(1),
+        host: "gpu1".to_owned(),
+        directory: "/qa".to_owned(),
+        pid: 1,
+        lock: None,
+    }
 }
 
 fn is_plain(text: &str) -> bool {

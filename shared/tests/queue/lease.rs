@@ -11,6 +11,7 @@ fn holder(random: u32) -> LeaseHolder {
         host: "desk".to_owned(),
         directory: "/data/qa".to_owned(),
         pid: random,
+        lock: None,
     }
 }
 
