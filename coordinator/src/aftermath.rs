@@ -27,13 +27,15 @@ pub(crate) struct Trail {
     pub(crate) combined: Option<(PathBuf, u64)>,
     /// The summary as people read it.
     pub(crate) report: Option<String>,
+    /// Whether anything was done that others see: then what the run has made stays.
+    pub(crate) has_begun: bool,
 }
 
 impl Trail {
     /// Of a run that has its plan and nothing more.
     pub(crate) fn new(planned: &Plan) -> Self {
         let figures = Figures::of(&planned.core, None);
-        Self { job: planned.job.job.clone(), figures, combined: None, report: None }
+        Self { job: planned.job.job.clone(), figures, combined: None, report: None, has_begun: false }
     }
 }
 

@@ -94,7 +94,15 @@ pub enum Command {
     /// It works while a coordinator runs and without one.
     Show(ShowArgs),
     /// Stop a job from anywhere: its tasks are dropped, its documents stay resumable
+    ///
+    /// A job whose coordinator was killed leaves nothing on the queue server then if it is named with --job, or with
+    /// --purge. A resume asks again for what no coordinator has received.
     Cancel(CancelArgs),
+    /// Remove what a dead job has left on a queue server; status lists it
+    ///
+    /// Tasks, results that no coordinator has received, consumers, notes and the job's entry. The files stay: a resume asks for
+    /// what they do not hold. Refused while a coordinator works for the job.
+    Forget(ForgetArgs),
     /// Show the prompt: the built-in one, or what is sent for a chunk
     Prompt(Box<PromptArgs>),
     /// List every flag of `generate` and every variable
@@ -167,6 +175,24 @@ pub struct CancelArgs {
     #[arg(long, value_name = "DIR")]
     pub qa_dir: Option<String>,
     /// Stop the job with this id (see status); needs the address of the NATS server
+    #[arg(long, value_name = "ID")]
+    pub job: Option<String>,
+    /// Also remove everything of the job from the queue server once its coordinator has ended, results that wait for a
+    /// resume included
+    #[arg(long)]
+    pub purge: bool,
+    /// How the queue is reached.
+    #[command(flatten)]
+    pub nats: NatsArgs,
+    /// Flags of every command.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// `forget`
+#[derive(Args, Clone, Default)]
+pub struct ForgetArgs {
+    /// The job's id (see status)
     #[arg(long, value_name = "ID")]
     pub job: Option<String>,
     /// How the queue is reached.

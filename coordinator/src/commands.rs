@@ -17,8 +17,8 @@ use qa_worker::llm::ollama::OllamaServer;
 use crate::cli_generate::GenerateArgs;
 use crate::config;
 use crate::config::{
-    CancelConfig, CombineConfig, Common, FailuresConfig, GenerateConfig, Place, PromptConfig, ShowConfig,
-    StatusConfig,
+    CancelConfig, CombineConfig, Common, FailuresConfig, ForgetConfig, GenerateConfig, Place, PromptConfig,
+    ShowConfig, StatusConfig,
 };
 use crate::exit::ExitCode;
 use crate::run_error::RunError;
@@ -175,6 +175,16 @@ pub async fn cancel(config: CancelConfig) -> io::Result<ExitCode> {
         return Ok(finish(&console, Err(error)));
     }
     let outcome = crate::cancel::cancel(config, &console).await;
+    Ok(finish(&console, outcome))
+}
+
+/// `forget`
+pub async fn forget(config: ForgetConfig) -> io::Result<ExitCode> {
+    let console = Console::start(config.common.logs.look, Live::No);
+    if let Err(error) = logging(&config.common.logs, &console) {
+        return Ok(finish(&console, Err(error)));
+    }
+    let outcome = crate::forget::forget(config, &console).await;
     Ok(finish(&console, outcome))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use qa_shared::console::{Console, LAST_LINES};
 use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{DocumentName, JobId, JobState};
-use qa_shared::queue::{Jobs, PoisonNotes, Queue, QueueError, Results, ResultsConsumer, Tasks};
+use qa_shared::queue::{Jobs, Queue, QueueError, ResultsConsumer, Tasks, forget_job};
 use qa_shared::shutdown::Shutdown;
 use serde_json::Map;
 use tracing::Level;
@@ -101,16 +101,6 @@ pub(crate) async fn conclude(
     })
 }
 
-/// Removes everything of a job from the queue.
-pub(crate) async fn forget(queue: &Queue, job: &JobId) -> Result<(), String> {
-    let text = |error: QueueError| error.to_string();
-    Jobs::new(queue).delete(job).await.map_err(|error| error.to_string())?;
-    crash(CrashPoint::JobForgotten);
-    Tasks::new(queue).purge_job(job).await.map_err(text)?;
-    Results::new(queue).purge_job(job).await.map_err(text)?;
-    PoisonNotes::new(queue).forget_job(job).await.map_err(text)
-}
-
 /// Leaves the queue as the end of the run wants it. Whatever fails here is put right by the next start.
 async fn tidy_queue(conclusion: &Conclusion<'_>, consumer: ResultsConsumer) {
     let Conclusion { queue, job, .. } = conclusion;
@@ -123,7 +113,9 @@ async fn tidy_queue(conclusion: &Conclusion<'_>, consumer: ResultsConsumer) {
             Finish::Complete if conclusion.core.totals().documents_broken > 0 => {
                 jobs.set_state(job, JobState::Interrupted).await.map_err(|error| error.to_string())?;
             }
-            Finish::Complete => forget(queue, job).await?,
+            Finish::Complete => {
+                forget_job(queue, job).await.map_err(|error| error.to_string())?;
+            }
             Finish::Sampled
             | Finish::Stopped(
                 StopCause::Signal | StopCause::FailureRate(_) | StopCause::Budget(_) | StopCause::NoServer(_),

@@ -15,14 +15,14 @@ use qa_shared::settings::{
 };
 use qa_worker::config::Serving;
 
-use crate::cli::{CancelArgs, CombineArgs, StatusArgs};
+use crate::cli::{CancelArgs, CombineArgs, ForgetArgs, StatusArgs};
 use crate::cli_generate::GenerateArgs;
 pub use crate::config_budget::BudgetConfig;
 pub use crate::config_error::ConfigError;
 pub use crate::config_look::{FailuresConfig, PromptConfig, ShowConfig, WantedChunks};
 pub use crate::config_place::{FleetPlace, LocalPlace, Place};
 pub use crate::config_run::{RunSettings, Sample, Start};
-use crate::config_settings::{INTERVAL, JOB, LOG_DIR, ON_FINISH, OUTPUT_FILE, QA_DIR, TRACE_URL};
+use crate::config_settings::{INTERVAL, JOB, LOG_DIR, ON_FINISH, OUTPUT_FILE, PURGE, QA_DIR, TRACE_URL};
 use crate::resume_command::ResumeCommand;
 use crate::trace_url::TraceUrl;
 use crate::{config_budget, config_generation, config_place, config_run, config_settings};
@@ -94,7 +94,20 @@ pub struct StatusConfig {
 pub struct CancelConfig {
     /// Which job.
     pub target: CancelTarget,
+    /// Whether everything of it is removed from the queue.
+    pub purge: bool,
     /// How the queue is reached; always there when the target is an id.
+    pub nats: Option<NatsSettings>,
+    /// What every command has.
+    pub common: Common,
+}
+
+/// `forget`
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForgetConfig {
+    /// Which job.
+    pub job: JobId,
+    /// How the queue is reached; always there.
     pub nats: Option<NatsSettings>,
     /// What every command has.
     pub common: Common,
@@ -236,8 +249,11 @@ impl CancelConfig {
         let mut reader = Reader::new(environment);
         let logs = LogSettings::read(&mut reader, &args.common);
         let nats = NatsSettings::read(&mut reader, &args.nats);
-        let expected = "a job id of 12 lowercase hexadecimal digits, as `status` shows it";
-        let job: Option<JobId> = reader.parsed(&JOB, args.job.as_deref(), expected, |text| text.parse().ok());
+        let job = read_job(&mut reader, args.job.as_deref());
+        if args.purge && nats.is_none() {
+            let mistake = Mistake::new(&PURGE, "it removes the job from a NATS server, and none is named");
+            reader.mistake(mistake.remedy("add --nats-url URL, or leave it out"));
+        }
         if args.job.is_some() && args.qa_dir.is_some() {
             reader.mistake(Mistake::new(&JOB, "--qa-dir names a job too").remedy("keep one of them"));
         }
@@ -249,11 +265,39 @@ impl CancelConfig {
             Some(job) => CancelTarget::Job(job),
             None => CancelTarget::Directory(reader.path(&QA_DIR, args.qa_dir.as_deref()).unwrap_or_default()),
         };
-        let config = Self { target, nats, common: Common::new(&mut reader, logs) };
+        let config = Self { target, purge: args.purge, nats, common: Common::new(&mut reader, logs) };
         let (mut config, notes, sources) = reader.finish(config)?;
         config.common.tell(notes, sources);
         Ok(config)
     }
+}
+
+impl ForgetConfig {
+    /// Checks everything at once.
+    pub fn read(args: &ForgetArgs, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(environment);
+        let logs = LogSettings::read(&mut reader, &args.common);
+        let nats = NatsSettings::read(&mut reader, &args.nats);
+        if nats.is_none() {
+            let mistake = Mistake::new(NatsSettings::url_setting(), "no NATS server is named");
+            reader.mistake(mistake.remedy("add --nats-url URL"));
+        }
+        let job = read_job(&mut reader, args.job.as_deref());
+        if args.job.is_none() {
+            let mistake = Mistake::new(&JOB, "no job is named");
+            reader.mistake(mistake.remedy("add --job ID; `status` with --nats-url lists the jobs"));
+        }
+        let job = job.unwrap_or_else(|| JobId::from_random(0));
+        let config = Self { job, nats, common: Common::new(&mut reader, logs) };
+        let (mut config, notes, sources) = reader.finish(config)?;
+        config.common.tell(notes, sources);
+        Ok(config)
+    }
+}
+
+fn read_job(reader: &mut Reader<'_>, flag: Option<&str>) -> Option<JobId> {
+    let expected = "a job id of 12 lowercase hexadecimal digits, as `status` shows it";
+    reader.parsed(&JOB, flag, expected, |text| text.parse().ok())
 }
 
 impl Common {

@@ -64,6 +64,7 @@ settings! {
 
     INTERVAL = Setting::flag("--interval", Some("2s"));
     JOB = Setting::flag("--job", None);
+    PURGE = Setting::flag("--purge", None);
 
     DOCUMENT = Setting::argument("DOCUMENT");
     CHUNK = Setting::argument("CHUNK");

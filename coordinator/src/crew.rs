@@ -26,6 +26,7 @@ use crate::run_error::RunError;
 use crate::snapshots::{Desk, SnapshotCommand, Snapshots};
 use crate::trace::RunTrace;
 use crate::unconfirmed::Unconfirmed;
+use crate::upkeep;
 
 /// Reports that may wait for the driver.
 const REPORTS: usize = 1024;
@@ -142,6 +143,7 @@ pub(crate) fn start(parts: CrewParts) -> Result<(Crew, Lines, mpsc::Receiver<Don
     };
     let order = intake.order.clone();
     let mut background = JoinSet::new();
+    background.spawn(upkeep::remove_dead_jobs(intake.queue.clone()));
     background.spawn(intake.run());
     let crew = Crew {
         recorder: thread("recorder", done.clone(), move || recorder.run())?,

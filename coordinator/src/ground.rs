@@ -34,9 +34,9 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// Takes away what was made for a run that did nothing.
-    pub(crate) fn leave_nothing(&self) {
-        leave_nothing(&self.new, &self.folder);
+    /// Takes away what was made for a run that did nothing; whether there was anything.
+    pub(crate) fn leave_nothing(&self) -> bool {
+        leave_nothing(&self.new, &self.folder)
     }
 
     /// Removes what killed processes left unfinished wherever the run writes. To be called once the job is this run's.
@@ -114,11 +114,13 @@ fn new_directories(config: &GenerateConfig, base: &Path) -> NewDirectories {
     NewDirectories::before(paths.iter().map(PathBuf::as_path))
 }
 
-fn leave_nothing(new: &NewDirectories, folder: &JobFolder) {
-    if new.contains(folder.path()) {
+fn leave_nothing(new: &NewDirectories, folder: &JobFolder) -> bool {
+    let is_new = new.contains(folder.path());
+    if is_new {
         folder.discard();
     }
     new.remove();
+    is_new
 }
 
 fn prepare_within(

@@ -8,8 +8,8 @@ use clap::CommandFactory;
 use qa_coordinator::cli::{Cli, Command};
 use qa_coordinator::commands::{self, Resumed};
 use qa_coordinator::config::{
-    CancelConfig, CombineConfig, ConfigError, FailuresConfig, GenerateConfig, PromptConfig, ShowConfig,
-    StatusConfig,
+    CancelConfig, CombineConfig, ConfigError, FailuresConfig, ForgetConfig, GenerateConfig, PromptConfig,
+    ShowConfig, StatusConfig,
 };
 use qa_coordinator::exit::ExitCode;
 use qa_shared::console::{self, Console, LAST_LINES, Live, Look};
@@ -90,6 +90,11 @@ fn perform(cli: Cli, runtime: &tokio::runtime::Runtime) -> io::Result<ExitCode> 
             let environment = environment(&args.common);
             let config = CancelConfig::read(&args, &environment);
             begin(config, look(&args.common, &environment), runtime, commands::cancel)
+        }
+        Command::Forget(args) => {
+            let environment = environment(&args.common);
+            let config = ForgetConfig::read(&args, &environment);
+            begin(config, look(&args.common, &environment), runtime, commands::forget)
         }
         Command::Prompt(args) => {
             let environment = environment(&args.common);

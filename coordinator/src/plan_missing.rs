@@ -100,10 +100,10 @@ fn note(report: &mut PlanReport, names: &[DocumentName], what: &str) {
     if names.is_empty() {
         return;
     }
-    let named: Vec<_> = names.iter().take(NAMED).map(|name| line(name.as_str(), 120)).collect();
-    let more = if names.len() > named.len() { ", ..." } else { "" };
+    let shown: Vec<_> = names.iter().take(NAMED).map(|name| line(name.as_str(), 120)).collect();
+    let more = if names.len() > shown.len() { ", ..." } else { "" };
     let number = counted(names.len() as u64, "document");
-    report.notes.push(format!("{number} {what} ({}{more})", named.join(", ")));
+    report.notes.push(format!("{number} {what} ({}{more})", shown.join(", ")));
 }
 
 /// A document of which no chunk can be asked about: with an error it is not settled, without one nothing of it is

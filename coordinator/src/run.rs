@@ -12,7 +12,7 @@ use qa_shared::console::Console;
 use qa_shared::failpoint::{CrashPoint, crash};
 use qa_shared::model::{InstanceId, JobEntry, JobId, JobState, TaskKey};
 use qa_shared::nats_server::FoundServer;
-use qa_shared::queue::{Jobs, LeaseHolder, Presence, Queue, ResultsConsumer, Tasks, ensure};
+use qa_shared::queue::{Jobs, LeaseHolder, Presence, Queue, ResultsConsumer, Tasks, ensure, forget_job};
 use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use qa_worker::config::ways_to_set_key;
@@ -101,7 +101,7 @@ async fn generate_traced(
     let ground = ground::prepare(config, &me.host, console)?;
     let scene = Scene { config, ground: &ground, console, me: &me, trace };
     let prepared = scene.prepare(fleet_queue.as_ref(), &shutdown).await;
-    let (planned, taken) = prepared.inspect_err(|_| ground.leave_nothing())?;
+    let (planned, taken) = prepared.inspect_err(|_| _ = ground.leave_nothing())?;
     if !config.common.logs.quiet {
         let totals = planned.core.totals();
         let job = Map::from_iter([("job".to_owned(), planned.job.job.to_string().into())]);
@@ -119,7 +119,11 @@ async fn generate_traced(
     let outcome = run_planned(parts, planned, shutdown.clone(), &mut trail).await;
     let elapsed = me.started.elapsed();
     let after = Aftermath { config, ground: &ground, elapsed, trail: &trail, outcome: &outcome };
-    aftermath::close(&after);
+    if outcome.is_err() && !trail.has_begun && ground.leave_nothing() {
+        tracing::debug!("the run did nothing, and its job folder is removed");
+    } else {
+        aftermath::close(&after);
+    }
     aftermath::run_command(&after, console, &shutdown).await;
     outcome
 }
@@ -256,19 +260,12 @@ impl JobRun<'_> {
         let is_local = private.is_some();
         let totals = planned.core.totals();
         self.trace.set_job(&planned.job.job, totals.chunks, totals.outstanding());
-        let (own, abandoned) = match taken {
-            Some(taken) if taken.job != planned.job.job => (None, Some(taken)),
-            own => (own, None),
-        };
-        let taken = self.trace.step("take job", self.take_job(&planned.job.job, own, &shutdown)).await;
-        let (Taken { lease, epoch, .. }, consumer) = taken?;
-        self.clear_away(&planned, is_local).await?;
-        if let Some(abandoned) = abandoned {
-            abandoned.release().await;
-        }
+        let (taken, consumer) = self.take_over(&planned, taken, is_local, &shutdown).await?;
+        let Taken { lease, epoch, .. } = taken;
         let Plan { job, mut core, report: plan_report, .. } = planned;
         let has_work = core.totals().outstanding() > 0;
         let entry = self.job_entry(&job.job, &planned.contexts);
+        trail.has_begun = true;
         if has_work {
             self.announce(&entry).await?;
         }
@@ -360,6 +357,27 @@ impl JobRun<'_> {
         conclude::conclude(&conclusion, consumer, trail).await
     }
 
+    /// Takes the job, and ends what earlier runs have left in the queue. `taken` may be the lease of the job that this
+    /// run puts an end to.
+    async fn take_over(
+        &self,
+        planned: &Plan,
+        taken: Option<Taken>,
+        is_local: bool,
+        shutdown: &Shutdown,
+    ) -> Result<(Taken, ResultsConsumer), RunError> {
+        let (own, abandoned) = match taken {
+            Some(taken) if taken.job != planned.job.job => (None, Some(taken)),
+            own => (own, None),
+        };
+        let taken = self.trace.step("take job", self.take_job(&planned.job.job, own, shutdown)).await?;
+        self.clear_away(planned, is_local).await?;
+        if let Some(abandoned) = abandoned {
+            abandoned.release().await;
+        }
+        Ok(taken)
+    }
+
     /// Ends what earlier runs have left in the queue and nobody wants any more.
     async fn clear_away(&self, planned: &Plan, is_local: bool) -> Result<(), RunError> {
         if is_local {
@@ -370,7 +388,7 @@ impl JobRun<'_> {
             Tasks::new(self.queue).purge_job(&planned.job.job).await.map_err(RunError::queue)?;
         }
         if let Some(abandoned) = &planned.abandoned {
-            conclude::forget(self.queue, abandoned).await.map_err(RunError::queue)?;
+            forget_job(self.queue, abandoned).await.map_err(RunError::queue)?;
         }
         Ok(())
     }
@@ -382,12 +400,11 @@ impl JobRun<'_> {
         taken: Option<Taken>,
         shutdown: &Shutdown,
     ) -> Result<(Taken, ResultsConsumer), RunError> {
-        let taken = match taken {
-            Some(taken) => taken,
-            None => {
-                self.scene.make_sure(self.queue).await?;
-                acquire(self.queue, job, self.me.holder(self.ground), self.console, shutdown).await?
-            }
+        let taken = if let Some(taken) = taken {
+            taken
+        } else {
+            self.scene.make_sure(self.queue).await?;
+            acquire(self.queue, job, self.me.holder(self.ground), self.console, shutdown).await?
         };
         Tasks::new(self.queue).ensure_pool(&self.config.pool).await.map_err(RunError::queue)?;
         let consumer =

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use qa_shared::clock;
 use qa_shared::connecting::connect_options;
 use qa_shared::console::{Console, LAST_LINES, Printed, Size, fold};
-use qa_shared::model::{JobEntry, NanoUsd, PoolName};
+use qa_shared::model::{JobEntry, JobId, NanoUsd, PoolName};
 use qa_shared::plain;
-use qa_shared::queue::{Jobs, PoolDepth, Presence, Queue, Tasks};
+use qa_shared::queue::{Jobs, LeaseHolder, PoolDepth, Presence, Queue, QueueError, Remains, Tasks, remains};
 use qa_shared::settings::variables::Program;
 use qa_shared::shutdown::Shutdown;
 use serde::Serialize;
@@ -25,6 +25,7 @@ use crate::output;
 use crate::report::terminal::{figures_line, fleet_line, rate_and_eta};
 use crate::report_story;
 use crate::run_error::RunError;
+use crate::shell_word::shell_word;
 use crate::story::{LastSign, Story};
 use crate::view::{self, ServerView, View};
 use crate::waiting;
@@ -67,8 +68,31 @@ struct QueueStatus {
     /// Why it cannot be looked at.
     problem: Option<String>,
     jobs: Vec<JobEntry>,
+    /// What each job has on the server.
+    contents: Vec<Contents>,
     pools: BTreeMap<String, Depth>,
     workers: Vec<ServerView>,
+}
+
+#[derive(Debug, Serialize)]
+struct Contents {
+    job: String,
+    tasks: u64,
+    /// Results that no coordinator has acknowledged.
+    results: u64,
+    /// What both take, about.
+    bytes: u64,
+    /// The coordinator that works for the job.
+    coordinator: Option<Coordinator>,
+    /// The command that removes all this where there is none.
+    remove_with: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Coordinator {
+    host: String,
+    pid: u32,
+    directory: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -228,6 +252,8 @@ fn read_story(folder: &JobFolder, running: bool, run: Option<&View>) -> Story {
 async fn read_queue(queue: &Queue, found: &mut QueueStatus) {
     let jobs = match Jobs::new(queue).all().await {
         Ok(jobs) => jobs,
+        // No job has used this server yet.
+        Err(QueueError::Missing { .. }) => BTreeMap::new(),
         Err(error) => {
             found.problem = Some(error.to_string());
             return;
@@ -246,7 +272,23 @@ async fn read_queue(queue: &Queue, found: &mut QueueStatus) {
         let serving = jobs.values().next().map_or_else(|| PoolName::new(""), |entry| entry.pool.clone());
         found.workers = view::servers(&workers, &serving);
     }
+    match remains(queue).await {
+        Ok(jobs) => {
+            let url = &found.servers;
+            found.contents = jobs.into_iter().map(|(job, remains)| contents(&job, remains, url)).collect();
+        }
+        Err(error) => tracing::debug!(%error, "what the jobs have on the server is not known"),
+    }
     found.jobs = jobs.into_values().collect();
+}
+
+fn contents(job: &JobId, remains: Remains, url: &str) -> Contents {
+    let Remains { tasks, results, bytes, holder, .. } = remains;
+    let coordinator =
+        holder.map(|LeaseHolder { host, pid, directory, .. }| Coordinator { host, pid, directory });
+    let remove_with = format!("qa-coordinator forget --job {job} --nats-url {}", shell_word(url));
+    let remove_with = coordinator.is_none().then_some(remove_with);
+    Contents { job: job.to_string(), tasks, results, bytes, coordinator, remove_with }
 }
 
 fn text_of(status: &Status, config: &StatusConfig) -> Result<String, RunError> {
@@ -355,6 +397,19 @@ fn describe(status: &Status) -> String {
     text
 }
 
+fn describe_contents(contents: &Contents, say: &mut impl FnMut(String)) {
+    let Contents { tasks, results, bytes, coordinator, remove_with, .. } = contents;
+    let size = if *bytes > 0 { format!(", about {} kB", count(bytes.div_ceil(1000))) } else { String::new() };
+    let who = coordinator.as_ref().map_or("no coordinator".to_owned(), |coordinator| {
+        format!("coordinator: process {} on {}", coordinator.pid, line(&coordinator.host, 60))
+    });
+    let (tasks, results) = (counted(*tasks, "task"), counted(*results, "result"));
+    say(format!("      {tasks}, {results} not received yet{size}; {who}"));
+    if let Some(command) = remove_with {
+        say(format!("      removed with   {command}"));
+    }
+}
+
 fn describe_queue(queue: &QueueStatus, say: &mut impl FnMut(String)) {
     say(format!("queue        {}", queue.servers));
     if let Some(problem) = &queue.problem {
@@ -370,6 +425,17 @@ fn describe_queue(queue: &QueueStatus, say: &mut impl FnMut(String)) {
             line(&entry.directory, 120),
             line(&entry.host, 60)
         ));
+        let job = entry.job.to_string();
+        queue
+            .contents
+            .iter()
+            .filter(|contents| contents.job == job)
+            .for_each(|contents| describe_contents(contents, say));
+    }
+    let has_entry = |contents: &&Contents| queue.jobs.iter().any(|entry| entry.job.as_str() == contents.job);
+    for contents in queue.contents.iter().filter(|contents| !has_entry(contents)) {
+        say(format!("  job {}  without an entry", contents.job));
+        describe_contents(contents, say);
     }
     for (pool, depth) in &queue.pools {
         say(format!(
@@ -381,7 +447,8 @@ fn describe_queue(queue: &QueueStatus, say: &mut impl FnMut(String)) {
         ));
     }
     if queue.workers.is_empty() {
-        say("  no worker is present".to_owned());
+        let is_unused = queue.jobs.is_empty() && queue.contents.is_empty();
+        say(if is_unused { "  no job, no worker" } else { "  no worker is present" }.to_owned());
     }
     for server in &queue.workers {
         let words = server.problem.as_ref().map(|problem| waiting::own_words(&server.url, problem));

@@ -32,6 +32,7 @@ fn help_texts_are_those_checked_in() {
         ("failures.txt", &["failures", "--help"]),
         ("show.txt", &["show", "--help"]),
         ("cancel.txt", &["cancel", "--help"]),
+        ("forget.txt", &["forget", "--help"]),
         ("prompt.txt", &["prompt", "--help"]),
         ("settings.txt", &["help", "settings"]),
     ] {
@@ -120,6 +121,9 @@ fn a_wrong_command_line_or_setting_ends_with_code_2() {
         (&["generate", "--env-file", "mine"], "--env-file: cannot read the env file `mine`"),
         (&["status", "--interval", "1"], "--interval:"),
         (&["cancel", "--job", "x"], "--job:"),
+        (&["cancel", "--purge"], "--purge:"),
+        (&["forget", "--nats-url", "q"], "--job:"),
+        (&["forget", "--job", "0123456789ab"], "--nats-url"),
         (&["show"], "DOCUMENT: no document is named"),
         (&["show", "a", "-1"], "CHUNK: found `-1`"),
         (&["show", "a", "--random", "3"], "--random: it chooses among all documents"),

@@ -12,7 +12,6 @@ use qa_shared::failpoint::{CrashPoint, crash_at};
 use tempfile::NamedTempFile;
 
 use super::FileError;
-use super::fingerprint::{ContentHash, Hashing};
 
 /// How the names of unfinished files begin. The target's name is no part of them: it may use all of the
 /// 255 bytes that a name may have.
@@ -24,7 +23,6 @@ pub struct AtomicFile {
     file: BufWriter<NamedTempFile>,
     target: PathBuf,
     written: u64,
-    content: Hashing<()>,
 }
 
 impl AtomicFile {
@@ -36,26 +34,19 @@ impl AtomicFile {
             file.as_file().set_permissions(permissions).map_err(FileError::during("create", target))?;
         }
         crash_at(CrashPoint::FileBegun, target);
-        let (file, content) = (BufWriter::with_capacity(256 * 1024, file), Hashing::new(()));
-        Ok(Self { file, target: target.to_owned(), written: 0, content })
+        Ok(Self { file: BufWriter::with_capacity(256 * 1024, file), target: target.to_owned(), written: 0 })
     }
 
     /// Appends bytes.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         self.file.write_all(bytes).map_err(FileError::during("write", &self.target))?;
         self.written += bytes.len() as u64;
-        self.content.add(bytes);
         Ok(())
     }
 
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
         self.written
-    }
-
-    /// The hash of what was written so far.
-    pub(super) fn content(&self) -> ContentHash {
-        self.content.hash()
     }
 
     /// Replaces the target; durable on return. The open file is handed back.
@@ -128,7 +119,7 @@ fn unfinished_in(directory: &Path) -> io::Result<NamedTempFile> {
             .permissions(fs::Permissions::from_mode(0o666))
             .tempfile_in(directory)?;
         match file.as_file().try_lock() {
-            // Whoever cleans up may have taken it before it was locked.
+            // A clean-up may have taken it before it was locked.
             Err(TryLockError::WouldBlock) => {}
             Ok(()) if file.as_file().metadata()?.nlink() == 0 => {}
             // A file system without locks: there only old files are removed.
@@ -192,11 +183,10 @@ fn remove_if_dead(path: &Path) -> io::Result<bool> {
             File::open(path).map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file));
         let _locked = match locked {
             Ok(file) => Some(file),
-            Err(TryLockError::WouldBlock) => return Ok(false),
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::NotFound => return Err(error),
             // Nothing tells whether its process lives: one that writes for days is not ours.
             Err(TryLockError::Error(_)) if is_old(&metadata) => None,
-            Err(TryLockError::Error(_)) => return Ok(false),
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return Ok(false),
         };
         return fs::remove_file(path).map(|()| true);
     }

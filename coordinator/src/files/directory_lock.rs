@@ -176,11 +176,11 @@ mod tests {
         drop(lock);
         assert!(!folder.is_running());
         // A look that takes its time.
-        let look = File::open(folder.running_path()).unwrap();
-        look.lock_shared().unwrap();
+        let watcher = File::open(folder.running_path()).unwrap();
+        watcher.lock_shared().unwrap();
         let looking = std::thread::spawn(move || {
             std::thread::sleep(LOOK * 3);
-            drop(look);
+            drop(watcher);
         });
         let _lock = folder.lock_for_run(&holder()).unwrap();
         looking.join().unwrap();

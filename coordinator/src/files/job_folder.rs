@@ -162,19 +162,14 @@ impl JobFolder {
         Ok(())
     }
 
-    /// Removes the folder of a run that made it and did nothing, while that holds the lock. What else is in it
-    /// stays, and the folder with it: `--restart` may already have put old files there.
+    /// Removes the folder of a run that made it and did nothing, while that holds the lock. Folders in it stay, and the
+    /// folder with them: `--restart` may already have put old files there. A private queue that nothing was published to
+    /// goes too.
     pub fn discard(&self) {
-        let job = self.job_path();
-        for path in
-            [self.running_path(), self.folder.join("lock"), job, self.spent_path(), self.documents_path()]
-        {
-            drop(fs::remove_file(path));
-        }
+        drop(fs::remove_dir_all(self.nats_path()));
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for entry in entries.flatten() {
-            // A journal in which nothing stands.
-            if entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 drop(fs::remove_file(entry.path()));
             }
         }

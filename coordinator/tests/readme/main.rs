@@ -13,7 +13,8 @@ use clap::{CommandFactory, Parser};
 use markdown::{Readme, ShellCommand};
 use qa_coordinator::cli::{Cli, Command};
 use qa_coordinator::config::{
-    CancelConfig, CombineConfig, FailuresConfig, GenerateConfig, PromptConfig, ShowConfig, StatusConfig,
+    CancelConfig, CombineConfig, FailuresConfig, ForgetConfig, GenerateConfig, PromptConfig, ShowConfig,
+    StatusConfig,
 };
 use qa_coordinator::exit::ExitCode;
 use qa_shared::model::FailureReason;
@@ -115,6 +116,7 @@ fn coordinator_understands(command: &ShellCommand) {
         Command::Failures(args) => FailuresConfig::read(&args, &environment).err(),
         Command::Show(args) => ShowConfig::read(&args, &environment).err(),
         Command::Cancel(args) => CancelConfig::read(&args, &environment).err(),
+        Command::Forget(args) => ForgetConfig::read(&args, &environment).err(),
         Command::Prompt(args) => PromptConfig::read(&args, &environment).err(),
         Command::Completions { .. } | Command::Settings | Command::NatsSupervisor { .. } => None,
     };

@@ -9,11 +9,13 @@ use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::error::chain;
+use super::topology::{JOBS, bucket_stream};
 use super::{PublishError, Queue, QueueError};
 
 /// How many requests one call sends before it waits for answers.
@@ -34,6 +36,8 @@ pub(super) struct Listing {
     /// Equal as long as nothing in the stream has changed.
     pub(super) fingerprint: String,
     pub(super) subjects: Vec<String>,
+    /// What a message in it takes, in bytes.
+    pub(super) average_bytes: u64,
 }
 
 #[derive(Deserialize)]
@@ -48,10 +52,17 @@ struct ListingPage {
 #[derive(Deserialize)]
 struct ListingState {
     messages: u64,
+    #[serde(default)]
+    bytes: u64,
     first_seq: u64,
     last_seq: u64,
     #[serde(default)]
     subjects: Option<HashMap<String, u64>>,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    ts: String,
 }
 
 #[derive(Deserialize)]
@@ -179,7 +190,8 @@ impl Queue {
             let body = json!({ "subjects_filter": filter, "offset": offset });
             let page: ListingPage = self.api(doing, format!("STREAM.INFO.{stream}"), &body).await?;
             if offset == 0 {
-                let ListingState { messages, first_seq, last_seq, .. } = page.state;
+                let ListingState { messages, bytes, first_seq, last_seq, .. } = page.state;
+                listing.average_bytes = bytes.checked_div(messages).unwrap_or(0);
                 listing.fingerprint = format!("{} {messages} {first_seq} {last_seq}", page.created);
             }
             let subjects = page.state.subjects.unwrap_or_default();
@@ -189,6 +201,14 @@ impl Queue {
                 return Ok(listing);
             }
         }
+    }
+
+    /// The server's clock, in seconds since 1970 UTC: what messages' times are compared with.
+    pub(super) async fn server_time(&self, doing: &'static str) -> Result<i64, QueueError> {
+        let jobs = bucket_stream(JOBS);
+        let told: Told = self.api(doing, format!("STREAM.INFO.{jobs}"), &json!({})).await?;
+        let time: Result<Timestamp, _> = told.ts.parse();
+        time.map(Timestamp::as_second).map_err(|error| QueueError::unavailable(doing, error.to_string()))
     }
 
     /// Removes the messages that `filter` selects, those with a sequence below `below` only; how many it were.

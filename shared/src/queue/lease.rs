@@ -191,8 +191,13 @@ impl Lease {
 
     /// Who holds the lease of a job at the moment.
     pub async fn holder(queue: &Queue, job: &JobId) -> Result<Option<LeaseHolder>, QueueError> {
+        Ok(Self::look(queue, job).await?.map(|(holder, _)| holder))
+    }
+
+    /// The same with the revision, which every renewal changes.
+    pub async fn look(queue: &Queue, job: &JobId) -> Result<Option<(LeaseHolder, u64)>, QueueError> {
         let entry = Bucket::new(queue, topology::PRESENCE).read(&key(job)).await?;
-        Ok(holder_of(&entry))
+        Ok(holder_of(&entry).map(|holder| (holder, entry.revision)))
     }
 }
 

@@ -45,10 +45,9 @@ impl PoisonNotes {
         Ok(instances.difference(live).count())
     }
 
-    /// Drops all notes of a job.
-    pub async fn forget_job(&self, job: &JobId) -> Result<(), QueueError> {
-        self.bucket.forget(&format!("{job}.>"), None).await?;
-        Ok(())
+    /// Drops all notes of a job; how many it were.
+    pub async fn forget_job(&self, job: &JobId) -> Result<u64, QueueError> {
+        self.bucket.forget(&format!("{job}.>"), None).await
     }
 }
 

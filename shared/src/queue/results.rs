@@ -102,6 +102,16 @@ impl Results {
         Ok((!consumers.is_empty()).then(|| consumers.iter().map(count).sum()))
     }
 
+    /// Whether a coordinator waits for a job's results at this moment.
+    pub async fn are_awaited(&self, job: &JobId) -> Result<bool, QueueError> {
+        Ok(self.consumers(job).await?.iter().any(|info| info.num_waiting > 0))
+    }
+
+    /// Whether a job has a consumer of its results: a coordinator that ends in good order removes its own.
+    pub async fn have_consumer(&self, job: &JobId) -> Result<bool, QueueError> {
+        Ok(!self.consumers(job).await?.is_empty())
+    }
+
     async fn consumers(&self, job: &JobId) -> Result<Vec<Info>, QueueError> {
         const DOING: &str = "asking for a results consumer";
         let prefix = results_consumer_prefix(job);

@@ -11,6 +11,9 @@ pub struct Timing {
     pub presence_age: Duration,
     /// How long notes about suspicious tasks are kept; must outlive `presence_age` by far.
     pub poison_age: Duration,
+    /// How long after its last sign a job without a coordinator counts as dead, so that what it has in the queue is
+    /// removed.
+    pub dead_after: Duration,
     /// How long to wait for an answer of the server.
     pub request: Duration,
     /// How long to wait for the confirmation of one acknowledgement.
@@ -37,6 +40,7 @@ impl Default for Timing {
             ack_wait: Duration::from_secs(60),
             presence_age: Duration::from_secs(30),
             poison_age: Duration::from_secs(3 * 24 * 3600),
+            dead_after: Duration::from_secs(30 * 24 * 3600),
             request: Duration::from_secs(10),
             ack_confirmation: Duration::from_secs(3),
             poll: Duration::from_secs(5),

@@ -10,6 +10,7 @@ mod fixtures;
 mod hostile;
 mod lease;
 mod permissions;
+mod remains;
 mod results;
 mod tasks;
 mod topology;

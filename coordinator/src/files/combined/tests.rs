@@ -6,6 +6,8 @@ use super::super::fixtures::Document;
 use super::super::job_folder::FOLDER;
 use super::*;
 
+static NONE: BTreeSet<DocumentName> = BTreeSet::new();
+
 struct Desk {
     folder: tempfile::TempDir,
 }
@@ -29,8 +31,7 @@ impl Desk {
 
     fn order<'a>(qa_directory: &'a Path, output: &'a Path) -> Combine<'a> {
         let generated_at = "2026-11-23T03:13:22.700291";
-        const NONE: &BTreeSet<DocumentName> = &BTreeSet::new();
-        Combine { qa_directory, output, unfinished: NONE, overwrite: false, generated_at }
+        Combine { qa_directory, output, unfinished: &NONE, overwrite: false, generated_at }
     }
 
     fn combine(&self) -> Result<CombineReport, CombineError> {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::atomic::AtomicFile;
 use super::super::chunk_file::ChunkReader;
+use super::super::fingerprint::Hashing;
 use super::super::json_repair::repaired;
 use super::super::pretty::pretty;
 use super::super::provenance::Provenance;
@@ -24,6 +25,7 @@ use crate::core::FileStatus;
 pub(super) struct Writer<'a> {
     input: Snapshot<'a>,
     out: AtomicFile,
+    content: Hashing<()>,
     texts: ChunkReader<'a>,
     old: Option<SpanReader>,
     piece: Vec<u8>,
@@ -46,6 +48,7 @@ impl<'a> Writer<'a> {
         };
         Ok(Self {
             out: AtomicFile::create(input.target)?,
+            content: Hashing::new(()),
             texts,
             old,
             piece: Vec::new(),
@@ -73,6 +76,7 @@ impl<'a> Writer<'a> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        self.content.add(bytes);
         self.out.put(bytes)
     }
 
@@ -304,7 +308,7 @@ impl<'a> Writer<'a> {
             keep_aside(self.input.target, folder)?;
             qa_shared::failpoint::crash(qa_shared::failpoint::CrashPoint::PreviousKept);
         }
-        let (bytes, content) = (self.out.written(), self.out.content());
+        let (bytes, content) = (self.out.written(), self.content.hash());
         let file = self.out.commit()?;
         let fingerprint =
             Fingerprint::of_file(&file).map_err(FileError::during("read", self.input.target))?;
