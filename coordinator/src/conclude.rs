@@ -118,7 +118,11 @@ async fn tidy_queue(conclusion: &Conclusion<'_>, consumer: ResultsConsumer) {
             }
             Finish::Sampled
             | Finish::Stopped(
-                StopCause::Signal | StopCause::FailureRate(_) | StopCause::Budget(_) | StopCause::NoServer(_),
+                StopCause::Signal
+                | StopCause::FailureRate(_)
+                | StopCause::Budget(_)
+                | StopCause::NoServer(_)
+                | StopCause::StoreFull(_),
             ) => {
                 jobs.set_state(job, JobState::Interrupted).await.map_err(|error| error.to_string())?;
             }

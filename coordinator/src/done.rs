@@ -39,6 +39,15 @@ pub(crate) enum Done {
         /// What its chunk fails with.
         failure: Failure,
     },
+    /// The queue server has no room: for this task, or for what was tried.
+    StoreFull {
+        /// The task, which is not queued.
+        task: Option<TaskRef>,
+        /// The server's words.
+        reason: String,
+    },
+    /// These tasks were taken back to make room.
+    MadeRoom(Vec<TaskRef>),
     /// What the queue holds was compared with what was published, or could not be.
     Compared(Box<Result<Findings, TopologyError>>),
     /// After a stop: tasks that no worker will do, and nothing more will come.

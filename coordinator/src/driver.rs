@@ -18,16 +18,18 @@ use tokio::sync::mpsc;
 
 use crate::announcement::Announcement;
 use crate::config::BudgetConfig;
-use crate::core::{Core, Effect, Event, Finish, ResultFact, StopCause, TaskRef, Verdict, window};
+use crate::core::{Core, Effect, Event, Finish, ResultFact, Sign, StopCause, TaskRef, Verdict, window};
 use crate::done::Done;
 use crate::event_watch::{EventWatch, Moment};
 use crate::fleet_watch::FleetWatch;
 use crate::happening::{Happening, stopped_by};
+use crate::liveness_watch::{LivenessWatch, Surroundings};
 use crate::metrics::RunMetrics;
 use crate::perform::Performer;
 use crate::progress::Reporter;
 use crate::reconcile::{self, Findings, InWork, Looks, Suspects, Tokens};
 use crate::speed::Speed;
+use crate::store_watch::StoreWatch;
 use crate::tail::Tail;
 use crate::view::{self, View};
 use crate::{progress, summary};
@@ -86,6 +88,10 @@ pub(crate) struct Driver {
     pub(crate) metrics: RunMetrics,
     /// Looks at the queue.
     pub(crate) looks: Looks,
+    /// Whether anything moves.
+    pub(crate) liveness: LivenessWatch,
+    /// Room in the queue server's store.
+    pub(crate) store: StoreWatch,
 }
 
 impl Driver {
@@ -142,6 +148,10 @@ impl Driver {
                         last_reconciled = Instant::now();
                         self.reconcile();
                     }
+                    let most = Event::MostBytes(self.store.most_bytes());
+                    if let Some(end) = self.apply(most) {
+                        return end;
+                    }
                     Some(self.tick())
                 }
             };
@@ -188,6 +198,8 @@ impl Driver {
             self.performer.flush();
         }
         if let Some(End::Finished(finish)) = &end {
+            let workers = self.workers.current();
+            self.guard_liveness(&workers, 0, *self.queue.connected().borrow());
             let mut view = self.view();
             summary::status(finish).clone_into(&mut view.state);
             self.performer.save_progress(&view);
@@ -199,7 +211,10 @@ impl Driver {
 
     fn event_of(&mut self, done: Done) -> Result<Vec<Event>, End> {
         Ok(match done {
-            Done::Received(results) => results.into_iter().map(|result| self.received(result)).collect(),
+            Done::Received(results) => {
+                self.store.moved();
+                results.into_iter().map(|result| self.received(result)).collect()
+            }
             Done::Durable(results) => vec![Event::Durable { results }],
             Done::Begun(tasks) => vec![Event::Begun(tasks)],
             Done::Waiting(waiting) => self.speculate(waiting).into_iter().collect(),
@@ -216,6 +231,15 @@ impl Driver {
             }
             Done::Unpublishable { task, failure } => vec![self.unpublishable(task, failure)],
             Done::Compared(findings) => self.compared(*findings),
+            Done::StoreFull { task, reason } => {
+                let mut events = self.store_is_full(&reason);
+                events.push(Event::TakenBack(task.into_iter().collect()));
+                events
+            }
+            Done::MadeRoom(tasks) => {
+                self.store.room.taken_back(tasks.len());
+                vec![Event::TakenBack(tasks)]
+            }
             Done::Drained(taken_back) => vec![Event::Drained { taken_back }],
             Done::LeaseLost(reason) => return Err(End::LeaseLost(reason)),
             Done::FilesFailed(reason) => return Err(End::FilesFailed(reason)),
@@ -258,6 +282,7 @@ impl Driver {
             // At the end of the look, not at its beginning.
             Ok(findings) => findings.about(&self.core.published_tasks().collect()),
             Err(error) => {
+                self.looks.seen = Some(Err(error.to_string()));
                 if self.looks.failed.failed(Instant::now(), &error) {
                     tracing::warn!(%error, "the queue cannot be looked through, trying again");
                 }
@@ -265,7 +290,16 @@ impl Driver {
                 return Vec::new();
             }
         };
-        let Findings { mended, lost, withheld, results_are_stuck, suspects } = findings;
+        let Findings { mended, lost, withheld, results_are_stuck, suspects, room, seen } = findings;
+        self.looks.seen = Some(Ok(seen));
+        let mut events = match room {
+            Some(Err(reason)) => self.store_is_full(&reason),
+            Some(Ok(())) => {
+                self.store.moved();
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
         self.looks.failed.succeeded();
         self.looks.suspects = suspects;
         for note in &mended {
@@ -278,7 +312,6 @@ impl Driver {
             tracing::warn!("the queue does not deliver results that it has, asking for them anew");
             self.performer.lines.intake.make_anew();
         }
-        let mut events = Vec::new();
         if !lost.is_empty() {
             tracing::warn!(tasks = lost.len(), "the queue lost tasks, publishing them again");
             events.push(Event::Lost(lost));
@@ -383,6 +416,7 @@ impl Driver {
             epoch: self.looks.epoch,
             shares: jobs_at_work(&self.jobs.current(), &self.job).any(|entry| entry.job != self.job),
         };
+        let results = self.results();
         let look = reconcile::Look {
             queue: self.queue.clone(),
             upkeep,
@@ -390,7 +424,9 @@ impl Driver {
             held: self.performer.held.tasks(),
             in_work: InWork::of(&self.workers.current()),
             suspects: self.looks.suspects.clone(),
+            tries_room: self.store.room.full_since().is_some() || results == self.looks.results,
         };
+        self.looks.results = results;
         tokio::spawn(look.compare(self.performer.lines.done.clone()));
     }
 
@@ -405,6 +441,10 @@ impl Driver {
         if let Some(causes) = self.fleet.gives_up() {
             return Event::Stop(StopCause::NoServer(causes));
         }
+        if let Some(text) = self.store.gives_up(self.performer.lines.unconfirmed.stored()) {
+            return Event::Stop(StopCause::StoreFull(text));
+        }
+        self.guard_liveness(&workers, slots, is_connected);
         self.note_events(&workers);
         self.look_at_tail();
         let jobs = self.jobs.current();
@@ -418,17 +458,62 @@ impl Driver {
         if self.detaching {
             return self.detach_when_published();
         }
-        Event::Window(window(slots, self.speed.chunks_per_second(), u32::try_from(rivals).unwrap_or(1)))
+        let tasks = window(slots, self.speed.chunks_per_second(), u32::try_from(rivals).unwrap_or(1));
+        Event::Window(self.store.window(tasks))
+    }
+
+    /// The queue server has no room: what no worker has is taken back, so that results find some.
+    fn store_is_full(&mut self, reason: &str) -> Vec<Event> {
+        let out = self.core.published_bytes();
+        let Some(most) = self.store.refused(reason, out) else { return vec![Event::Window(0)] };
+        if self.core.is_stopping() {
+            return Vec::new();
+        }
+        let tasks = self.core.published_tasks().map(|task| (task, self.core.queued_bytes(task)));
+        // The last ones first: they are asked for last.
+        let mut tasks: Vec<_> = tasks.map(|(task, bytes)| (task, self.key_of(task), bytes)).collect();
+        tasks.retain(|(task, ..)| !self.performer.lines.unconfirmed.contains(*task));
+        tasks.reverse();
+        self.performer.make_room(tasks, out.saturating_sub(most));
+        vec![Event::MostBytes(most), Event::Window(0)]
+    }
+
+    /// Results that have come so far.
+    fn results(&self) -> u64 {
+        let tally = self.core.tally();
+        tally.completed + tally.failed + tally.duplicates + tally.ignored
+    }
+
+    /// Nothing may stand still in silence.
+    fn guard_liveness(
+        &mut self,
+        workers: &BTreeMap<InstanceId, WorkerPresence>,
+        slots: u32,
+        is_connected: bool,
+    ) {
+        let is_stopping = self.core.is_stopping();
+        // Others say nothing about this job's tasks.
+        let mut of_pool = workers.clone();
+        of_pool.retain(|_, worker| worker.draining || worker.pools.contains(&self.pool));
+        let sign = Sign {
+            results: self.results(),
+            out: if is_stopping { 0 } else { self.core.totals().published },
+            in_work: InWork::of(&of_pool).of_job(&self.job),
+            could_move: is_connected && slots > 0,
+        };
+        let around =
+            Surroundings { pool: &self.pool, workers: workers.len(), slots, seen: self.looks.seen.as_ref() };
+        self.liveness.look(&sign, &around);
     }
 
     /// Keeps what has happened, and now and then how far the run has come.
     fn note_events(&mut self, workers: &BTreeMap<InstanceId, WorkerPresence>) {
-        let (now, tally) = (Instant::now(), self.core.tally());
+        let (now, tally, results) = (Instant::now(), self.core.tally(), self.results());
         let moment = Moment {
             now,
             workers,
             is_connected: *self.queue.connected().borrow(),
-            results: tally.completed + tally.failed + tally.duplicates + tally.ignored,
+            results,
             is_waiting: self.core.totals().published > 0,
             redelivered: self.redelivered,
             republished: tally.republished,
@@ -456,8 +541,8 @@ impl Driver {
     fn show(&mut self) {
         let view = self.view();
         self.metrics.look(&view, self.core.tally());
-        let obstacle = (!view.connected).then(|| "the queue server cannot be reached".to_owned());
-        telemetry::set_obstacle("coordinator", obstacle);
+        let stall = view.stall.as_ref().map(|stall| stall.words.clone());
+        telemetry::set_obstacle("coordinator", self.queue.obstacle().or(stall));
         self.performer.save_progress(&view);
         self.reporter.show(&view);
     }
@@ -478,6 +563,7 @@ impl Driver {
             workers: &self.workers.current(),
             budget: &self.budget,
             is_connected: *self.queue.connected().borrow(),
+            liveness: &self.liveness,
         })
     }
 }

@@ -22,6 +22,8 @@ pub enum ExitCode {
     Files = 6,
     /// A local run had no LLM server that can serve; `--resume` goes on.
     NoServer = 7,
+    /// The queue server's store is full, and nothing of the job's would make room; `--resume` goes on.
+    StoreFull = 8,
     /// A defect of the program.
     Internal = 70,
     /// Another program has the directory: the same command can do it later.
@@ -32,7 +34,7 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// Every code.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Success,
         Self::Failures,
         Self::Configuration,
@@ -41,6 +43,7 @@ impl ExitCode {
         Self::Queue,
         Self::Files,
         Self::NoServer,
+        Self::StoreFull,
         Self::Internal,
         Self::Held,
         Self::SecondSignal,
@@ -59,6 +62,7 @@ impl ExitCode {
             Self::Queue => "queue unreachable or unusable",
             Self::Files => "files cannot be read or written",
             Self::NoServer => "no LLM server can serve (local run, without --wait); --resume goes on",
+            Self::StoreFull => "the queue server's store is full; make room, then --resume goes on",
             Self::Internal => "internal error: please report it",
             Self::Held => "another program is working in the directory; try again later",
             Self::SecondSignal => "second signal: left at once; --resume goes on",
@@ -71,7 +75,7 @@ impl ExitCode {
             Self::Success => "completed",
             Self::Failures => "failed_chunks",
             Self::Interrupted => "interrupted",
-            Self::Stopped | Self::NoServer => "stopped",
+            Self::Stopped | Self::NoServer | Self::StoreFull => "stopped",
             Self::Configuration
             | Self::Queue
             | Self::Files

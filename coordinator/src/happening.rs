@@ -249,6 +249,7 @@ pub fn stopped_by(cause: &StopCause) -> Happening {
         StopCause::FailureRate(figures) => ("failure_rate", Some(figures.clone())),
         StopCause::Budget(figures) => ("budget", Some(figures.clone())),
         StopCause::Detached => ("detach", None),
+        StopCause::StoreFull(reason) => ("store_full", Some(reason.clone())),
         StopCause::NoServer(causes) => ("no_server", Some(causes.clone())),
     };
     Happening::Stopping { by: by.to_owned(), why }

@@ -8,7 +8,8 @@ use qa_shared::model::PoolName;
 use qa_shared::queue::{PoolDepth, Queue, Tasks};
 use qa_shared::telemetry::instruments::{
     CHUNKS, FLEET_SERVERS, FLEET_SLOTS, JOB_CHUNKS, JOB_CONNECTED, JOB_COST, JOB_DOCUMENTS, JOB_ETA,
-    JOB_PAIRS, Label, Metric, PAIRS, QUEUE_AGE, QUEUE_TASKS, SPECULATION, TASKS_REPUBLISHED, is_on,
+    JOB_PAIRS, JOB_STALLED, Label, Metric, PAIRS, QUEUE_AGE, QUEUE_TASKS, SPECULATION, TASKS_REPUBLISHED,
+    is_on,
 };
 use tokio::task::AbortHandle;
 
@@ -169,6 +170,9 @@ fn observe(now: &Arc<Mutex<Now>>) {
         }
     });
     gauge(&JOB_CONNECTED, |_, view, values| values(u8::from(view.connected).into(), of_job(&view.job)));
+    gauge(&JOB_STALLED, |_, view, values| {
+        values(view.stall.as_ref().map_or(0.0, |stall| stall.seconds), of_job(&view.job));
+    });
     gauge(&FLEET_SERVERS, |_, view, values| {
         let serving = view.servers.iter().filter(|server| server.serving).count();
         let other = view.servers.len() - serving;

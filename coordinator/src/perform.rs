@@ -201,6 +201,38 @@ impl Performer {
         });
     }
 
+    /// Takes tasks back in the background, in this order, until they make so many bytes of room; those that a worker
+    /// has stay.
+    pub(crate) fn make_room(&self, tasks: Vec<(TaskRef, TaskKey, u64)>, bytes: u64) {
+        /// Tasks that are taken back before the next look at how much that was.
+        const AT_ONCE: usize = 32;
+        let (queue, pool, done) = (Tasks::new(&self.queue), self.pool.clone(), self.lines.done.clone());
+        tokio::spawn(async move {
+            let (mut freed, mut taken_back) = (0, Vec::new());
+            for some in tasks.chunks(AT_ONCE) {
+                if freed >= bytes {
+                    break;
+                }
+                let keys: Vec<_> = some.iter().map(|(_, key, _)| key.clone()).collect();
+                match queue.take_back(&pool, &keys).await {
+                    Ok(taken) => {
+                        let removed = some.iter().filter(|(_, key, _)| taken.removed.contains(key));
+                        for (task, _, bytes) in removed {
+                            freed += bytes;
+                            taken_back.push(*task);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "queued tasks could not be taken back to make room");
+                        return;
+                    }
+                }
+            }
+            tracing::debug!(tasks = taken_back.len(), freed, "took queued tasks back to make room");
+            drop(done.send(Done::MadeRoom(taken_back)).await);
+        });
+    }
+
     /// Ends publishing in the background and reports what was taken back.
     pub(crate) fn take_back(&mut self, cause: StopCause, published: Vec<(TaskRef, TaskKey)>) {
         let worker = self.local_worker.take();
@@ -231,7 +263,8 @@ impl Performer {
                     StopCause::Signal
                     | StopCause::FailureRate(_)
                     | StopCause::Budget(_)
-                    | StopCause::NoServer(_),
+                    | StopCause::NoServer(_)
+                    | StopCause::StoreFull(_),
                     None,
                 ) => {
                     let taken_back = take_back(&queue, &pool, &published).await;
@@ -242,7 +275,8 @@ impl Performer {
                     StopCause::Signal
                     | StopCause::FailureRate(_)
                     | StopCause::Budget(_)
-                    | StopCause::NoServer(_),
+                    | StopCause::NoServer(_)
+                    | StopCause::StoreFull(_),
                     worker,
                 ) => {
                     let mut taken_back = take_back(&queue, &pool, &published).await;

@@ -205,7 +205,7 @@ fn chunk_plan((source, entry): (&ChunkSource, &ChunkEntry)) -> ChunkPlan {
             (state, finished.round.max(1))
         }
     };
-    ChunkPlan { text_hash: entry.text, state, round, tokens: entry.tokens }
+    ChunkPlan { text_hash: entry.text, state, round, tokens: entry.tokens, bytes: entry.bytes }
 }
 
 /// The old file's information goes on; what the user may have changed since is today's.

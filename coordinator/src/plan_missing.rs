@@ -129,7 +129,8 @@ pub(crate) fn without_chunk_file(
 
 /// What is known of a document's chunks without their texts. `listed` is how many the job has counted.
 pub(crate) fn known_chunks(old: Option<&QaFile>, listed: u32) -> Vec<ChunkPlan> {
-    let unknown = ChunkPlan { text_hash: TextHash::of(""), state: ChunkState::Waiting, round: 1, tokens: 0 };
+    let unknown =
+        ChunkPlan { text_hash: TextHash::of(""), state: ChunkState::Waiting, round: 1, tokens: 0, bytes: 0 };
     let Some(old) = old else { return vec![unknown; listed as usize] };
     let told = old.processing_info.get("total_chunks").and_then(serde_json::Value::as_u64);
     let told = if listed > 0 { 0 } else { told.unwrap_or(0).min(MOST_UNLISTED) };

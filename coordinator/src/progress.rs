@@ -133,6 +133,7 @@ pub(crate) fn tell_stop(cause: &StopCause) {
             );
         }
         StopCause::FailureRate(figures) => tracing::error!("{figures}: stopping (--max-failure-rate)"),
+        StopCause::StoreFull(reason) => tracing::error!("{reason}: stopping; go on with --resume"),
         StopCause::NoServer(causes) => tracing::error!("no LLM server can serve: stopping\n{causes}"),
     }
 }

@@ -221,8 +221,14 @@ impl Publisher {
             match tasks.publish(task, context.as_ref()).await {
                 Ok(_) => {
                     crash(CrashPoint::TaskPublished);
+                    self.unconfirmed.count_stored();
                     TASKS_PUBLISHED.add(1, || vec![Label::new("qa.job", self.form.job.to_string())]);
                     return Ok(());
+                }
+                Err(PublishError::Unavailable(error @ QueueError::Full { .. })) => {
+                    let reason = error.to_string();
+                    drop(self.done.send(Done::StoreFull { task: Some(order), reason }).await);
+                    return Err("no room");
                 }
                 Err(PublishError::Unavailable(error)) => {
                     tracing::debug!(task = %task.key, %error, "task is not published yet, trying again");

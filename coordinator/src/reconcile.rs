@@ -18,7 +18,10 @@ use std::time::{Duration, Instant};
 
 use qa_shared::failpoint::{Mistake, is_made};
 use qa_shared::model::{DocumentToken, InstanceId, JobId, PoolName, TaskKey, WorkerPresence};
-use qa_shared::queue::{PoolDepth, Queue, QueueError, Results, Tasks, TopologyError, TopologyNote, Upkeep};
+use qa_shared::queue::{
+    PoolDepth, PublishError, Queue, QueueError, RESULTS, Results, TASKS, Tasks, TopologyError, TopologyNote,
+    Upkeep, has_room,
+};
 
 use tokio::sync::mpsc;
 
@@ -78,6 +81,37 @@ pub(crate) struct Findings {
     pub(crate) results_are_stuck: bool,
     /// What may never be delivered, for the next look.
     pub(crate) suspects: Suspects,
+    /// Whether the server has room for a result, if that was tried; else its words.
+    pub(crate) room: Option<Result<(), String>>,
+    /// What the queue held.
+    pub(crate) seen: Seen,
+}
+
+/// What a look saw, in figures.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Seen {
+    depth: Option<PoolDepth>,
+    tasks: usize,
+    results: usize,
+}
+
+impl Seen {
+    /// For people, with where it was seen.
+    pub(crate) fn words(&self, pool: &PoolName) -> String {
+        let Self { depth, tasks, results } = self;
+        let consumer = format!("pool-{}", pool.token());
+        let depth = depth.map_or_else(
+            || format!("consumer {consumer} is missing"),
+            |depth| {
+                let PoolDepth { pending, in_flight, waiting_slots, .. } = depth;
+                format!(
+                    "consumer {consumer} has {pending} pending and {in_flight} delivered without an answer, and \
+                     {waiting_slots} pulls wait there"
+                )
+            },
+        );
+        format!("stream {TASKS} holds {tasks} tasks of this job and {RESULTS} {results} results; {depth}")
+    }
 }
 
 impl Findings {
@@ -130,6 +164,12 @@ impl InWork {
         (seen > 0).then_some(seen)
     }
 
+    /// How many of a job's tasks are worked on; a worker that does not tell all may work on one.
+    pub(crate) fn of_job(&self, job: &JobId) -> u64 {
+        let told = self.running.iter().filter(|key| key.job == *job).count() as u64;
+        told.max(u64::from(self.is_partial))
+    }
+
     fn is_withheld(&self, sightings: u32) -> bool {
         sightings >= if self.is_partial { UNCERTAIN_SIGHTINGS } else { SIGHTINGS }
     }
@@ -175,11 +215,22 @@ pub(crate) struct Looks {
     pub(crate) failed: FailedLooks,
     /// One is under way.
     pub(crate) is_comparing: bool,
+    /// Results that had come at the last one.
+    pub(crate) results: u64,
+    /// What the last one saw, or why it could not be had.
+    pub(crate) seen: Option<Result<Seen, String>>,
 }
 
 impl Looks {
     pub(crate) fn new(epoch: u64) -> Self {
-        Self { epoch, suspects: Suspects::default(), failed: FailedLooks::default(), is_comparing: false }
+        Self {
+            epoch,
+            suspects: Suspects::default(),
+            failed: FailedLooks::default(),
+            is_comparing: false,
+            results: 0,
+            seen: None,
+        }
     }
 }
 
@@ -194,6 +245,8 @@ pub(crate) struct Look {
     pub(crate) in_work: InWork,
     /// Those of the last look.
     pub(crate) suspects: Suspects,
+    /// No result came since the last look: it may be that the server has no room for one.
+    pub(crate) tries_room: bool,
 }
 
 impl Look {
@@ -212,12 +265,30 @@ async fn compare(look: &Look) -> Result<Findings, TopologyError> {
     let all_delivered = results.is_delivered(&upkeep.job).await?;
     let stock = take_stock(queue, &upkeep.job, &upkeep.pool).await?;
     let lost = lost(published, &stock);
-    let mut findings = Findings { mended, lost, ..Findings::default() };
+    let seen = Seen { depth, tasks: stock.tasks.len(), results: stock.results.len() };
+    let mut findings = Findings { mended, lost, seen, ..Findings::default() };
     if let Some(depth) = depth {
         look.at_tasks(&tasks, &depth, &stock, &mut findings).await?;
     }
     look.at_results(all_delivered, &stock, &mut findings);
+    if look.tries_room {
+        findings.room = room(queue).await;
+    }
     Ok(findings)
+}
+
+/// Tries to store a message of a result's size. Workers alone may store results; the limit of the whole store is
+/// the same for tasks.
+async fn room(queue: &Queue) -> Option<Result<(), String>> {
+    const BYTES: usize = 16 * 1024;
+    match has_room(queue, BYTES.min(queue.max_payload() / 2)).await {
+        Ok(()) => Some(Ok(())),
+        Err(PublishError::Unavailable(error @ QueueError::Full { .. })) => Some(Err(error.to_string())),
+        Err(error) => {
+            tracing::debug!(%error, "whether there is room is not known");
+            None
+        }
+    }
 }
 
 impl Look {

@@ -25,6 +25,7 @@ use crate::done::Done;
 use crate::files::{
     ChunkFile, ChunkReader, EventLog, FAILURE_LOG_BYTES, FailureLog, JobFolder, SEGMENT_BYTES,
 };
+use crate::liveness_watch::LivenessWatch;
 use crate::perform::entry_of;
 use crate::plan::{Plan, PlanInput, plan};
 use crate::publisher::TaskForm;
@@ -310,6 +311,7 @@ impl Stage {
             workers: &std::collections::BTreeMap::new(),
             is_connected: true,
             budget: &self.budget,
+            liveness: &LivenessWatch::new(Duration::from_secs(60)),
         });
         self.record(RecorderCommand::Progress(Box::new(view)))
     }

@@ -215,6 +215,9 @@ fn headline(run: &RunSummary, finish: &Finish) -> String {
             format!("interrupted: {figures}; raise the limit, or lower --max-tokens, to go on")
         }
         Finish::Stopped(StopCause::FailureRate(figures)) => format!("stopped: {figures}"),
+        Finish::Stopped(StopCause::StoreFull(reason)) => {
+            format!("interrupted: {reason}; then go on with --resume")
+        }
         Finish::Stopped(StopCause::NoServer(causes)) => {
             format!("interrupted: no LLM server can serve (--wait keeps waiting)\n{causes}")
         }

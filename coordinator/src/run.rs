@@ -36,6 +36,7 @@ use crate::fleet_watch::FleetWatch;
 use crate::ground::{self, Ground};
 use crate::happening::Happening;
 use crate::lease::{Taken, acquire};
+use crate::liveness_watch::LivenessWatch;
 use crate::local::{self, PrivateQueue};
 use crate::metrics::RunMetrics;
 use crate::perform::{Held, Performer};
@@ -45,6 +46,7 @@ use crate::progress::Reporter;
 use crate::run_error::RunError;
 use crate::run_work::{end_run, finish_of, work};
 use crate::speed::Speed;
+use crate::store_watch::StoreWatch;
 use crate::tail::Tail;
 use crate::trace::RunTrace;
 use crate::{reconcile, report};
@@ -271,9 +273,7 @@ impl JobRun<'_> {
         }
         let old_results =
             self.trace.step("take over queued", self.take_over_queued(&mut core, &job.job)).await?;
-        let failure_log =
-            FailureLog::new(self.ground.folder.path(), self.config.log_dir.as_deref(), FAILURE_LOG_BYTES)
-                .map_err(RunError::files)?;
+        let failure_log = self.failure_log()?;
         let logs = failure_log.paths().map(Path::to_owned).collect();
         let (crew, lines, reports) = crew::start(CrewParts {
             job: job.job.clone(),
@@ -333,6 +333,8 @@ impl JobRun<'_> {
             tail: Tail::default(),
             started: self.me.started,
             looks: reconcile::Looks::new(epoch),
+            liveness: LivenessWatch::new(self.queue.timing().ack_wait),
+            store: StoreWatch::new(self.queue.timing().ack_wait * 2),
             metrics: RunMetrics::start(self.queue, &self.config.pool),
         };
         let end = self.trace.step("work", work(&mut driver, private)).await?;
@@ -355,6 +357,11 @@ impl JobRun<'_> {
             shutdown: &shutdown,
         };
         conclude::conclude(&conclusion, consumer, trail).await
+    }
+
+    fn failure_log(&self) -> Result<FailureLog, RunError> {
+        FailureLog::new(self.ground.folder.path(), self.config.log_dir.as_deref(), FAILURE_LOG_BYTES)
+            .map_err(RunError::files)
     }
 
     /// Takes the job, and ends what earlier runs have left in the queue. `taken` may be the lease of the job that this

@@ -353,6 +353,9 @@ fn describe(status: &Status) -> String {
             let limit = limit.map_or(String::new(), |limit| format!(" of {limit} (--max-cost)"));
             say(format!("             {cost}{limit} spent by all runs of the job"));
         }
+        if let Some(stall) = &run.stall {
+            say(format!("             {}", line(&stall.words, 600)));
+        }
         for (reason, number) in &run.failures {
             say(format!("             failed: {} x {}", count(*number), line(reason, 60)));
         }

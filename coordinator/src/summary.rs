@@ -143,7 +143,9 @@ pub(crate) fn status(finish: &Finish) -> &'static str {
     match finish {
         Finish::Complete => "completed",
         Finish::Sampled => "sampled",
-        Finish::Stopped(StopCause::Signal | StopCause::Budget(_) | StopCause::NoServer(_)) => "interrupted",
+        Finish::Stopped(
+            StopCause::Signal | StopCause::Budget(_) | StopCause::NoServer(_) | StopCause::StoreFull(_),
+        ) => "interrupted",
         Finish::Stopped(StopCause::Cancelled) => "cancelled",
         Finish::Stopped(StopCause::Detached) => "detached",
         Finish::Stopped(StopCause::FailureRate(_)) => "stopped",
@@ -162,6 +164,7 @@ pub(crate) fn exit_code(finish: &Finish, run: &RunSummary) -> ExitCode {
         Finish::Complete | Finish::Sampled => ExitCode::Success,
         Finish::Stopped(StopCause::FailureRate(_) | StopCause::Budget(_)) => ExitCode::Stopped,
         Finish::Stopped(StopCause::NoServer(_)) => ExitCode::NoServer,
+        Finish::Stopped(StopCause::StoreFull(_)) => ExitCode::StoreFull,
         Finish::Stopped(StopCause::Signal | StopCause::Cancelled | StopCause::Detached) => {
             ExitCode::Interrupted
         }

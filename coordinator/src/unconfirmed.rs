@@ -5,17 +5,24 @@
 //! for twice. It must not know how tasks are published.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::core::TaskRef;
 
 /// The set, shared by whoever orders, publishes, and receives results. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Unconfirmed(Arc<Mutex<BTreeSet<TaskRef>>>);
+pub(crate) struct Unconfirmed(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    tasks: Mutex<BTreeSet<TaskRef>>,
+    stored: AtomicU64,
+}
 
 impl Unconfirmed {
     fn tasks(&self) -> MutexGuard<'_, BTreeSet<TaskRef>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The task is ordered.
@@ -26,6 +33,16 @@ impl Unconfirmed {
     /// The queue has it, or had it, or never will.
     pub(crate) fn settle(&self, task: TaskRef) {
         self.tasks().remove(&task);
+    }
+
+    /// The queue has confirmed one.
+    pub(crate) fn count_stored(&self) {
+        self.0.stored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many the queue has confirmed so far.
+    pub(crate) fn stored(&self) -> u64 {
+        self.0.stored.load(Ordering::Relaxed)
     }
 
     /// Whether nothing is being published.

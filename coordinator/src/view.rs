@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::BudgetConfig;
 use crate::core::{Core, Document, Sample};
 use crate::happening::Figures;
+use crate::liveness_watch::LivenessWatch;
 use crate::speed::Speed;
 
 /// Documents shown one by one at most.
@@ -78,10 +79,22 @@ pub(crate) struct View {
     pub(crate) republished: u64,
     /// Whether the queue server can be reached.
     pub(crate) connected: bool,
+    /// Nothing moves though it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stall: Option<StallView>,
     /// Documents in work, the first few.
     pub(crate) active: Vec<DocumentView>,
     /// LLM servers of all workers.
     pub(crate) servers: Vec<ServerView>,
+}
+
+/// Tasks are out and slots are free, and nothing is delivered and no result comes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StallView {
+    /// For how long.
+    pub(crate) seconds: f64,
+    /// What was looked at.
+    pub(crate) words: String,
 }
 
 /// The chunks that `--sample` chose.
@@ -145,12 +158,19 @@ pub(crate) struct Sight<'a> {
     pub(crate) workers: &'a BTreeMap<InstanceId, WorkerPresence>,
     pub(crate) is_connected: bool,
     pub(crate) budget: &'a BudgetConfig,
+    pub(crate) liveness: &'a LivenessWatch,
 }
 
 /// The run as it is now.
 pub(crate) fn of(sight: &Sight<'_>) -> View {
     let (totals, tally) = (sight.core.totals(), sight.core.tally());
-    let rate = sight.speed.chunks_per_second();
+    // Rates of the time before a pause would promise an end that nobody works for.
+    let (rate, token_rate) = if sight.liveness.is_quiet() {
+        (0.0, 0.0)
+    } else {
+        (sight.speed.chunks_per_second(), sight.speed.tokens_per_second())
+    };
+    let stall = sight.liveness.stall();
     let sample = sight.core.sample();
     let outstanding = sample.map_or(totals.outstanding(), |sample| sample.outstanding().into());
     let state = match (sight.core.is_finished(), sight.core.is_stopping()) {
@@ -187,7 +207,7 @@ pub(crate) fn of(sight: &Sight<'_>) -> View {
         pairs: totals.pairs,
         finished_now: tally.completed + tally.failed,
         chunks_per_minute: rate * 60.0,
-        tokens_per_second: sight.speed.tokens_per_second(),
+        tokens_per_second: token_rate,
         eta_seconds: (rate > 0.0).then(|| outstanding as f64 / rate),
         calls: tally.calls,
         input_tokens: tally.usage.input_tokens,
@@ -199,6 +219,7 @@ pub(crate) fn of(sight: &Sight<'_>) -> View {
         ignored_results: tally.duplicates + tally.ignored,
         republished: tally.republished,
         connected: sight.is_connected,
+        stall: stall.map(|(seconds, words)| StallView { seconds, words: words.to_owned() }),
         active: active.take(MOST_DOCUMENTS).collect(),
         servers: servers(sight.workers, sight.pool),
     }
@@ -263,6 +284,7 @@ mod tests {
             state: if number < 2 { ChunkState::Completed { got: 3 } } else { ChunkState::Waiting },
             round: 1,
             tokens: 10,
+            bytes: 40,
         };
         let document = DocumentPlan {
             name: qa_shared::model::DocumentName::new("handbook"),
@@ -296,6 +318,7 @@ mod tests {
             elapsed: Duration::ZERO,
             workers: &BTreeMap::new(),
             is_connected: true,
+            liveness: &LivenessWatch::new(Duration::from_secs(60)),
             budget: &budget,
         })
     }

@@ -47,7 +47,7 @@ fn the_help_shows_every_exit_code() {
     let (_, help, _) = run(&["generate", "--help"], &[]);
     assert!(help.contains(ExitCode::table().trim_end()), "{help}");
     let codes = ExitCode::ALL.map(ExitCode::code);
-    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 70, 75, 130]);
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 70, 75, 130]);
 }
 
 #[test]

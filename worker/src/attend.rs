@@ -339,7 +339,7 @@ impl Attendant {
                 PublishError::TooLarge { bytes, limit }
                     if matches!(result.outcome, Outcome::Completed { .. }) =>
                 {
-                    let message = format!("the result has {bytes} bytes, the queue server takes {limit}");
+                    let message = format!("the result has {bytes} bytes, which is over {limit}");
                     let failure = Failure { reason: FailureReason::TaskTooLarge, message };
                     result.outcome = Outcome::Failed { failure };
                 }

@@ -50,14 +50,12 @@ pub(crate) async fn run(
 async fn watch_queue(queue: &Queue) {
     let mut connected = queue.connected();
     loop {
-        let obstacle = if !*connected.borrow_and_update() {
-            Some("the queue server cannot be reached")
-        } else if telemetry::is_listening() && !queue.answers(QUEUE_ANSWER_TIMEOUT).await {
-            Some("the queue server does not answer")
-        } else {
-            None
-        };
-        telemetry::set_obstacle("worker queue", obstacle.map(str::to_owned));
+        connected.borrow_and_update();
+        let mut obstacle = queue.obstacle();
+        if obstacle.is_none() && telemetry::is_listening() && !queue.answers(QUEUE_ANSWER_TIMEOUT).await {
+            obstacle = Some("the queue server does not answer".to_owned());
+        }
+        telemetry::set_obstacle("worker queue", obstacle);
         tokio::select! {
             // An error means that the queue is closed, which the end of `announce` follows.
             _ = connected.changed() => {}

@@ -32,6 +32,8 @@ pub struct ChunkPlan {
     pub round: u32,
     /// Its text in estimated tokens.
     pub tokens: u32,
+    /// Its text in bytes, as a task sends it.
+    pub bytes: u32,
 }
 
 /// A document as the plan gives it.
@@ -100,7 +102,17 @@ pub(super) struct Chunk {
     pub(super) state: ChunkState,
     pub(super) round: u32,
     pub(super) tokens: u32,
+    pub(super) bytes: u32,
     pub(super) selected: bool,
+}
+
+impl Chunk {
+    /// About what its task takes in the queue, in bytes.
+    pub(super) fn queued_bytes(&self) -> u64 {
+        /// Subject, settings, prompt and headers.
+        const BESIDE_THE_TEXT: u64 = 1024;
+        u64::from(self.bytes) + BESIDE_THE_TEXT
+    }
 }
 
 /// A document of the job.
@@ -141,6 +153,7 @@ impl Document {
                 },
                 round: chunk.round,
                 tokens: chunk.tokens,
+                bytes: chunk.bytes,
                 selected: true,
             })
             .collect();

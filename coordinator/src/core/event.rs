@@ -68,6 +68,9 @@ pub enum StopCause {
     Detached,
     /// No LLM server can serve, for reasons that stay; the text gives them.
     NoServer(String),
+    /// The queue server's store is full, and nothing of this job's is left that would make room; the text gives the
+    /// limit and what to do.
+    StoreFull(String),
 }
 
 /// What happened.
@@ -103,6 +106,10 @@ pub enum Event {
     },
     /// This many tasks may be out at once from now on.
     Window(u32),
+    /// This many bytes of tasks may be out at once from now on; one task always may.
+    MostBytes(u64),
+    /// These tasks are not queued: there was no room for them, or they were taken back to make room.
+    TakenBack(Vec<TaskRef>),
     /// The queue holds these tasks of ours already.
     AlreadyQueued(Vec<TaskRef>),
     /// These tasks are neither queued nor answered: the queue lost them.

@@ -43,6 +43,14 @@ impl Core {
         if totals.published != u64::from(self.published) {
             return Err(format!("published is off: {} against {}", totals.published, self.published));
         }
+        let out = self.documents.iter().flat_map(|document| &document.chunks);
+        let bytes: u64 = out
+            .filter(|chunk| chunk.state == ChunkState::Published)
+            .map(super::document::Chunk::queued_bytes)
+            .sum();
+        if bytes != self.published_bytes {
+            return Err(format!("published bytes are off: {bytes} against {}", self.published_bytes));
+        }
         let committed = self.count_committed();
         if committed != self.committed() {
             return Err(format!("committed is off: {committed:?} against {:?}", self.committed()));

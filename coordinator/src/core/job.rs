@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::budget::{Budget, BudgetSettings};
-use super::document::{ChunkState, Document, DocumentPlan, FileStatus};
+use super::document::{Chunk, ChunkState, Document, DocumentPlan, FileStatus};
 use super::event::{Applied, Effect, Event, Finish, ReceiptId, ResultFact, StopCause, TaskRef};
 use super::failure_gate::{FailureGate, FailureLimits};
 use super::publishing::PublishOrder;
@@ -42,7 +42,10 @@ pub struct Core {
     pub(super) documents: Vec<Document>,
     pub(super) phase: Phase,
     window: u32,
+    most_bytes: u64,
     pub(super) published: u32,
+    /// What the tasks of the current rounds that are out take in the queue, about.
+    pub(super) published_bytes: u64,
     order: PublishOrder,
     pub(super) gate: FailureGate,
     pub(super) budget: Budget,
@@ -68,7 +71,9 @@ impl Core {
             documents,
             phase: Phase::Loading,
             window: 0,
+            most_bytes: u64::MAX,
             published: 0,
+            published_bytes: 0,
             order: PublishOrder::default(),
             gate: FailureGate::new(settings.failure_limits),
             budget: Budget::new(settings.budget),
@@ -165,6 +170,8 @@ impl Core {
             Event::SnapshotWritten { document, status } => self.on_snapshot_written(document, status),
             Event::DocumentBroken { document, error } => self.on_document_broken(document, error),
             Event::Window(window) => self.window = window,
+            Event::MostBytes(bytes) => self.most_bytes = bytes,
+            Event::TakenBack(tasks) => self.on_taken_back(&tasks, &mut effects),
             Event::AlreadyQueued(tasks) => self.on_already_queued(&tasks),
             Event::Lost(tasks) => self.on_lost(&tasks, &mut effects),
             Event::Withheld(tasks) => self.on_withheld(&tasks, &mut effects),
@@ -236,6 +243,7 @@ impl Core {
             if chunk.state == ChunkState::Published {
                 chunk.state = ChunkState::Waiting;
                 self.published -= 1;
+                self.published_bytes -= chunk.queued_bytes();
                 self.totals.published -= 1;
                 out.push((TaskRef { document: index, chunk: position, round: chunk.round }, chunk.tokens));
             }
@@ -251,8 +259,8 @@ impl Core {
             let Some(chunk) = self.chunk_mut(*task) else { continue };
             if chunk.state == ChunkState::Waiting && chunk.round == task.round {
                 chunk.state = ChunkState::Published;
-                let tokens = chunk.tokens;
-                self.went_out(tokens);
+                let chunk = *chunk;
+                self.went_out(chunk);
             }
         }
     }
@@ -261,6 +269,13 @@ impl Core {
         let before = self.published;
         self.put_back(tasks);
         self.tally.republished += u64::from(before - self.published);
+        for task in tasks {
+            self.older_ended(*task, effects);
+        }
+    }
+
+    fn on_taken_back(&mut self, tasks: &[TaskRef], effects: &mut Vec<Effect>) {
+        self.put_back(tasks);
         for task in tasks {
             self.older_ended(*task, effects);
         }
@@ -275,10 +290,7 @@ impl Core {
     }
 
     fn on_drained(&mut self, taken_back: &[TaskRef], effects: &mut Vec<Effect>) {
-        self.put_back(taken_back);
-        for task in taken_back {
-            self.older_ended(*task, effects);
-        }
+        self.on_taken_back(taken_back, effects);
         if let Phase::Stopping(finish) = &self.phase {
             self.phase = Phase::Settling(finish.clone());
             self.touch_all();
@@ -290,8 +302,9 @@ impl Core {
             let Some(chunk) = self.chunk_mut(*task) else { continue };
             if chunk.state == ChunkState::Published && chunk.round == task.round {
                 chunk.state = ChunkState::Waiting;
-                let tokens = chunk.tokens;
+                let (tokens, bytes) = (chunk.tokens, chunk.queued_bytes());
                 self.published -= 1;
+                self.published_bytes -= bytes;
                 self.totals.published -= 1;
                 self.budget.release(tokens);
                 self.order.put_back(task.document, task.chunk);
@@ -333,7 +346,11 @@ impl Core {
         while self.phase == Phase::Running && self.published < self.window {
             let Some((document, chunk)) = self.order.next(&self.documents) else { break };
             let Some(entry) = self.chunk_mut(TaskRef { document, chunk, round: 0 }) else { break };
-            let (round, tokens) = (entry.round, entry.tokens);
+            let (round, tokens, bytes) = (entry.round, entry.tokens, entry.queued_bytes());
+            if self.published > 0 && self.published_bytes + bytes > self.most_bytes {
+                self.order.put_back(document, chunk);
+                break;
+            }
             if let Some(why) = self.budget.refusal(tokens) {
                 self.order.put_back(document, chunk);
                 // What is out frees what it does not use.
@@ -344,16 +361,29 @@ impl Core {
             }
             if let Some(entry) = self.chunk_mut(TaskRef { document, chunk, round }) {
                 entry.state = ChunkState::Published;
+                let entry = *entry;
+                self.went_out(entry);
             }
-            self.went_out(tokens);
             effects.push(Effect::Publish(TaskRef { document, chunk, round }));
         }
     }
 
-    pub(super) fn went_out(&mut self, chunk_tokens: u32) {
+    pub(super) fn went_out(&mut self, chunk: Chunk) {
         self.published += 1;
+        self.published_bytes += chunk.queued_bytes();
         self.totals.published += 1;
-        self.budget.commit(chunk_tokens);
+        self.budget.commit(chunk.tokens);
+    }
+
+    /// What the tasks that are out take in the queue, about.
+    pub fn published_bytes(&self) -> u64 {
+        self.published_bytes
+    }
+
+    /// What a task takes in the queue, about.
+    pub fn queued_bytes(&self, task: TaskRef) -> u64 {
+        let document = self.documents.get(task.document as usize);
+        document.and_then(|document| document.chunks.get(task.chunk as usize)).map_or(0, Chunk::queued_bytes)
     }
 
     fn emit_finish(&mut self, effects: &mut Vec<Effect>) {
@@ -375,7 +405,7 @@ impl Core {
         }
     }
 
-    pub(super) fn chunk_mut(&mut self, task: TaskRef) -> Option<&mut super::document::Chunk> {
+    pub(super) fn chunk_mut(&mut self, task: TaskRef) -> Option<&mut Chunk> {
         self.documents.get_mut(task.document as usize)?.chunks.get_mut(task.chunk as usize)
     }
 

@@ -21,6 +21,8 @@ enum Happening {
     Flush,
     Snapshot,
     Window(u32),
+    MostBytes(u64),
+    TakenBack(usize),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -38,6 +40,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => Just(Happening::Flush),
         3 => Just(Happening::Snapshot),
         1 => (0..8_u32).prop_map(Happening::Window),
+        1 => (0..6000_u64).prop_map(Happening::MostBytes),
+        1 => any::<usize>().prop_map(Happening::TakenBack),
     ]
 }
 
@@ -118,6 +122,13 @@ fn perform(run: &mut TestRun, happening: &Happening) {
             run.write_next_snapshot();
         }
         Happening::Window(window) => run.send(Event::Window(window)),
+        Happening::MostBytes(bytes) => run.send(Event::MostBytes(bytes)),
+        Happening::TakenBack(choice) => {
+            if let Some(task) = pick(run, choice) {
+                run.queue.remove(&task);
+                run.send(Event::TakenBack(vec![task]));
+            }
+        }
     }
 }
 

@@ -128,6 +128,7 @@ impl Core {
         match chunk.state {
             ChunkState::Published => {
                 self.published -= 1;
+                self.published_bytes -= chunk.queued_bytes();
                 self.totals.published -= 1;
                 self.budget.release(chunk.tokens);
             }

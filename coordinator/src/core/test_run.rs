@@ -50,6 +50,7 @@ pub(super) fn plan(sizes: &[u32]) -> Vec<DocumentPlan> {
                     state: ChunkState::Waiting,
                     round: 1,
                     tokens: 10 * (chunk + 1),
+                    bytes: 100 * (chunk + 1),
                 })
                 .collect(),
             file_status: None,

@@ -148,7 +148,7 @@ impl Core {
             if let Some(chunk) = self.chunk_mut(fact.task) {
                 chunk.state = ChunkState::Published;
             }
-            self.went_out(chunk.tokens);
+            self.went_out(chunk);
         }
         let Some(twin) = self.twins.alive.get_mut(&place) else { return false };
         if let Some((earlier, _)) = twin.failure.replace((receipt, *fact)) {

@@ -145,6 +145,8 @@ pub struct ChunkEntry {
     pub id: IdHash,
     /// What its text takes in a prompt, in estimated tokens.
     pub tokens: u32,
+    /// What a task sends of its text, in bytes.
+    pub bytes: u32,
 }
 
 /// By which a `chunk_id` of any type is compared; means something within this process only.
@@ -319,20 +321,20 @@ impl ChunkFile {
     fn add(&mut self, piece: Piece<'_>) -> Result<(), ScanError> {
         let chunk = Chunk::read(piece.raw).map_err(|error| piece.wrong(error))?;
         self.repairs += piece.repairs();
-        let tokens = match &chunk.text {
+        let (tokens, bytes) = match &chunk.text {
             Ok(text) => {
                 let (sent, left_out) = leave_out(text);
                 self.data_uris.chunks += usize::from(left_out.uris > 0);
                 self.data_uris.number += left_out.uris;
                 self.data_uris.bytes += left_out.bytes;
-                estimate_tokens(&sent)
+                (estimate_tokens(&sent), u32::try_from(sent.len()).unwrap_or(u32::MAX))
             }
             Err(problem) => {
                 self.textless.number += 1;
                 if self.textless.first.len() < MOST_NAMED {
                     self.textless.first.push((self.chunks.len(), problem.clone()));
                 }
-                0
+                (0, 0)
             }
         };
         self.chunks.push(ChunkEntry {
@@ -340,6 +342,7 @@ impl ChunkFile {
             text: chunk.text_hash(),
             id: IdHash::of(&chunk.chunk_id),
             tokens,
+            bytes,
         });
         Ok(())
     }

@@ -212,7 +212,10 @@ fn rate_parts(view: &View) -> Vec<Part> {
         match view.eta_seconds {
             _ if is_done => "done".to_owned(),
             Some(seconds) => format!("{} left", duration(seconds)),
-            None => without_rate(view),
+            None => match &view.stall {
+                Some(stall) => format!("stalled for {}", duration(stall.seconds)),
+                None => without_rate(view),
+            },
         },
     ));
     parts

@@ -103,7 +103,9 @@ impl FailureReason {
             Self::ServerError => "look at the LLM server's own log",
             Self::Deadline => "raise the worker's --task-timeout, or use a faster machine",
             Self::Poison => "this chunk ended its worker again and again: look at the workers' logs",
-            Self::TaskTooLarge => "use smaller chunks or raise max_payload in the nats-server configuration",
+            Self::TaskTooLarge => {
+                "use smaller chunks, or raise what the message names: max_payload of the nats-server, or max_msg_size of the stream"
+            }
             Self::UnreadableTask => "bring coordinator and workers to the same version",
             Self::Other => "read the message",
         }

@@ -7,7 +7,8 @@ use async_nats::jetstream::consumer::{Consumer, FromConsumer, Info, IntoConsumer
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::stream::{Info as StreamInfo, LastRawMessageErrorKind};
+use async_nats::jetstream::{Error as ApiError, ErrorCode};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::error::chain;
-use super::topology::{JOBS, bucket_stream};
+use super::topology::{JOBS, TASKS, bucket_stream, stream_of};
 use super::{PublishError, Queue, QueueError};
 
 /// How many requests one call sends before it waits for answers.
@@ -120,7 +121,7 @@ impl Queue {
             message = message.expected_last_subject_sequence(sequence);
         }
         let refused = self.refusals().of(&subject);
-        let published = match self.context().send_publish(subject, message).await {
+        let published = match self.context().send_publish(subject.clone(), message).await {
             Ok(acknowledgement) => tokio::select! {
                 published = acknowledgement.into_future() => published,
                 reason = refused => return Err(QueueError::not_permitted(doing, reason).into()),
@@ -135,17 +136,54 @@ impl Queue {
         match error.kind() {
             PublishErrorKind::WrongLastSequence => Ok(Written::OtherSequence),
             PublishErrorKind::MaxPayloadExceeded => {
-                Err(PublishError::TooLarge { bytes, limit: self.max_payload() })
+                let limit = format!("max_payload of {} bytes of the queue server", self.max_payload());
+                Err(PublishError::TooLarge { bytes, limit })
             }
             PublishErrorKind::StreamNotFound => {
                 Err(QueueError::Missing { doing, reason: "no stream takes this subject".to_owned() }.into())
             }
             PublishErrorKind::TimedOut => unavailable("no answer in time".to_owned()),
+            PublishErrorKind::Other => self.store_error(doing, &subject, bytes, &error).await,
             PublishErrorKind::WrongLastMessageId
             | PublishErrorKind::BrokenPipe
-            | PublishErrorKind::MaxAckPending
-            | PublishErrorKind::Other => unavailable(chain(&error)),
+            | PublishErrorKind::MaxAckPending => unavailable(chain(&error)),
         }
+    }
+
+    /// What JetStream's own error to a publication means.
+    async fn store_error(
+        &self,
+        doing: &'static str,
+        subject: &str,
+        bytes: usize,
+        error: &async_nats::jetstream::context::PublishError,
+    ) -> Result<Written, PublishError> {
+        let stream = stream_of(subject);
+        let answer = std::error::Error::source(error).and_then(|source| source.downcast_ref::<ApiError>());
+        Err(match answer {
+            Some(answer) if answer.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {
+                PublishError::TooLarge { bytes, limit: self.message_limit(&stream).await }
+            }
+            Some(answer) => match QueueError::from_api(doing, answer) {
+                QueueError::Full { doing, reason, code } => {
+                    QueueError::Full { doing, reason: format!("stream {stream}: {reason}"), code }.into()
+                }
+                _ => QueueError::Unavailable { doing, reason: chain(error) }.into(),
+            },
+            None => QueueError::Unavailable { doing, reason: chain(error) }.into(),
+        })
+    }
+
+    /// The size to which a stream limits messages, in words. Workers may not ask about the streams of work.
+    async fn message_limit(&self, stream: &str) -> String {
+        const DOING: &str = "asking for a stream's limits";
+        let info = if stream == TASKS {
+            self.api::<StreamInfo>(DOING, format!("STREAM.INFO.{stream}"), &json!({})).await.ok()
+        } else {
+            None
+        };
+        let size = info.map(|info| format!(" of {} bytes", info.config.max_message_size));
+        format!("max_msg_size{} of the stream {stream}", size.unwrap_or_default())
     }
 
     /// The message stored on a subject, read from the stream's leader: never from a replica that lags.

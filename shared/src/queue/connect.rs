@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::address::{Embedded, addresses, shown_servers};
 use super::certificates;
 use super::error::chain;
+use super::obstacle::{Obstacles, watch_jetstream};
 use super::refusals::Refusals;
 use super::topology::MIN_SERVER_VERSION;
 use super::{QueueError, ServerVersion, Timing};
@@ -155,7 +156,7 @@ pub enum ConnectError {
 
 /// A JetStream domain in a message, if there is one.
 #[derive(Debug, Clone)]
-pub struct InDomain(Option<String>);
+pub struct InDomain(pub(super) Option<String>);
 
 impl fmt::Display for InDomain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -169,17 +170,19 @@ pub struct Queue {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    context: Context,
+pub(super) struct Inner {
+    pub(super) context: Context,
     timing: Timing,
-    connected: watch::Receiver<bool>,
+    pub(super) connected: watch::Receiver<bool>,
     reconnects: watch::Receiver<u64>,
-    refusals: Refusals,
+    pub(super) refusals: Refusals,
+    pub(super) obstacles: Obstacles,
     replicas: Option<usize>,
     max_bytes: Option<u64>,
     /// What the subjects of JetStream's requests begin with.
-    api_prefix: String,
-    servers: String,
+    pub(super) api_prefix: String,
+    pub(super) domain: Option<String>,
+    pub(super) servers: String,
 }
 
 impl Queue {
@@ -206,7 +209,8 @@ impl Queue {
         let (count, reconnects) = watch::channel(0);
         let place = servers.to_owned();
         let refusals = Refusals::new();
-        let noted = refusals.clone();
+        let obstacles = Obstacles::new(servers);
+        let (noted, told) = (refusals.clone(), obstacles.clone());
         let client = client_options(options, embedded)
             .await?
             .connection_timeout(CONNECT_LIMIT / 2)
@@ -214,6 +218,7 @@ impl Queue {
             .request_timeout(Some(timing.request))
             .event_callback(move |event| {
                 noted.note(&event);
+                told.note(&event);
                 note_event(&event, &place, &up, &count);
                 async {}
             })
@@ -249,12 +254,16 @@ impl Queue {
             connected,
             reconnects,
             refusals,
+            obstacles,
             replicas,
             max_bytes,
             api_prefix,
+            domain: options.domain.clone(),
             servers,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let queue = Self { inner: Arc::new(inner) };
+        tokio::spawn(watch_jetstream(Arc::downgrade(&queue.inner), queue.reconnects()));
+        Ok(queue)
     }
 
     /// The server's version, as it told when the connection was made last.
@@ -286,6 +295,15 @@ impl Queue {
     pub async fn answers(&self, limit: Duration) -> bool {
         let asked = tokio::time::timeout(limit, self.inner.context.query_account());
         matches!(asked.await, Ok(Ok(_)))
+    }
+
+    /// What keeps this program from the queue now, in words.
+    pub fn obstacle(&self) -> Option<String> {
+        let is_lost = !*self.inner.connected.borrow();
+        self.inner
+            .obstacles
+            .current()
+            .or_else(|| is_lost.then(|| "the queue server cannot be reached".to_owned()))
     }
 
     /// Changes with each reconnect from now on.

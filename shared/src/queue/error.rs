@@ -26,6 +26,16 @@ pub enum QueueError {
         /// The server's words.
         reason: String,
     },
+    /// The server has no room for more messages: of its own, of the account, or of the stream.
+    #[error("queue server has no room left for {doing}: {reason}")]
+    Full {
+        /// What was attempted.
+        doing: &'static str,
+        /// The server's words, and whose limit it is.
+        reason: String,
+        /// The server's error code.
+        code: u64,
+    },
     /// The server refuses; repeating it does not help.
     #[error("queue server refuses {doing}: {reason} (error {code})")]
     Refused {
@@ -49,6 +59,9 @@ impl QueueError {
 
     pub(super) fn from_api(doing: &'static str, error: &ApiError) -> Self {
         let reason = error.to_string();
+        if let Some(limit) = limit_of(error) {
+            return Self::Full { doing, reason: format!("{reason}; {limit}"), code: error.error_code().0 };
+        }
         match error.error_code() {
             ErrorCode::STREAM_NOT_FOUND | ErrorCode::CONSUMER_NOT_FOUND => Self::Missing { doing, reason },
             // 500 is what the server says to a setting that it does not like; 503 passes.
@@ -70,7 +83,29 @@ impl QueueError {
 
     /// Whether trying again later may succeed without anybody's help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Full { .. })
+    }
+}
+
+/// Which limit of storage a server's error is about, if it is about one.
+fn limit_of(error: &ApiError) -> Option<&'static str> {
+    /// An account's limits are reached.
+    const ACCOUNT_RESOURCES_EXCEEDED: ErrorCode = ErrorCode(10002);
+    match error.error_code() {
+        ErrorCode::INSUFFICIENT_RESOURCES => {
+            Some("the limit is the server's: max_file_store in its configuration, or its disk")
+        }
+        ACCOUNT_RESOURCES_EXCEEDED
+        | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+        | ErrorCode::MEMORY_RESOURCES_EXCEEDED => {
+            Some("the limit is that of the storage of this account, or of the server")
+        }
+        // A second message on a subject is refused with the same code.
+        ErrorCode::STREAM_STORE_FAILED => ["maximum bytes", "maximum messages exceeded", "no space left"]
+            .iter()
+            .any(|words| error.to_string().contains(words))
+            .then_some("the limit is the stream's: max_bytes or max_msgs, or the server's disk"),
+        _ => None,
     }
 }
 
@@ -78,12 +113,12 @@ impl QueueError {
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// The server would never accept it.
-    #[error("message of {bytes} bytes is over the queue server's max_payload of {limit} bytes")]
+    #[error("message of {bytes} bytes is over {limit}")]
     TooLarge {
-        /// Its size with headers.
+        /// Its size without headers.
         bytes: usize,
-        /// The server's limit.
-        limit: usize,
+        /// The limit with its name, such as `max_payload of 1048576 bytes of the queue server`.
+        limit: String,
     },
     /// The outcome is unknown or the server is not ready: try again, which cannot store it twice.
     #[error(transparent)]

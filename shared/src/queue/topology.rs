@@ -90,6 +90,15 @@ pub(super) fn bucket_stream(bucket: &str) -> String {
     format!("KV_{bucket}")
 }
 
+/// The stream that takes a subject.
+pub(super) fn stream_of(subject: &str) -> String {
+    match subject.rsplit_once("$KV.").and_then(|(_, key)| key.split_once('.')) {
+        Some((bucket, _)) => bucket_stream(bucket),
+        None if subject.starts_with("qa.result.") => RESULTS.to_owned(),
+        None => TASKS.to_owned(),
+    }
+}
+
 /// The subject of a bucket's key, or of a filter of keys.
 pub(super) fn bucket_key(bucket: &str, key: &str) -> String {
     format!("$KV.{bucket}.{key}")

@@ -30,6 +30,18 @@ pub async fn stores_messages(queue: &Queue) -> bool {
     join_all(probes).await.into_iter().all(|stores| stores)
 }
 
+/// Whether the queue server has room for a message of so many bytes among the tasks; an error says why not.
+pub async fn has_room(queue: &Queue, bytes: usize) -> Result<(), PublishError> {
+    const DOING: &str = "trying whether there is room";
+    let prefix = format!("qa.task.v1.{PROBE}");
+    let subject = format!("{prefix}.{:016x}", rand::random::<u64>());
+    let stored = queue.store(DOING, subject, vec![b' '; bytes].into(), HeaderMap::new(), None).await;
+    if let Err(error) = queue.purge(DOING, topology::TASKS, &format!("{prefix}.>"), None).await {
+        tracing::debug!(%error, "the message of a write probe stays");
+    }
+    stored.map(|_| ())
+}
+
 async fn stores(queue: &Queue, stream: &str, prefix: &str) -> bool {
     const DOING: &str = "trying a write";
     let mut stored = false;

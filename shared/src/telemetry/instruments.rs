@@ -90,6 +90,8 @@ metrics! {
             "What all runs of the job have cost; absent where nothing costs anything";
         JOB_CONNECTED "qa.job.connected" Gauge, "{server}", ["qa.job"],
             "1 while the queue server can be reached, else 0";
+        JOB_STALLED "qa.job.stalled" Gauge, "s", ["qa.job"],
+            "How long tasks have been out, with free slots, and nothing was delivered and no result came; 0 while it moves";
         FLEET_SERVERS "qa.fleet.servers" Gauge, "{server}", ["qa.job", "qa.state"],
             "LLM servers of present workers that serve the job's model (serving), or not (other)";
         FLEET_SLOTS "qa.fleet.slots" Gauge, "{slot}", ["qa.job", "qa.state"],

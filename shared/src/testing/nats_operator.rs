@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::stream::{Config, Stream};
 use async_nats::jetstream::{self, AckKind, Context};
 use futures_util::StreamExt;
 
@@ -93,6 +93,30 @@ impl NatsOperator {
     /// Removes everything that a stream holds.
     pub async fn purge(&self, name: &str) {
         self.stream(name).await.purge().await.expect("the stream can be purged");
+    }
+
+    /// Changes a stream's settings.
+    pub async fn change_stream(&self, name: &str, change: impl FnOnce(&mut Config)) {
+        let mut config = self.stream(name).await.cached_info().config.clone();
+        change(&mut config);
+        self.0.update_stream(config).await.expect("the stream's settings can be changed");
+    }
+
+    /// Stores messages in a stream of its own whenever the server takes one more. Never ends.
+    pub async fn keep_full(&self, stream: &str) {
+        let config =
+            Config { name: stream.to_owned(), subjects: vec![stream.to_owned()], ..Config::default() };
+        self.0.create_stream(config).await.expect("the stream can be made");
+        loop {
+            for bytes in [16 * 1024, 256, 0] {
+                let store = async || {
+                    let sent = self.0.publish(stream.to_owned(), vec![0; bytes].into()).await;
+                    sent.expect("the message can be sent").await
+                };
+                while store().await.is_ok() {}
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// How many messages a stream holds.

@@ -208,6 +208,17 @@ impl TestNats {
         self.child = child;
     }
 
+    /// Has clients present this token after the next restart.
+    pub fn set_token(&mut self, token: &str) {
+        self.config.token = Some(Secret::new(token.to_owned()));
+    }
+
+    /// Whether it has JetStream after the next restart, with what it had stored.
+    pub fn set_jetstream(&mut self, jetstream: bool) {
+        let store = ServerConfig::private(self.directory.path()).store;
+        self.config.store = store.filter(|_| jetstream);
+    }
+
     /// Kills it, removes everything it stored, and starts it again on the same port.
     pub async fn wipe_and_restart(&mut self) {
         self.kill();

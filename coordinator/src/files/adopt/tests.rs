@@ -19,6 +19,7 @@ fn chunk_file(texts: &[(char, u32)]) -> ChunkFile {
         text: hash(*text),
         id: id_of(*id),
         tokens: 1,
+        bytes: 4,
     };
     ChunkFile {
         path: PathBuf::new(),

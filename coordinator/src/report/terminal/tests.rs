@@ -53,6 +53,7 @@ fn view() -> View {
         ignored_results: 0,
         republished: 0,
         connected: true,
+        stall: None,
         active: vec![DocumentView {
             name: "the operating manual of the new boiler, second edition, with all appendices".to_owned(),
             chunks: 400,
