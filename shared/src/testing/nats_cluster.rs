@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::nats_server::{TestNats, TestNatsOptions};
@@ -59,9 +60,21 @@ impl TestCluster {
         let client = async_nats::connect(addresses).await.ok()?;
         let stream = jetstream::new(client).get_stream(stream).await.ok()?;
         let cluster = stream.cached_info().cluster.clone()?;
-        let port = cluster.leader?.strip_prefix('n')?.to_owned();
-        let leads = |server: &TestNats| server.configuration().contains(&format!("server_name: n{port}\n"));
-        Some((self.servers.iter().position(leads)?, cluster.replicas.len() + 1))
+        Some((self.position(&cluster.leader?)?, cluster.replicas.len() + 1))
+    }
+
+    /// Which server leads a stream's first consumer.
+    pub async fn leader_of_consumer(&self, stream: &str) -> Option<usize> {
+        let addresses: Vec<String> = self.servers.iter().map(TestNats::url).collect();
+        let client = async_nats::connect(addresses).await.ok()?;
+        let stream = jetstream::new(client).get_stream(stream).await.ok()?;
+        let consumer = stream.consumers().next().await?.ok()?;
+        self.position(&consumer.cluster?.leader?)
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        let line = format!("server_name: {name}\n");
+        self.servers.iter().position(|server| server.configuration().contains(&line))
     }
 
     /// Waits until every server holds all of a stream again.
