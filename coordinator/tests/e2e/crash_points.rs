@@ -5,8 +5,10 @@
 //! The list of tests is the list of crash points; a place that is not reached fails its test.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use qa_shared::failpoint::CrashPoint;
 use qa_shared::testing::TestNats;
@@ -15,8 +17,8 @@ use qa_shared::testing::fake_ollama::{Behaviour, FakeConfig, FakeOllama};
 use crate::checker::{Check, check};
 use crate::command_line::Line;
 use crate::documents::Document;
-use crate::processes::{Running, no_process_is_left_in};
-use crate::site::Site;
+use crate::processes::{PATIENCE, Running, no_process_is_left_in};
+use crate::site::{Site, read_json};
 
 const CHUNKS: u64 = 14;
 
@@ -177,6 +179,59 @@ async fn in_a_restart_before_a_resume(place: &str) {
     assert!(fleet.server.stats().chat_calls <= 2 * CHUNKS);
 }
 
+/// In `combine` by itself, which writes into a directory of its own.
+async fn in_combine(place: &str) {
+    let (site, server) = (Site::new(&documents()), server());
+    site.generate().servers(&[&server]).run(0).await;
+    let folder = site.root().join("combined");
+    fs::create_dir(&folder).unwrap();
+    let output = folder.join("all.json");
+    let combine = || site.coordinator("combine").arg("--output-file").arg(&output);
+    combine().dying_at(place).start().dies(place).await;
+    combine().run(0).await;
+    let pairs = |path: &Path| read_json(path)["training_pairs"].clone();
+    assert_eq!(pairs(&output), pairs(&site.combined()));
+    holds_only_the_combined_file(&folder);
+}
+
+/// In a run whose combined file lies in another directory.
+async fn in_a_run_that_writes_elsewhere(place: &str) {
+    let fleet = Fleet::start().await;
+    let folder = fleet.site.root().join("elsewhere");
+    fs::create_dir(&folder).unwrap();
+    let output = folder.join("all.json");
+    let line = || fleet.coordinator().arg("--output-file").arg(&output);
+    line().dying_at(place).start().dies(place).await;
+    line().arg("--resume").run(0).await;
+    assert_eq!(fleet.server.stats().chat_calls, CHUNKS);
+    let pairs = read_json(&output)["training_pairs"].as_array().unwrap().len();
+    assert_eq!(pairs as u64, 3 * CHUNKS);
+    holds_only_the_combined_file(&folder);
+}
+
+/// What a killed process left beside the combined file is removed by the next one.
+fn holds_only_the_combined_file(folder: &Path) {
+    let left: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["all.json"]);
+}
+
+/// While the user's command runs at the end.
+#[tokio::test]
+async fn the_users_command_is_running() {
+    let fleet = Fleet::start().await;
+    let begun = fleet.site.root().join("begun");
+    let command = format!("touch '{}'; exec sleep 5 >/dev/null 2>&1", begun.display());
+    let run = fleet.coordinator().args(["--on-finish", &command]).start();
+    let until = Instant::now() + PATIENCE;
+    while !begun.exists() {
+        assert!(Instant::now() < until, "the command does not begin");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    run.kill().await;
+    fleet.resume_and_check().await;
+    assert_eq!(fleet.server.stats().chat_calls, CHUNKS);
+}
+
 macro_rules! crash_points {
     ($($name:ident: $scenario:ident($place:literal);)+) => {
         $(
@@ -241,6 +296,13 @@ crash_points! {
     all_is_combined: in_a_run("Combined");
     the_summary_is_synced: in_a_run("FileSynced@qa_generation_summary.json");
     the_summary_is_renamed: in_a_run("FileRenamed@qa_generation_summary.json");
+    combine_has_begun_its_file: in_combine("FileBegun@all.json");
+    combine_has_written_its_file: in_combine("FileWritten@all.json");
+    combine_has_synced_its_file: in_combine("FileSynced@all.json");
+    combine_has_renamed_its_file: in_combine("FileRenamed@all.json");
+    a_combined_file_elsewhere_is_begun: in_a_run_that_writes_elsewhere("FileBegun@all.json");
+    a_combined_file_elsewhere_is_written: in_a_run_that_writes_elsewhere("FileWritten@all.json");
+    a_combined_file_elsewhere_is_renamed: in_a_run_that_writes_elsewhere("FileRenamed@all.json");
     old_files_are_kept: in_a_restart("OldFilesKept");
     an_old_file_is_removed: in_a_restart("OldFileRemoved");
     old_files_are_kept_and_a_resume_follows: in_a_restart_before_a_resume("OldFilesKept");
