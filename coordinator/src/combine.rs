@@ -10,7 +10,7 @@ use crate::config::CombineConfig;
 use crate::exit::ExitCode;
 use crate::files::{
     Combine, DirectoryLock, Holder, JobFolder, JobFolderError, combine, existing_output_directory,
-    input_directory, now,
+    input_directory, now, remove_unfinished,
 };
 use crate::format::counted;
 use crate::ground::{combined_file, unusable_directory, unusable_folder};
@@ -36,6 +36,9 @@ pub(crate) fn combine_command(config: &CombineConfig, console: &Console) -> Resu
         generated_at: &now(),
     };
     let _lock = lock(&qa.path)?;
+    if let Some(Err(error)) = output.parent().map(remove_unfinished) {
+        tracing::debug!(%error, "unfinished files of killed processes may stay");
+    }
     let report = combine(order)?;
     if !config.common.logs.quiet {
         for note in [&qa.note, &note, &report.note].into_iter().flatten() {

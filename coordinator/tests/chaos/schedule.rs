@@ -187,16 +187,16 @@ impl Fault {
             Self::LoseQueue | Self::LosePart(Part::Results) => {
                 (WAITING_PER_SLOT * slots.in_all()).max(64) + all
             }
-            // What is in work is published or delivered again; without job and heartbeats it is handed back.
-            Self::LosePart(Part::Tasks | Part::TaskConsumers | Part::Jobs | Part::Presence) => all,
+            // What was done since the copy was made is queued again until somebody compares.
+            Self::SetBackQueue => 64 + all + CALLS_BETWEEN,
             Self::LosePart(Part::Poison | Part::ResultConsumers)
             | Self::Pause(_)
             | Self::Withhold(_)
-            | Self::Noise => 0,
-            // What was done since the copy was made is queued again until somebody compares.
-            Self::SetBackQueue => 64 + all + CALLS_BETWEEN,
-            Self::Clock(..) => 0,
-            Self::Kill(Process::QueueServer)
+            | Self::Noise
+            | Self::Clock(..) => 0,
+            // What is in work is published or delivered again; without job and heartbeats it is handed back.
+            Self::LosePart(Part::Tasks | Part::TaskConsumers | Part::Jobs | Part::Presence)
+            | Self::Kill(Process::QueueServer)
             | Self::Term(Process::QueueServer)
             | Self::Freeze(Process::QueueServer) => all,
             Self::Kill(Process::Worker(_))

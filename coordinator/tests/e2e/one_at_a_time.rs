@@ -62,7 +62,7 @@ async fn a_copy_of_a_running_jobs_directory_waits_for_the_lease_and_touches_noth
         let line = Line::coordinator("generate", site.root()).arg("--qa-dir").arg(&copied);
         let line = line.arg("--chunks-dir").arg(site.chunks_dir());
         let line = line.args(["--provider", "local", "--model", "qwen3:8b"]).fleet(&nats).impatient();
-        arguments.iter().fold(line, |line, argument| line.arg(argument)).start()
+        arguments.iter().fold(line, Line::arg).start()
     };
     for start in ["--restart", "--resume"] {
         let mut second = again(&[start]);
