@@ -67,10 +67,9 @@ async fn a_result_over_its_streams_limit_is_a_failed_chunk_and_the_rest_is_done(
     let long = document.texts[1].clone();
     let site = Site::new(&[document]);
     let server = FakeOllama::start(FakeConfig::default());
-    let words: String =
-        (1..600_u32).map(|number| format!("{:x} ", number.wrapping_mul(2_654_435_761))).collect();
-    let pair =
-        |number| format!(r#"{{"question": "What goes on in part {number}?", "answer": "{}"}}"#, words.trim());
+    let numbers = (1..600_u32).map(|number| number.wrapping_mul(2_654_435_761).to_string());
+    let words = numbers.collect::<Vec<_>>().join(" ");
+    let pair = |number| format!(r#"{{"question": "What goes on in part {number}?", "answer": "{words}"}}"#);
     let answer = format!("[{}, {}, {}]", pair(1), pair(2), pair(3));
     server.respond_with(
         move |call| {
