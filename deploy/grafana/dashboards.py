@@ -286,6 +286,8 @@ fleet = dashboard("qa-fleet", "qa-fleet: fleet", "What all workers, servers and 
            [(f"max by (qa_job, qa_state) (qa_queue_tasks{{{RUN}}})", "{{qa_job}} {{qa_state}}")], width=12),
     series("Queue age", "Time since a result last came while tasks were published; a queue that is stuck grows old.",
            [(f"max by (qa_job) (qa_queue_age_seconds{{{RUN}}})", "{{qa_job}}")], "s", width=12),
+    series("Stalled", "Tasks are out and slots are free, and nothing is delivered and no result comes.",
+           [(f"max by (qa_job) (qa_job_stalled_seconds{{{RUN}}})", "{{qa_job}}")], "s", width=12),
     row("Model calls"),
     series("Duration of model calls: median", "Per server and model, also of the failed ones.",
            quantiles(CALLS, ANY, f"{SERVER}, gen_ai_request_model", SERVER_NAME + " {{gen_ai_request_model}}", (0.5,)), "s"),

@@ -152,7 +152,8 @@ async fn a_coordinator_that_dies_between_two_rounds_of_a_chunk_counts_it_once() 
     }
     fleet.generate().arg("--resume").run(0).await;
     fleet.site.check();
-    // Two that were stuck, two beside them, and each of these may have been asked again.
-    assert!((82..=86).contains(&fleet.paid()), "{} calls", fleet.paid());
+    // Two that were stuck, two beside them, and each of these may have been asked again. On a slow machine the resume
+    // finds the two that are open as old as stuck ones, and each gets one more round.
+    assert!((82..=88).contains(&fleet.paid()), "{} calls", fleet.paid());
     fleet.leaves_nothing_in_the_queue().await;
 }
