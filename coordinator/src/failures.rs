@@ -1,6 +1,6 @@
 //! The `failures` command: what failed and why, from the files alone. It writes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::exit::ExitCode;
 use crate::failure_groups::{Grouped, Groups};
 use crate::files::{
     JobFolder, Journalled, RecordStatus, beats, each_record, existing, existing_output_directory,
-    failure_log_paths, find_qa_files, input_directory, journalled, read_failures,
+    failure_log_paths, find_qa_files, input_directory, journalled, load_summary, read_failures,
 };
 use crate::ground::unusable_directory;
 use crate::output;
@@ -24,6 +24,8 @@ pub(crate) struct Failures {
     pub(crate) directory: String,
     #[serde(flatten)]
     pub(crate) grouped: Grouped,
+    /// Documents that the last run could not process at all, with the reason.
+    pub(crate) failed_documents: BTreeMap<String, String>,
     /// Documents with failed chunks.
     pub(crate) documents: u64,
     /// Files that cannot be read, with the reason.
@@ -86,6 +88,7 @@ fn read(directory: &Path, url: Option<TraceUrl>) -> Result<Failures, RunError> {
         read_failures(folder.path(), |failure| groups.hear_line(failure)).map_err(RunError::files)?;
     found.failure_logs = existing(&failure_log_paths(folder.path()));
     found.grouped = groups.into_grouped();
+    found.failed_documents = load_summary(directory).map(|run| run.failed_documents).unwrap_or_default();
     found.documents = documents.len() as u64;
     Ok(found)
 }

@@ -26,6 +26,13 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// A measured number without its fraction, grouped like [`count`].
+pub(crate) fn rounded(number: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+    let whole = number.clamp(0.0, 1e18).round() as u64;
+    count(whole)
+}
+
 /// Tokens per second, in whole numbers.
 pub(crate) fn token_rate(per_second: f64) -> String {
     let whole = format!("{per_second:.0}");

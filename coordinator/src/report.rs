@@ -7,7 +7,7 @@ use std::fmt::Write;
 use crate::config::{BudgetConfig, GenerateConfig};
 use crate::core::{Finish, Spent, StopCause};
 use crate::files::{CombinedFigures, EXPECTED, RunSummary, SampleFigures, SpeculationFigures, UsageFigures};
-use crate::format::{count, counted, duration, line};
+use crate::format::{count, counted, duration, line, rounded};
 use crate::ground::Ground;
 use crate::plan::PlanReport;
 use crate::plan_documents::NO_STATUS;
@@ -118,6 +118,8 @@ pub(crate) fn plan(report: &PlanReport, total_chunks: u64, outstanding: u64) -> 
     text
 }
 
+/// Failed documents that are shown; the summary file has all.
+const FAILED_SHOWN: usize = 5;
 /// Slow chunks that are shown; the summary file has ten.
 const SLOWEST_SHOWN: usize = 3;
 
@@ -148,8 +150,12 @@ pub(crate) fn summary(run: &RunSummary, finish: &Finish, resume: &Resume, logs: 
         let remedy = reason(name).remedy();
         say("failures", format!("{} x {name}: {remedy}", count(*number as u64)));
     }
-    for (name, error) in run.failed_documents.iter().take(5) {
+    for (name, error) in run.failed_documents.iter().take(FAILED_SHOWN) {
         say("document", format!("{}: {}", line(name, 100), line(error, 300)));
+    }
+    if run.failed_documents.len() > FAILED_SHOWN {
+        let more = run.failed_documents.len() - FAILED_SHOWN;
+        say("", format!("and {} more, see qa_generation_summary.json", count(more as u64)));
     }
     for (name, missing) in run.missing_documents.iter().take(MISSING_SHOWN) {
         say("missing", format!("{}: {}", line(name, 100), missing.describe()));
@@ -332,7 +338,7 @@ fn tokens(usage: &UsageFigures) -> String {
 
 /// What a pair took, as a further part of a line.
 fn per_pair(tokens: Option<f64>) -> String {
-    tokens.map_or_else(String::new, |tokens| format!(", {tokens:.0} per pair"))
+    tokens.map_or_else(String::new, |tokens| format!(", {} per pair", rounded(tokens)))
 }
 
 /// What costs something, as a further part of a line.
@@ -374,7 +380,7 @@ mod tests {
 
     #[test]
     fn what_a_pair_took_is_told_where_there_is_one() {
-        assert_eq!((per_pair(None), per_pair(Some(246.4))), (String::new(), ", 246 per pair".to_owned()));
+        assert_eq!((per_pair(None), per_pair(Some(1246.4))), (String::new(), ", 1 246 per pair".to_owned()));
     }
 
     #[test]

@@ -21,11 +21,15 @@ pub(crate) fn failures(failures: &Failures) -> String {
     let grouped = &failures.grouped;
     let has_none = grouped.failed_chunks.is_empty()
         && grouped.unusable_answers.is_empty()
+        && failures.failed_documents.is_empty()
         && failures.unreadable.is_empty()
         && failures.unreadable_lines == 0;
     if has_none {
         say(format!("no failures in {}", line(&failures.directory, 300)));
         return told;
+    }
+    for (name, error) in &failures.failed_documents {
+        say(format!("document       {}: {}", line(name, 100), line(error, 400)));
     }
     say(format!(
         "failed chunks  {} in {}",
@@ -109,6 +113,9 @@ mod tests {
     fn where_nothing_failed_that_is_said() {
         let none = Failures { directory: "qa".to_owned(), ..Failures::default() };
         assert_eq!(failures(&none), "no failures in qa\n");
+        let broken = [("a".to_owned(), "truncated".to_owned())].into();
+        let document = Failures { failed_documents: broken, ..Failures::default() };
+        assert!(failures(&document).starts_with("document       a: truncated\nfailed chunks  0 in"));
         let unreadable = Failures { unreadable_lines: 1, ..none };
         assert!(failures(&unreadable).contains("failed chunks  0 in 0 documents"), "not all could be read");
     }

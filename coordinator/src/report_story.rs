@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use qa_shared::model::{FailureReason, NanoUsd};
 
-use crate::format::{count, counted, duration, line};
+use crate::format::{count, counted, duration, line, rounded};
 use crate::happening::Figures;
 use crate::story::{RunStory, Story, Trouble, What};
 
@@ -133,7 +133,9 @@ fn done(run: &RunStory, figures: &Figures) -> String {
                 0 => String::new(),
                 estimated => format!(" ({} estimated)", count(estimated)),
             },
-            figures.tokens_per_pair.map_or_else(String::new, |tokens| format!(" ({tokens:.0} per pair)"))
+            figures
+                .tokens_per_pair
+                .map_or_else(String::new, |tokens| format!(" ({} per pair)", rounded(tokens)))
         ),
     ];
     if figures.failed > 0 {

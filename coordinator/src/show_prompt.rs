@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use qa_shared::data_uris::leave_out;
 use qa_shared::model::{DocumentName, GenerationSettings, OllamaOptions, PromptSettings, Provider};
 use qa_shared::plain;
 use qa_worker::prompt;
@@ -27,7 +28,8 @@ pub(crate) fn show(config: &PromptConfig) -> Result<ExitCode, RunError> {
         None => built_in(config.questions)?,
         Some((document, chunk)) => {
             let text = chunk_text(config, document, *chunk)?;
-            messages(&config.prompt, &text, config.questions, "")?
+            // As the publisher makes a task of it.
+            messages(&config.prompt, &leave_out(&text).0, config.questions, "")?
         }
     };
     // As it is sent: not folded to the terminal's width.

@@ -88,7 +88,10 @@ fn a_command_without_output_to_look_at_says_so() {
 #[test]
 fn the_prompt_is_shown_as_it_is_built_and_as_it_is_sent() {
     let directory = qa_shared::testing::temporary_folder();
-    let chunks = r#"{"status": "completed", "chunks": [{"text": "One."}, {"text": "The boiler <b>"}]}"#;
+    let image = "iVBORw0KGgo".repeat(50);
+    let chunks = format!(
+        r#"{{"status": "completed", "chunks": [{{"text": "See ![pump](data:image/png;base64,{image})."}}, {{"text": "The boiler <b>"}}]}}"#
+    );
     std::fs::write(directory.path().join("manual_chunks.json"), chunks).unwrap();
     let (code, built_in, _) = run(&["prompt", "--show", "--questions-per-chunk", "4"], &[]);
     assert_eq!(code, 0);
@@ -97,6 +100,8 @@ fn the_prompt_is_shown_as_it_is_built_and_as_it_is_sent() {
     let (code, sent, stderr) = run(&[&["prompt", "--show", "manual", "1"], &at[..]].concat(), &[]);
     assert_eq!(code, 0, "{stderr}");
     assert!(sent.contains("<chunk>\nThe boiler <b>\n</chunk>") && sent.contains("No prices."), "{sent}");
+    let (_, without_image, _) = run(&[&["prompt", "--show", "manual", "0"], &at[..]].concat(), &[]);
+    assert!(without_image.contains("pump") && !without_image.contains("iVBORw0KGgo"), "{without_image}");
     for (wanted, part) in [(["manual", "2"], "has 2 chunks"), (["manuel", "0"], "near are manual")] {
         let (code, _, stderr) = run(&[&["prompt", "--show"], &wanted[..], &at[..]].concat(), &[]);
         assert!(code == 2 && stderr.contains(part), "{stderr}");

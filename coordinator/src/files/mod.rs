@@ -91,6 +91,6 @@ pub use source::{ChunkSource, Finished, FinishedChunk, RecordPlace};
 pub use span::Span;
 pub use summary::{
     ChunkFigures, CombinedFigures, MissingDocument, PairFigures, RunSummary, SampleFigures, SlowChunk,
-    SpeculationFigures, SpentFigures, UsageFigures, write_summary,
+    SpeculationFigures, SpentFigures, UsageFigures, load_summary, write_summary,
 };
 pub use timestamp::{local_time, naive_local, now};

@@ -3,6 +3,7 @@
 //! It adds nothing up; the figures are given.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -210,6 +211,11 @@ pub struct SpentFigures {
     pub cost_usd: Option<f64>,
 }
 
+/// The summary of the last run in an output directory; nothing where none can be read.
+pub fn load_summary(directory: &Path) -> Option<RunSummary> {
+    serde_json::from_slice(&fs::read(directory.join(SUMMARY_NAME)).ok()?).ok()
+}
+
 /// Writes the summary into the output directory.
 pub fn write_summary(directory: &Path, summary: &RunSummary) -> Result<(), FileError> {
     let path = directory.join(SUMMARY_NAME);
@@ -227,7 +233,7 @@ mod tests {
         let files = vec!["FAQ 概要_qa.json".to_owned()];
         let summary = RunSummary { total_files: 1, qa_files_created: files, ..RunSummary::default() };
         write_summary(folder.path(), &summary).unwrap();
-        let text = std::fs::read_to_string(folder.path().join(SUMMARY_NAME)).unwrap();
+        let text = fs::read_to_string(folder.path().join(SUMMARY_NAME)).unwrap();
         let keys: Vec<_> = text
             .lines()
             .filter_map(|line| line.strip_prefix("  \"")?.split_once('"').map(|(key, _)| key))

@@ -40,6 +40,11 @@ async fn broken_chunk_files_never_stop_the_others() {
         assert!(summary["failed_documents"].get(name).is_some(), "{name} is not listed: {summary:#}");
         assert!(ended.stderr.contains(name), "{name} is not named:\n{}", ended.stderr);
     }
+    assert!(ended.stderr.contains("and 1 more, see qa_generation_summary.json"), "{}", ended.stderr);
+    let failures = site.coordinator("failures").run(0).await.stdout;
+    for name in broken {
+        assert!(failures.contains(&format!("document       {name}: ")), "{failures}");
+    }
     assert_eq!(summary["skipped_files"]["half"], "processing");
     assert!(!site.qa_path("half").exists());
     assert_eq!(site.status_of("empty"), "completed");
