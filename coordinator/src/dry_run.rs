@@ -292,41 +292,25 @@ fn time(rate: f64, output: u64, basis: String) -> TimeForecast {
 #[cfg(test)]
 mod tests {
     use qa_shared::model::ServedModel;
+    use qa_shared::testing::samples;
 
     use super::*;
 
     fn server(model: &str, rate: f64) -> ServerPresence {
         ServerPresence {
-            url: "http://gpu1:11434".into(),
-            provider: Provider::Local,
-            account: None,
-            version: None,
-            reachable: true,
-            problem: None,
-            obstacle: None,
-            unserved: Vec::new(),
             models: vec![ServedModel { name: model.into(), digest: None, gpu_percent: None }],
             slots: 4,
-            auto: false,
-            busy: 0,
-            finished: 0,
             tokens_per_second: rate,
-            running: Vec::new(),
+            ..samples::server_presence("http://gpu1:11434")
         }
     }
 
     fn worker(number: u32, servers: Vec<ServerPresence>, named: &[&str]) -> (InstanceId, WorkerPresence) {
         let instance = InstanceId::new("gpu", number, 1);
         let worker = WorkerPresence {
-            instance: instance.clone(),
-            host: "gpu".into(),
             pid: number,
-            version: "1".into(),
-            servers,
-            pools: Vec::new(),
             named_pools: named.iter().copied().map(PoolName::new).collect(),
-            draining: false,
-            beat: 0,
+            ..samples::worker_presence(instance.clone(), "gpu", servers)
         };
         (instance, worker)
     }

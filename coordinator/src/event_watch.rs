@@ -233,7 +233,7 @@ fn seconds(now: Instant, since: Instant) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use qa_shared::model::{Provider, ServerPresence};
+    use qa_shared::testing::samples;
 
     use super::*;
 
@@ -283,33 +283,10 @@ mod tests {
 
         fn add(&mut self, host: &str, number: u32) -> InstanceId {
             let instance = InstanceId::new(host, number, 1);
-            let server = ServerPresence {
-                url: format!("http://{host}:11434"),
-                provider: Provider::Local,
-                account: None,
-                version: None,
-                reachable: true,
-                problem: None,
-                obstacle: None,
-                unserved: Vec::new(),
-                models: Vec::new(),
-                slots: 2,
-                auto: false,
-                busy: 0,
-                finished: 0,
-                tokens_per_second: 0.0,
-                running: Vec::new(),
-            };
+            let server = samples::server_presence(&format!("http://{host}:11434"));
             let worker = WorkerPresence {
-                instance: instance.clone(),
-                host: host.to_owned(),
                 pid: number,
-                version: "1".to_owned(),
-                servers: vec![server],
-                pools: Vec::new(),
-                named_pools: Vec::new(),
-                draining: false,
-                beat: 0,
+                ..samples::worker_presence(instance.clone(), host, vec![server])
             };
             self.workers.insert(instance.clone(), worker);
             instance

@@ -268,39 +268,18 @@ pub(crate) fn oddities(workers: &BTreeMap<InstanceId, WorkerPresence>, model: &s
 
 #[cfg(test)]
 mod tests {
+    use qa_shared::testing::samples;
+
     use super::*;
 
     fn worker(host: &str, url: &str, digest: &str) -> (InstanceId, WorkerPresence) {
         let instance = InstanceId::new(host, 1, 1);
         let model =
             ServedModel { name: "m:latest".into(), digest: Some(digest.into()), gpu_percent: Some(100) };
-        let server = ServerPresence {
-            url: url.into(),
-            provider: Provider::Local,
-            account: None,
-            version: None,
-            reachable: true,
-            problem: None,
-            obstacle: None,
-            unserved: Vec::new(),
-            models: vec![model],
-            slots: 2,
-            auto: false,
-            busy: 0,
-            finished: 0,
-            tokens_per_second: 0.0,
-            running: Vec::new(),
-        };
+        let server = ServerPresence { models: vec![model], ..samples::server_presence(url) };
         let presence = WorkerPresence {
-            instance: instance.clone(),
-            host: host.into(),
-            pid: 1,
-            version: "1".into(),
-            servers: vec![server],
             pools: vec![PoolName::new("ollama/m:latest")],
-            named_pools: Vec::new(),
-            draining: false,
-            beat: 0,
+            ..samples::worker_presence(instance.clone(), host, vec![server])
         };
         (instance, presence)
     }

@@ -115,6 +115,7 @@ pub(crate) fn remedy(obstacle: Obstacle, provider: Provider) -> Option<&'static 
 #[cfg(test)]
 pub(crate) mod tests {
     use qa_shared::model::{ServedModel, UnservedPool};
+    use qa_shared::testing::samples;
 
     use super::*;
 
@@ -132,36 +133,17 @@ pub(crate) mod tests {
             trying: false,
         });
         ServerPresence {
-            url: URL.to_owned(),
-            provider: Provider::Local,
-            account: None,
-            version: None,
-            reachable: true,
-            problem: None,
-            obstacle: None,
             unserved: unserved.into_iter().collect(),
             models: vec![ServedModel { name: "m:latest".to_owned(), digest: None, gpu_percent: None }],
-            slots: 2,
-            auto: false,
-            busy: 0,
-            finished: 0,
-            tokens_per_second: 0.0,
-            running: Vec::new(),
+            ..samples::server_presence(URL)
         }
     }
 
     pub(crate) fn workers(servers: Vec<ServerPresence>) -> BTreeMap<InstanceId, WorkerPresence> {
         let instance = InstanceId::new("gpu1", 1, 1);
         let worker = WorkerPresence {
-            instance: instance.clone(),
-            host: "gpu1".to_owned(),
-            pid: 1,
-            version: "1".to_owned(),
-            servers,
             pools: vec![pool()],
-            named_pools: Vec::new(),
-            draining: false,
-            beat: 0,
+            ..samples::worker_presence(instance.clone(), "gpu1", servers)
         };
         BTreeMap::from([(instance, worker)])
     }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use qa_shared::model::{InstanceId, PoolName, Provider, ServerPresence, WorkerPresence};
+use qa_shared::model::{InstanceId, PoolName, WorkerPresence};
 use qa_shared::queue::{Presence, Timing};
-use qa_shared::testing::TestNats;
 use qa_shared::testing::fake_ollama::{FakeConfig, FakeOllama};
+use qa_shared::testing::{TestNats, samples};
 use serde_json::Value;
 
 use crate::command_line::Line;
@@ -15,33 +15,10 @@ use crate::site::Site;
 
 /// A worker that says that it has free slots, and asks for nothing: it is frozen, or a stranger.
 fn ghost(pool: PoolName) -> WorkerPresence {
-    let server = ServerPresence {
-        url: "http://ghost:11434".to_owned(),
-        provider: Provider::Local,
-        account: None,
-        version: None,
-        reachable: true,
-        problem: None,
-        obstacle: None,
-        unserved: Vec::new(),
-        models: Vec::new(),
-        slots: 2,
-        auto: false,
-        busy: 0,
-        finished: 0,
-        tokens_per_second: 0.0,
-        running: Vec::new(),
-    };
+    let server = samples::server_presence("http://ghost:11434");
     WorkerPresence {
-        instance: InstanceId::new("ghost", 1, 1),
-        host: "ghost".to_owned(),
-        pid: 1,
-        version: "1".to_owned(),
-        servers: vec![server],
         pools: vec![pool],
-        named_pools: Vec::new(),
-        draining: false,
-        beat: 0,
+        ..samples::worker_presence(InstanceId::new("ghost", 1, 1), "ghost", vec![server])
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::model::{
     DocumentName, GenerationSettings, InstanceId, JobId, OllamaOptions, Outcome, Pair, PoolName,
-    PromptSettings, Provider, Task, TaskKey, TaskResult, TextHash, Usage,
+    PromptSettings, Provider, ServerPresence, Task, TaskKey, TaskResult, TextHash, Usage, WorkerPresence,
 };
 
 /// The key of a chunk of the document `guide`, first round.
@@ -37,6 +37,42 @@ pub fn task(pool: &PoolName, key: TaskKey, text: &str) -> Task {
         num_ctx: None,
         second: None,
         published_at_ms: 1,
+    }
+}
+
+/// A reachable Ollama with two free slots and no model.
+pub fn server_presence(url: &str) -> ServerPresence {
+    ServerPresence {
+        url: url.to_owned(),
+        provider: Provider::Local,
+        account: None,
+        version: None,
+        reachable: true,
+        problem: None,
+        obstacle: None,
+        unserved: Vec::new(),
+        models: Vec::new(),
+        slots: 2,
+        auto: false,
+        busy: 0,
+        finished: 0,
+        tokens_per_second: 0.0,
+        running: Vec::new(),
+    }
+}
+
+/// A worker that serves no pool yet.
+pub fn worker_presence(instance: InstanceId, host: &str, servers: Vec<ServerPresence>) -> WorkerPresence {
+    WorkerPresence {
+        instance,
+        host: host.to_owned(),
+        pid: 1,
+        version: "1".to_owned(),
+        servers,
+        pools: Vec::new(),
+        named_pools: Vec::new(),
+        draining: false,
+        beat: 0,
     }
 }
 
